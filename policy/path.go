@@ -1,0 +1,225 @@
+package policy
+
+import (
+	"errors"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxPath is the greatest length of a path in bytes.
+const MaxPath = 8 << 10
+
+// ErrAmbiguousPath is wrapped by every error of ParsePath.
+var ErrAmbiguousPath = errors.New("ambiguous path")
+
+// PathError says why a path was refused. It never holds the path.
+type PathError struct {
+	Reason string // a fixed code: "slash", "length", "character", "escape", "encoded", "control", "utf-8", "double-encoding", "empty-segment", "dot", "blank"
+}
+
+// Error returns a text without any part of the path.
+func (e *PathError) Error() string { return "checking path: " + e.Reason }
+
+// Unwrap returns ErrAmbiguousPath.
+func (e *PathError) Unwrap() error { return ErrAmbiguousPath }
+
+var (
+	errSlash     = &PathError{"slash"}           // does not begin with "/": also "*" and CONNECT's authority
+	errLength    = &PathError{"length"}          // longer than MaxPath
+	errCharacter = &PathError{"character"}       // a raw byte outside of RFC 3986's pchar: "#", "\", ";", blanks, non-ASCII
+	errEscape    = &PathError{"escape"}          // "%" without two hex digits
+	errEncoded   = &PathError{"encoded"}         // an encoded "/", "\", ";", "?" or "#"
+	errControl   = &PathError{"control"}         // a control character, raw or encoded
+	errUTF8      = &PathError{"utf-8"}           // not UTF-8 after decoding, overlong forms included
+	errDouble    = &PathError{"double-encoding"} // still an escape after decoding
+	errEmpty     = &PathError{"empty-segment"}   // "//"
+	errDot       = &PathError{"dot"}             // a segment that ends in "."
+	errBlank     = &PathError{"blank"}           // a segment that begins or ends in white space
+)
+
+// Path is a path with one meaning only. It is made by ParsePath; the zero Path is denied everywhere.
+type Path struct {
+	raw     string // as received
+	decoded string // percent-decoded; no segment holds a separator, so that both have the same segments
+	folded  string // decoded, ASCII letters in lower case
+}
+
+// String returns the path byte for byte as it was received.
+func (p Path) String() string { return p.raw }
+
+// Classes of raw bytes.
+const (
+	bad = iota
+	plain
+	upper
+	slash
+	dot
+	percent
+	control
+)
+
+// classes holds RFC 3986's pchar without ";": parameters of a segment are cut off by some servers and not by others. "[" and
+// "]" are let through as well since browsers do not encode them.
+var classes = func() (t [256]uint8) {
+	for c := range 256 {
+		switch b := byte(c); {
+		case 'a' <= b && b <= 'z', '0' <= b && b <= '9', strings.IndexByte("-_~!$&'()*+,=:@[]", b) >= 0:
+			t[c] = plain
+		case 'A' <= b && b <= 'Z':
+			t[c] = upper
+		case b == '/':
+			t[c] = slash
+		case b == '.':
+			t[c] = dot
+		case b == '%':
+			t[c] = percent
+		case b < 0x20 || b == 0x7f:
+			t[c] = control
+		}
+	}
+	return t
+}()
+
+// ParsePath accepts the path of a request as received (escaped, without query) or says why it is ambiguous. Refused are: a
+// missing slash at the start, more than MaxPath bytes, bytes outside of RFC 3986's pchar, ";", empty segments, dot segments
+// in any encoding, bad escapes, an encoded "/", "\", ";", "?", "#", control characters (C0, DEL, C1), invalid UTF-8,
+// double encoding ("%" that is followed by two hex digits or "u" after decoding; a "%25" elsewhere is a percent sign), and
+// segments that end in "." or begin or end in white space, which file systems and frameworks drop. For a plain path it
+// allocates nothing.
+func ParsePath(escaped string) (Path, error) {
+	if escaped == "" || escaped[0] != '/' {
+		return Path{}, errSlash
+	}
+	if len(escaped) > MaxPath {
+		return Path{}, errLength
+	}
+	prev, escapes, capitals := uint8(plain), false, false
+	for i := 0; i < len(escaped); i++ {
+		class := classes[escaped[i]]
+		switch class {
+		case bad:
+			return Path{}, errCharacter
+		case control:
+			return Path{}, errControl
+		case upper:
+			capitals = true
+		case percent:
+			escapes = true
+		case slash:
+			if prev == slash {
+				return Path{}, errEmpty
+			}
+			if prev == dot {
+				return Path{}, errDot
+			}
+		}
+		prev = class
+	}
+	if prev == dot {
+		return Path{}, errDot
+	}
+	p := Path{raw: escaped, decoded: escaped, folded: escaped}
+	if escapes {
+		decoded, err := decode(escaped)
+		if err != nil {
+			return Path{}, err
+		}
+		p.decoded, p.folded = decoded, lower(decoded)
+	} else if capitals {
+		p.folded = lower(escaped)
+	}
+	return p, nil
+}
+
+// decode undoes percent-encoding once and refuses what must not come out of it.
+func decode(escaped string) (string, error) {
+	out := make([]byte, 0, len(escaped))
+	for i := 0; i < len(escaped); i++ {
+		c := escaped[i]
+		if c == '%' {
+			if i+2 >= len(escaped) || !isHex(escaped[i+1]) || !isHex(escaped[i+2]) {
+				return "", errEscape
+			}
+			c = unhex(escaped[i+1])<<4 | unhex(escaped[i+2])
+			i += 2
+			switch {
+			case c < 0x20 || c == 0x7f:
+				return "", errControl
+			case c == '/' || c == '\\' || c == ';' || c == '?' || c == '#':
+				return "", errEncoded
+			}
+		}
+		out = append(out, c)
+	}
+	decoded := string(out)
+	if !utf8.ValidString(decoded) {
+		return "", errUTF8
+	}
+	for i := range decoded {
+		if decoded[i] == '%' && stillEncoded(decoded[i+1:]) {
+			return "", errDouble
+		}
+	}
+	for segment := range strings.SplitSeq(decoded[1:], "/") {
+		if err := checkSegment(segment); err != nil {
+			return "", err
+		}
+	}
+	return decoded, nil
+}
+
+// stillEncoded reports whether rest would make a "%" before it an escape to somebody who decodes a second time.
+func stillEncoded(rest string) bool {
+	if rest != "" && (rest[0] == 'u' || rest[0] == 'U') { // %u002e of old Microsoft servers
+		return true
+	}
+	return len(rest) >= 2 && isHex(rest[0]) && isHex(rest[1])
+}
+
+// checkSegment judges one decoded segment. ".", ".." and "..." are among those that end in ".".
+func checkSegment(segment string) error {
+	if strings.HasSuffix(segment, ".") {
+		return errDot
+	}
+	for _, r := range segment {
+		if unicode.IsControl(r) {
+			return errControl
+		}
+	}
+	if strings.TrimSpace(segment) != segment {
+		return errBlank
+	}
+	return nil
+}
+
+// lower returns s with the letters A to Z in lower case and nothing else changed, s itself when there are none.
+func lower(s string) string {
+	for i := 0; i < len(s); i++ {
+		if 'A' <= s[i] && s[i] <= 'Z' {
+			b := []byte(s)
+			lowerBytes(b)
+			return string(b)
+		}
+	}
+	return s
+}
+
+func lowerBytes(b []byte) {
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + ('a' - 'A')
+		}
+	}
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+func unhex(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c&0x0f + 9 // both cases of A to F end in 1 to 6
+}

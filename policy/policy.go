@@ -1,0 +1,116 @@
+// Package policy turns the rules of a site into one decision with its reason.
+//
+// Call Compile once with all lines of a site, ParsePath and Decide for every request. Both are pure: no I/O, no clock, no
+// state that a request could change; Decide allocates nothing and its cost grows with the path, not with the number of rules.
+//
+// The language is one line per rule: allow|deny WHO [METHODS] [PATHS].
+//
+//   - WHO is public (everybody), any (everybody signed in), role a[,b] or user a[,b].
+//   - METHODS are upper case and comma-separated; GET includes HEAD; none means all methods of this policy: GET, HEAD, POST,
+//     PUT, PATCH, DELETE, OPTIONS and whatever else some line lists by name. Any other method is denied.
+//   - PATHS start with "/"; none means all. "*" is one whole segment that is not empty; "**", at the end only, is any rest,
+//     also none: /api/** covers /api, /api/ and everything below; {user} is one segment whose percent-decoded bytes equal
+//     the username. Apart from that a slash at the end counts: "allow any /api" does not cover /api/.
+//
+// Deny wins, the order of lines does not matter, and what no line allows is denied. An allow compares exactly, with the bytes
+// that were received: /%61dmin is not /admin. A deny must not be dodged: it compares the percent-decoded path, ignores ASCII
+// case (of paths, user and role names) and a slash at the end. A deny for any, a role or a user ends at the sign-out: what is
+// public besides is seen by the same person without a session.
+//
+// Path can only be made by ParsePath, which refuses every path that two programs could read in two ways (RFC 3986 sections
+// 2 and 3.3, read strictly). That is invariant 3: the path that is judged here is byte for byte the path that the app
+// receives. The caller has to send Path.String() on and nothing else, to strip the query before, and to say truthfully who
+// is asking. Unicode is not normalised; an app that folds other letters than ASCII has to be ruled by allow lines.
+package policy
+
+// Line is one rule as its words, with the place it was written at.
+type Line struct {
+	Words []string // "allow", "role", "doctor", "GET", "/x/*"
+	At    string   // "Caddyfile:12"; for messages and for Decision.Rule
+}
+
+// Subject is who is asking: plain values of a verified session.
+type Subject struct {
+	Username string
+	Roles    []string
+}
+
+// Request is what is asked. Its zero value is denied.
+type Request struct {
+	Method string
+	Path   Path
+	Who    *Subject // nil: nobody is signed in
+}
+
+// Decision is the answer to one Request. Its zero value denies.
+type Decision struct {
+	Allowed bool
+	Rule    string // the deciding line and its place, "allow role doctor (Caddyfile:12)"; empty when no line matched
+	Route   string // the pattern that matched, for the audit log; never the path of the request
+	Reason  string // one of the Reason constants
+	Public  bool   // the deciding line allows everybody, signed in or not
+}
+
+// The reasons of a Decision.
+const (
+	ReasonAllowed   = "allowed"    // an allow line matches and no deny line does
+	ReasonDenied    = "denied"     // a deny line matches
+	ReasonNoRule    = "no-rule"    // somebody is signed in and no line matches
+	ReasonNoSession = "no-session" // nobody is signed in and no public line matches
+	ReasonMethod    = "method"     // a method that this policy does not know
+	ReasonPath      = "path"       // a Path that ParsePath did not make
+	ReasonNoPolicy  = "no-policy"  // a nil Policy
+)
+
+// Policy is a compiled set of lines, safe for concurrent use. A nil or zero Policy denies everything.
+type Policy struct {
+	allow, deny  node
+	methods      map[string]bool // beyond the usual ones
+	roles        []string
+	usesUsername bool
+}
+
+// Decide answers r. It never allocates and never fails: whatever is not allowed for a stated reason is denied.
+func (p *Policy) Decide(r Request) Decision {
+	switch {
+	case p == nil:
+		return Decision{Reason: ReasonNoPolicy}
+	case r.Path.raw == "":
+		return Decision{Reason: ReasonPath}
+	case !p.Knows(r.Method):
+		return Decision{Reason: ReasonMethod}
+	}
+	q := query{method: r.Method, who: r.Who, fold: true}
+	if e := p.deny.find(&q, r.Path.folded, r.Path.folded); e != nil {
+		return Decision{Rule: e.rule, Route: e.route, Reason: ReasonDenied}
+	}
+	q.fold = false
+	if e := p.allow.find(&q, r.Path.raw, r.Path.decoded); e != nil {
+		return Decision{Allowed: true, Rule: e.rule, Route: e.route, Reason: ReasonAllowed, Public: e.public}
+	}
+	if r.Who == nil {
+		return Decision{Reason: ReasonNoSession}
+	}
+	return Decision{Reason: ReasonNoRule}
+}
+
+// Knows reports whether the policy can allow the method at all: one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, or
+// listed by a line. Methods are case-sensitive (RFC 9110 section 9.1).
+func (p *Policy) Knows(method string) bool {
+	switch method {
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":
+		return true
+	}
+	return p != nil && p.methods[method]
+}
+
+// UsesUsername reports whether a decision can depend on the username: a {user} or a user line.
+func (p *Policy) UsesUsername() bool { return p != nil && p.usesUsername }
+
+// Roles returns the names of all roles that the lines mention, sorted.
+func (p *Policy) Roles() []string {
+	if p == nil {
+		return nil
+	}
+	return append([]string(nil), p.roles...)
+}
