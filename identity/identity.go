@@ -1,0 +1,77 @@
+// Package identity says what a signed-in person is and what every way of
+// signing in must keep to.
+//
+// A way of signing in is a [Source]: Begin answers where to send the browser,
+// Finish turns what came back into an [Identity]. All of them (OpenID Connect,
+// LDAP, local accounts, activation codes) end in the same struct, so that
+// session, policy and the apps never learn how somebody signed in. The
+// subpackages hold the sources; this one has no I/O and no clock.
+//
+// It promises that an Identity for which [Identity.Check] returned nil can be
+// put into a header, a cookie, a log line and a policy decision without a
+// further look: sizes are bounded, text is valid UTF-8 without control
+// characters, usernames do not change when a header parser trims them, and
+// roles keep to the role grammar. The zero Identity fails the check.
+//
+// It trusts nothing: whatever a provider, a directory or a person sent counts
+// as written by an attacker until Check has seen it. The account key is the
+// pair (Issuer, Subject), never a name or an e-mail address (OpenID Connect
+// Core 1.0, section 5.7).
+//
+// It leaves to the caller: binding Begin and Finish to one browser (state,
+// attempt cookie, one use, ten minutes), sealing [Step.Keep], and turning the
+// [Failure] into a page and an audit event. Errors carry one of three kinds
+// ([ErrUnavailable], [ErrRefused], [ErrDeclined]) and a fixed reason code;
+// text that came from outside is in neither.
+package identity
+
+import (
+	"context"
+	"net/url"
+	"time"
+)
+
+// Identity is a person as a source vouches for them at one sign-in.
+type Identity struct {
+	Source   string    // the instance's name, e.g. "hospital"
+	Issuer   string    // who vouches: an OpenID Connect issuer or a directory URL
+	Subject  string    // stable id at the issuer, case kept; with Issuer the account key
+	Username string    // name for policy and headers, with the source's prefix
+	Name     string    // display name, may be empty
+	Email    string    // may be empty; never an account key
+	Roles    []string  // role names of this installation, not the source's raw groups
+	Org      string    // organisation, may be empty
+	ACR      string    // authentication context class; empty means the lowest level
+	AMR      []string  // authentication methods, e.g. "pwd", "otp"
+	AuthTime time.Time // when the person proved themselves; zero when not told
+}
+
+// Start is what portal tells a source when an attempt begins.
+type Start struct {
+	State          string // unguessable, made by portal for this attempt
+	CallbackURL    string // absolute URL of <prefix>callback/<source> on the site that asks
+	Reauthenticate bool   // the person signed out or wants to be somebody else: ask for proof again
+}
+
+// Step is where the browser goes next.
+type Step struct {
+	RedirectURL string
+	Keep        []byte // for Finish only; portal seals it into the attempt's cookie
+}
+
+// Callback is what came back from the browser for an attempt whose state
+// portal has checked and used up.
+type Callback struct {
+	Query       url.Values
+	CallbackURL string
+	Keep        []byte
+}
+
+// Source is one configured way of signing in. Implementations are safe for
+// concurrent use and return errors that are a [Failure].
+type Source interface {
+	Name() string  // the instance's name, unique over all kinds, part of URLs
+	Title() string // for people
+	Begin(context.Context, Start) (Step, error)
+	Finish(context.Context, Callback) (Identity, error)
+}
