@@ -1,0 +1,63 @@
+package jws
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+)
+
+// Sign makes a compact token with alg EdDSA (RFC 8037) over claims, which must
+// encode to a JSON object. It returns ErrMalformed for anything that [Parse]
+// would refuse, a token longer than [MaxToken] among it, and ErrAlgorithm for a
+// key of the wrong size. The caller makes sure that one key signs one typ only.
+func Sign(key ed25519.PrivateKey, kid, typ string, claims any) (string, error) {
+	if len(key) != ed25519.PrivateKeySize {
+		return "", fmt.Errorf("signing token: %w", ErrAlgorithm)
+	}
+	header, err := encodeJSON(struct {
+		Alg string `json:"alg"`
+		Kid string `json:"kid,omitempty"`
+		Typ string `json:"typ,omitempty"`
+	}{"EdDSA", kid, typ})
+	if err != nil {
+		return "", fmt.Errorf("signing token: header: %w", ErrMalformed)
+	}
+	if h, err := parseHeader(header); err != nil || h.Kid != kid || h.Typ != typ {
+		return "", fmt.Errorf("signing token: header: %w", ErrMalformed)
+	}
+	payload, err := encodeJSON(claims)
+	if err != nil {
+		return "", fmt.Errorf("signing token: claims do not encode: %w", ErrMalformed)
+	}
+	if err := checkObject(payload); err != nil {
+		return "", fmt.Errorf("signing token: claims: %w", ErrMalformed)
+	}
+	encoding := base64.RawURLEncoding
+	size := encoding.EncodedLen(len(header)) + encoding.EncodedLen(len(payload)) +
+		encoding.EncodedLen(ed25519.SignatureSize) + 2
+	if size > MaxToken {
+		return "", fmt.Errorf("signing token: longer than %d bytes: %w", MaxToken, ErrMalformed)
+	}
+	token := make([]byte, 0, size)
+	token = encoding.AppendEncode(token, header)
+	token = append(token, '.')
+	token = encoding.AppendEncode(token, payload)
+	signature := ed25519.Sign(key, token)
+	token = append(token, '.')
+	token = encoding.AppendEncode(token, signature)
+	return string(token), nil
+}
+
+// encodeJSON is json.Marshal without HTML escapes, which would only make cookies
+// longer: a token is base64url and never stands in a page.
+func encodeJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
