@@ -1,0 +1,235 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/store"
+)
+
+func (f *fixture) append(value string, expires time.Time) string {
+	f.Helper()
+	cursor, err := f.Append(f.Context(), []byte(value), expires)
+	if err != nil || cursor == "" {
+		f.Fatalf("Append = %q, %v", cursor, err)
+	}
+	return cursor
+}
+
+// after reads from cursor and returns the values and the last cursor.
+func (f *fixture) after(cursor string, limit int) ([]string, string) {
+	f.Helper()
+	entries, err := f.After(f.Context(), cursor, limit)
+	if err != nil {
+		f.Fatalf("After(%q): %v", cursor, err)
+	}
+	var values []string
+	for _, e := range entries {
+		values = append(values, string(e.Value))
+		cursor = e.Cursor
+	}
+	return values, cursor
+}
+
+func feedOrder(f *fixture) {
+	if got, _ := f.after("", 10); len(got) != 0 {
+		f.Fatalf("a new feed has %q", got)
+	}
+	for i := range 30 {
+		f.append(fmt.Sprint(i), time.Time{})
+	}
+	got, _ := f.after("", 0)
+	if len(got) != 30 {
+		f.Fatalf("After has %d entries; want 30", len(got))
+	}
+	for i, v := range got {
+		if v != fmt.Sprint(i) {
+			f.Fatalf("entry %d is %s", i, v)
+		}
+	}
+	f.append("", time.Time{})
+	if got, _ := f.after("", 0); len(got) != 31 || got[30] != "" {
+		f.Fatalf("an empty entry is lost: %q", got)
+	}
+	// The feed and the keys do not know each other.
+	if items, err := f.List(f.Context(), ""); err != nil || len(items) != 0 {
+		f.Fatalf("List shows feed entries: %v, %v", items, err)
+	}
+}
+
+func feedResume(f *fixture) {
+	first := f.append("a", time.Time{})
+	f.append("b", time.Time{})
+	last := f.append("c", time.Time{})
+	if got, _ := f.after(first, 10); strings.Join(got, "") != "bc" {
+		f.Fatalf("after the first entry: %q", got)
+	}
+	if got, _ := f.after(last, 10); len(got) != 0 {
+		f.Fatalf("after the last entry: %q", got)
+	}
+	f.append("d", time.Time{})
+	if got, _ := f.after(last, 10); strings.Join(got, "") != "d" {
+		f.Fatalf("after the once last entry: %q", got)
+	}
+	// Pages of one read everything once.
+	var all []string
+	for cursor := ""; ; {
+		got, next := f.after(cursor, 1)
+		if len(got) == 0 {
+			break
+		}
+		if len(got) > 1 {
+			f.Fatalf("a limit of 1 gave %q", got)
+		}
+		all = append(all, got...)
+		cursor = next
+	}
+	if strings.Join(all, "") != "abcd" {
+		f.Fatalf("page by page: %q", all)
+	}
+}
+
+// feedExpiry: expired entries are not shown, later ones are not hidden by them, and a
+// cursor of an entry that has gone still works.
+func feedExpiry(f *fixture) {
+	cursor := f.append("short", f.in(time.Second))
+	f.append("long", f.in(time.Hour))
+	f.append("short too", f.in(time.Second))
+	f.append("never", time.Time{})
+	f.clock.advance(time.Minute)
+	if got, _ := f.after("", 0); strings.Join(got, ",") != "long,never" {
+		f.Fatalf("After shows %q", got)
+	}
+	if got, _ := f.after("", 1); strings.Join(got, ",") != "long" {
+		f.Fatalf("a limit counts live entries; After shows %q", got)
+	}
+	if got, _ := f.after(cursor, 0); strings.Join(got, ",") != "long,never" {
+		f.Fatalf("after an expired cursor: %q", got)
+	}
+	f.clock.advance(2 * time.Hour)
+	_, end := f.after("", 0)
+	f.append("new", time.Time{})
+	if got, _ := f.after(end, 0); strings.Join(got, ",") != "new" {
+		f.Fatalf("after everything else has expired: %q", got)
+	}
+}
+
+func feedCursors(f *fixture) {
+	f.append("a", time.Time{})
+	for _, cursor := range []string{"x", "0", "-1", " ", "../a", strings.Repeat("0", 100), "\x00"} {
+		_, err := f.After(f.Context(), cursor, 1)
+		f.is(err, store.ErrInvalid, fmt.Sprintf("After(%.20q)", cursor))
+	}
+}
+
+// feedRace: whoever follows while many append sees every entry once, in an order in
+// which nobody's own entries are swapped. An entry that appears behind a cursor would
+// be a revocation that one node never learns of.
+func feedRace(f *fixture) {
+	const writers, each = 8, 15
+	ctx, cancel := context.WithCancel(f.Context())
+	defer cancel()
+	var seen []string
+	var follower sync.WaitGroup
+	follower.Go(func() {
+		for cursor := ""; len(seen) < writers*each && ctx.Err() == nil; {
+			entries, err := f.After(f.Context(), cursor, 7)
+			if err != nil {
+				f.Error(err)
+				return
+			}
+			for _, e := range entries {
+				seen = append(seen, string(e.Value))
+				cursor = e.Cursor
+			}
+		}
+	})
+	parallel(writers, func(w int) {
+		for i := range each {
+			if _, err := f.Append(f.Context(), fmt.Appendf(nil, "%d.%d", w, i), time.Time{}); err != nil {
+				f.Error(err)
+				cancel()
+				return
+			}
+		}
+	})
+	follower.Wait()
+	all, _ := f.after("", 0)
+	if len(all) != writers*each || strings.Join(all, " ") != strings.Join(seen, " ") {
+		f.Fatalf("the follower saw %d entries in another order than the feed's %d", len(seen), len(all))
+	}
+	next := make([]int, writers)
+	for _, v := range all {
+		var w, i int
+		if _, err := fmt.Sscanf(v, "%d.%d", &w, &i); err != nil || i != next[w] {
+			f.Fatalf("entry %q of a writer came where its entry %d belongs", v, next[w])
+		}
+		next[w]++
+	}
+}
+
+// doneContext: a context that is done changes nothing, and the error says so.
+func doneContext(f *fixture) {
+	f.put("a", "1", time.Time{})
+	ctx, cancel := context.WithCancel(f.Context())
+	cancel()
+	_, getErr := f.Get(ctx, "a")
+	_, takeErr := f.Take(ctx, "a")
+	_, listErr := f.List(ctx, "")
+	_, appendErr := f.Append(ctx, nil, time.Time{})
+	_, afterErr := f.After(ctx, "", 1)
+	for doing, err := range map[string]error{
+		"Get": getErr, "Take": takeErr, "List": listErr, "Append": appendErr, "After": afterErr,
+		"Put":            f.Put(ctx, "a", []byte("2"), time.Time{}),
+		"CompareAndSwap": f.CompareAndSwap(ctx, "a", []byte("1"), []byte("2"), time.Time{}),
+		"Delete":         f.Delete(ctx, "a"),
+	} {
+		f.is(err, context.Canceled, doing)
+		f.is(err, store.ErrUnavailable, doing)
+	}
+	f.want("a", "1")
+	if got, _ := f.after("", 0); len(got) != 0 {
+		f.Fatalf("the feed has %q", got)
+	}
+}
+
+// closed: after Close everything is ErrUnavailable, and calls that race with Close end.
+func closed(f *fixture) {
+	f.put("a", "1", time.Time{})
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			err := f.Put(f.Context(), fmt.Sprint("k", i), nil, time.Time{})
+			if err != nil {
+				f.is(err, store.ErrUnavailable, "Put while closing")
+			}
+		})
+	}
+	if err := f.Close(); err != nil {
+		f.Fatal(err)
+	}
+	wg.Wait()
+	if err := f.Close(); err != nil {
+		f.Fatalf("second Close: %v", err)
+	}
+	ctx := f.Context()
+	_, getErr := f.Get(ctx, "a")
+	_, takeErr := f.Take(ctx, "a")
+	_, listErr := f.List(ctx, "")
+	_, appendErr := f.Append(ctx, nil, time.Time{})
+	_, afterErr := f.After(ctx, "", 1)
+	for doing, err := range map[string]error{
+		"Get": getErr, "Take": takeErr, "List": listErr, "Append": appendErr, "After": afterErr,
+		"Put":            f.Put(ctx, "a", nil, time.Time{}),
+		"CompareAndSwap": f.CompareAndSwap(ctx, "a", nil, nil, time.Time{}),
+		"Delete":         f.Delete(ctx, "a"),
+	} {
+		f.is(err, store.ErrUnavailable, doing)
+	}
+}
+
+var _ testing.TB = (*fixture)(nil)
