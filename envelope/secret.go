@@ -1,0 +1,33 @@
+package envelope
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// masterLen is the length of the master key, in bytes: 256 bits.
+const masterLen = 32
+
+// redacted is what every way of printing a secret shows.
+const redacted = "[redacted]"
+
+// secret holds the master key. All ways of printing are redacted by type, so that a
+// %+v in somebody's log line cannot give the key away.
+type secret [masterLen]byte
+
+func (secret) String() string               { return redacted }
+func (secret) GoString() string             { return redacted }
+func (secret) Format(f fmt.State, _ rune)   { _, _ = io.WriteString(f, redacted) }
+func (secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
+func (secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
+
+// An Envelope prints as nothing either. fmt cannot call methods of unexported fields,
+// therefore the outer type has its own, and keeps the key behind a pointer, which fmt
+// prints as an address when a third type contains an Envelope.
+func (Envelope) String() string               { return redacted }
+func (Envelope) GoString() string             { return redacted }
+func (Envelope) Format(f fmt.State, _ rune)   { _, _ = io.WriteString(f, redacted) }
+func (Envelope) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
+func (Envelope) LogValue() slog.Value         { return slog.StringValue(redacted) }
