@@ -63,10 +63,65 @@ func WriteJSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-// Created answers 201 with a new record and where it is found.
-func Created(w http.ResponseWriter, location string, v any) error {
-	w.Header().Set("Location", location)
-	return WriteJSON(w, http.StatusCreated, v)
+// Index is what an app answers at /api/: what it is and what can be asked of it.
+type Index struct {
+	App    string   `json:"app"`
+	Reads  []string `json:"reads"`  // paths for GET
+	Writes []Write  `json:"writes"` // paths for POST
+}
+
+// Write is a path that takes a POST of JSON, with an example that would be taken
+// as it stands.
+type Write struct {
+	Path    string `json:"path"`
+	Example any    `json:"example,omitempty"`
+}
+
+// Read registers GET on a path of the JSON API. get returns what to answer.
+func (s *Site) Read(path string, get func(*http.Request) (any, error)) {
+	s.Handle("GET "+path, func(w http.ResponseWriter, r *http.Request) error {
+		v, err := get(r)
+		if err != nil {
+			return err
+		}
+		return WriteJSON(w, http.StatusOK, v)
+	})
+}
+
+// Create registers POST on a path of the JSON API. make takes the decoded body
+// and returns the new record and its address; the answer is 201. With an empty
+// address, because a record was changed and none made, it is 200.
+func Create[In any](s *Site, path string, limit int64, make func(*http.Request, In) (location string, v any, err error)) {
+	s.HandleLimit("POST "+path, limit, func(w http.ResponseWriter, r *http.Request) error {
+		var in In
+		if err := ReadJSON(r, &in); err != nil {
+			return err
+		}
+		location, v, err := make(r, in)
+		if err != nil {
+			return err
+		}
+		if location == "" {
+			return WriteJSON(w, http.StatusOK, v)
+		}
+		w.Header().Set("Location", location)
+		return WriteJSON(w, http.StatusCreated, v)
+	})
+}
+
+// Form registers POST of an HTML form. take makes the change and returns the
+// page to go on to.
+func (s *Site) Form(path string, take func(*http.Request) (next string, err error)) {
+	s.Handle("POST "+path, func(w http.ResponseWriter, r *http.Request) error {
+		if err := ReadForm(r); err != nil {
+			return err
+		}
+		next, err := take(r)
+		if err != nil {
+			return err
+		}
+		return Done(w, r, next)
+	})
 }
 
 // Done sends a browser on to a page after a form was taken (303), so that

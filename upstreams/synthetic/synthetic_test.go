@@ -157,23 +157,15 @@ func site(t *testing.T) *Site {
 		return s.Render(w, r, Page{Name: "hello", Title: "Hello", Data: "<script>1</script>"})
 	}
 	s.Handle("GET /{$}", show)
-	s.Handle("GET /api/thing", func(w http.ResponseWriter, r *http.Request) error { return errors.New("secret detail") })
-	s.Handle("POST /api/thing", func(w http.ResponseWriter, r *http.Request) error {
-		var in struct{ A int }
-		if err := ReadJSON(r, &in); err != nil {
-			return err
-		}
-		return Created(w, "/api/thing/1", in)
+	s.Read("/api/thing", func(r *http.Request) (any, error) { return nil, errors.New("secret detail") })
+	type thing struct{ A int }
+	Create(s, "/api/thing", FormLimit, func(r *http.Request, in thing) (string, any, error) {
+		return "/api/thing/1", in, nil
 	})
 	s.Handle("GET /bad", func(w http.ResponseWriter, r *http.Request) error {
 		return s.Render(w, r, Page{Name: "bad", Title: "Bad", Data: 1})
 	})
-	s.Handle("POST /form", func(w http.ResponseWriter, r *http.Request) error {
-		if err := ReadForm(r); err != nil {
-			return err
-		}
-		return Done(w, r, "/?done=saved")
-	})
+	s.Form("/form", func(r *http.Request) (string, error) { return "/?done=saved", nil })
 	return s
 }
 
