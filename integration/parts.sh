@@ -73,7 +73,7 @@ if ! cmp -s integration/op/package-lock.json "$parts/op/installed.json"; then
 fi
 
 # The shim that keeps Orthanc on loopback.
-if [ ! -e "$parts/bindlo.so" ] || [ integration/bindlo.c -nt "$parts/bindlo.so" ]; then
-	gcc -O2 -Wall -Werror -shared -fPIC -o "$parts/bindlo.so.new" integration/bindlo.c -ldl
+if [ ! -e "$parts/bindlo.so" ] || [ integration/orthanc/bindlo.c -nt "$parts/bindlo.so" ]; then
+	gcc -O2 -Wall -Werror -shared -fPIC -o "$parts/bindlo.so.new" integration/orthanc/bindlo.c -ldl
 	mv "$parts/bindlo.so.new" "$parts/bindlo.so"
 fi

