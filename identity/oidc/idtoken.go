@@ -1,0 +1,185 @@
+package oidc
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"errors"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/identity"
+	"github.com/anteroom-proxy/anteroom/jws"
+	gooidc "github.com/coreos/go-oidc/v3/oidc"
+)
+
+const (
+	skew       = time.Minute      // between the provider's clock and ours
+	maxAge     = 10 * time.Minute // of an ID token when it arrives
+	maxLife    = 24 * time.Hour   // of an ID token from iat to exp
+	maxSubject = 255              // ASCII characters, OpenID Connect Core 1.0 section 2
+)
+
+// claimSet is a set of claims that somebody vouches for. The fields besides the
+// claims are set for ID tokens only, but for subject.
+type claimSet struct {
+	jws.Claims
+	subject  string
+	authTime time.Time
+	acr      string
+	amr      []string
+}
+
+// verifierConfig sets go-oidc up as a second look after ours. Its clock is
+// behind by skew, because it knows no leeway for exp.
+func (s *Source) verifierConfig(algs []string) *gooidc.Config {
+	return &gooidc.Config{
+		ClientID: s.clientID, SupportedSigningAlgs: algs,
+		Now: func() time.Time { return s.now().Add(-skew) },
+	}
+}
+
+// checkIDToken is OpenID Connect Core 1.0, section 3.1.3.7, with the choices
+// that it leaves made strictly. The signature is checked although the token came
+// over TLS: a token endpoint behind a broken proxy is not the provider.
+func (s *Source) checkIDToken(ctx context.Context, p *provider, t tokens, k kept) (claimSet, error) {
+	token, err := jws.Parse(t.id)
+	if errors.Is(err, jws.ErrAlgorithm) {
+		return claimSet{}, fail(identity.ErrRefused, "idtoken.alg", err)
+	}
+	if err != nil {
+		return claimSet{}, fail(identity.ErrRefused, "idtoken.malformed", err)
+	}
+	// An access token, a logout token or a session of ours is signed by a
+	// good key too; its type tells it apart (RFC 8725, section 3.11).
+	if typ := token.Header.Typ; typ != "" && !jws.TypeIs(typ, "JWT") {
+		return claimSet{}, refused("idtoken.typ")
+	}
+	if err := p.keys.verify(ctx, token); err != nil {
+		return claimSet{}, err
+	}
+	claims, err := token.Claims()
+	if err != nil {
+		return claimSet{}, fail(identity.ErrRefused, "idtoken.malformed", err)
+	}
+	c := claimSet{Claims: claims}
+	now := s.now()
+	for _, check := range []func() error{
+		func() error { return s.checkParties(&c) },
+		func() error { return c.checkTimes(now) },
+		func() error { return c.checkBinding(token.Header.Alg, t.access, k.Nonce) },
+		func() error { return c.checkAuthentication(now, k) },
+	} {
+		if err := check(); err != nil {
+			return claimSet{}, err
+		}
+	}
+	if _, err := p.verifier.Verify(ctx, t.id); err != nil {
+		return claimSet{}, fail(identity.ErrRefused, "idtoken.library", errors.New("go-oidc refuses what passed here"))
+	}
+	return c, nil
+}
+
+// checkParties: by whom, about whom, for whom.
+func (s *Source) checkParties(c *claimSet) error {
+	issuer, _, err := c.String("iss")
+	if err != nil || issuer != s.issuer {
+		return refused("idtoken.iss")
+	}
+	subject, _, err := c.String("sub")
+	if err != nil || !visible(subject) || len(subject) > maxSubject {
+		return refused("idtoken.sub")
+	}
+	c.subject = subject
+	// A token that somebody else may use as well is refused: that client
+	// could play it to us.
+	audience, _, err := c.Strings("aud")
+	if err != nil || len(audience) == 0 {
+		return refused("idtoken.aud")
+	}
+	for _, client := range audience {
+		if client != s.clientID {
+			return refused("idtoken.aud")
+		}
+	}
+	party, present, err := c.String("azp")
+	if err != nil || (present && party != s.clientID) {
+		return refused("idtoken.azp")
+	}
+	return nil
+}
+
+// checkTimes bounds the token's life on both sides of now.
+func (c *claimSet) checkTimes(now time.Time) error {
+	issued, present, err := c.Time("iat")
+	if err != nil || !present || issued.After(now.Add(skew)) || now.Sub(issued) > maxAge {
+		return refused("idtoken.iat")
+	}
+	expires, present, err := c.Time("exp")
+	if err != nil || !present || !now.Before(expires.Add(skew)) {
+		return refused("idtoken.exp")
+	}
+	if life := expires.Sub(issued); life <= 0 || life > maxLife {
+		return refused("idtoken.exp")
+	}
+	from, present, err := c.Time("nbf")
+	if err != nil || (present && from.After(now.Add(skew))) {
+		return refused("idtoken.nbf")
+	}
+	return nil
+}
+
+// checkBinding ties the token to this attempt and to the access token that came
+// with it. An absent nonce is a wrong one (CVE-2026-15612); an at_hash by an
+// unknown algorithm is a wrong one (CVE-2026-28498).
+func (c *claimSet) checkBinding(alg, access, nonce string) error {
+	got, _, err := c.String("nonce")
+	if err != nil || got == "" || !equal(got, nonce) {
+		return refused("idtoken.nonce")
+	}
+	hash, present, err := c.String("at_hash")
+	if err != nil || (present && (hash == "" || !equal(hash, accessHash(alg, access)))) {
+		return refused("idtoken.at_hash")
+	}
+	return nil
+}
+
+// accessHash is the left half of the access token's hash (OpenID Connect Core
+// 1.0, section 3.1.3.6). For EdDSA the hash is Ed25519's own, SHA-512. It is ""
+// for an unknown algorithm, and no claim may be empty.
+func accessHash(alg, access string) string {
+	var sum []byte
+	switch alg {
+	case "RS256", "PS256", "ES256":
+		h := sha256.Sum256([]byte(access))
+		sum = h[:]
+	case "RS384", "PS384", "ES384":
+		h := sha512.Sum384([]byte(access))
+		sum = h[:]
+	case "RS512", "PS512", "EdDSA":
+		h := sha512.Sum512([]byte(access))
+		sum = h[:]
+	}
+	return base64.RawURLEncoding.EncodeToString(sum[:len(sum)/2])
+}
+
+// checkAuthentication reads how and when the person proved themselves. When we
+// asked for a new proof, a time from before the attempt shows that the provider
+// took an old session instead.
+func (c *claimSet) checkAuthentication(now time.Time, k kept) error {
+	at, present, err := c.Time("auth_time")
+	if err != nil || (present && at.After(now.Add(skew))) {
+		return refused("idtoken.auth_time")
+	}
+	if present && k.Again && at.Before(k.began().Add(-skew)) {
+		return refused("idtoken.auth_time_old")
+	}
+	c.authTime = at
+	if c.acr, _, err = optional(c.Claims, "acr"); err != nil {
+		return refused("idtoken.acr")
+	}
+	if c.amr, _, err = c.Strings("amr"); err != nil {
+		return refused("idtoken.amr")
+	}
+	return nil
+}

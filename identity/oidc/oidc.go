@@ -1,0 +1,141 @@
+// Package oidc signs people in through an OpenID Connect provider: the
+// authorization code flow with PKCE (OpenID Connect Core 1.0, section 3.1;
+// RFC 6749, RFC 7636, RFC 9207, RFC 9700).
+//
+// Call [New] with a [Config] and use the [Source] as an identity.Source: Begin
+// gives the address of the provider's sign-in page, Finish turns the callback
+// into an identity. New makes no connection: the provider is looked up at the
+// first sign-in, so that a dead provider is a page for one person and never a
+// failed start.
+//
+// It promises that an identity comes out only when all of this held: the
+// response belongs to this provider (iss) and this attempt (state, nonce, PKCE
+// verifier); the ID token has the shape that package jws accepts and a
+// signature by a key from the issuer's own key set, one algorithm a key; iss,
+// aud, azp, exp, iat, nbf, sub, nonce, at_hash and auth_time hold (section
+// 3.1.3.7 and stricter); the access token was not used before that; a userinfo
+// answer names the same subject. The code is sent once, to one place, never
+// again. Only claim values that the configuration maps become roles.
+//
+// It trusts the provider to vouch for people, and TLS to reach it. It does not
+// trust it further: answers are at most 1 MiB and 5 s, redirects to another
+// host are not followed, claims by reference are never fetched, text from the
+// provider reaches neither a page nor an error. After a sign-out the provider is
+// asked to prompt; an auth_time that shows an old sign-in is refused then. A
+// provider that neither prompts nor sends auth_time cannot be told apart from
+// one that did: max_age is not sent, because large providers ignore it and
+// their users would be locked out.
+//
+// It leaves to the caller: state, one use and ten minutes of an attempt, the
+// sealing of Keep, rate limits, and everything after the identity.
+package oidc
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/identity"
+)
+
+// Config describes one provider. Printing it in any way leaves the secret out.
+type Config struct {
+	Name           string              // the source's name: a segment of the callback's URL
+	Title          string              // for people; Name when empty
+	Issuer         string              // exactly as the provider spells it, a final slash included
+	ClientID       string              // as registered at the provider
+	ClientSecret   string              // for client_secret_basic
+	Scopes         []string            // nil: openid profile email; openid is always asked for
+	RolesClaim     string              // a claim's name or a dotted path into objects; empty: "roles"
+	Roles          map[string][]string // value of the roles claim -> role names; others are dropped
+	UsernameClaim  string              // empty: "preferred_username"
+	UsernamePrefix string              // put in front of every username of this source
+	HTTPClient     *http.Client        // nil: our own; else its Transport is used, and its Timeout when below 5 s
+	Now            func() time.Time    // nil: time.Now
+	Logger         *slog.Logger        // nil: none
+}
+
+// String, GoString, MarshalJSON and LogValue name the provider and nothing that
+// is secret.
+func (c Config) String() string               { return "oidc.Config(" + c.Name + ", " + c.Issuer + ")" }
+func (c Config) GoString() string             { return c.String() }
+func (c Config) MarshalJSON() ([]byte, error) { return json.Marshal(c.String()) }
+func (c Config) LogValue() slog.Value         { return slog.StringValue(c.String()) }
+
+// secret hides the client secret behind a pointer, so that a value that holds
+// one can be printed with %#v by accident without printing it.
+type secret struct{ text *string }
+
+func (s secret) reveal() string { return *s.text }
+
+// Source is one provider. It is safe for concurrent use. It implements
+// identity.Source.
+type Source struct {
+	name, title string
+	issuer      string
+	clientID    string
+	secret      secret
+	scopes      []string
+	claims      mapping
+	client      *http.Client
+	now         func() time.Time
+	log         *slog.Logger
+	provider    *cache[*provider]
+}
+
+var _ identity.Source = (*Source)(nil)
+
+// New checks the configuration and connects to nothing. Its errors say what to
+// write instead.
+func New(c Config) (*Source, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	s := &Source{
+		name: c.Name, title: c.Title, issuer: c.Issuer, clientID: c.ClientID,
+		secret: secret{&c.ClientSecret}, scopes: c.scopes(), claims: c.mapping(),
+		now: c.Now, log: c.Logger,
+	}
+	if s.title == "" {
+		s.title = c.Name
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.log = s.log.With("source", c.Name)
+	s.client = newClient(c.HTTPClient, c.Issuer)
+	s.provider = &cache[*provider]{
+		now: s.now, fresh: metadataFresh, keep: metadataKeep, fetch: s.discover,
+		failed: func(err error) { s.log.Error("looking up the provider", "error", err) },
+	}
+	return s, nil
+}
+
+// Name is the source's name.
+func (s *Source) Name() string { return s.name }
+
+// Title is what people see on the sign-in page.
+func (s *Source) Title() string { return s.title }
+
+// String and LogValue name the source; its fields stay out of logs.
+func (s *Source) String() string       { return "oidc.Source(" + s.name + ")" }
+func (s *Source) GoString() string     { return s.String() }
+func (s *Source) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// ready gives the provider's checked metadata, from the cache or the network.
+func (s *Source) ready(ctx context.Context) (*provider, error) {
+	p, _, err := s.provider.get(ctx)
+	return p, err
+}
+
+// fail builds the package's errors: kind, fixed reason, cause.
+func fail(kind error, reason string, err error) error {
+	return &identity.Failure{Kind: kind, Reason: reason, Err: err}
+}
+
+func refused(reason string) error { return fail(identity.ErrRefused, reason, nil) }
