@@ -1,0 +1,112 @@
+package session
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/jws"
+)
+
+var (
+	errToken    error = none("token refused")
+	errContext  error = none("context does not match")
+	errExpired  error = none("expired")
+	errRevoked  error = none("revoked")
+	errKey      error = none("signing key retired")
+	errAudience error = none("another site's token")
+)
+
+// Find returns the session that the Cookie lines of a request carry for host, the
+// host as the browser sent it. The error is [ErrNone] for everything that is not a
+// session, [ErrStale] for a good session while the store is silent, [ErrClosed]
+// when the manager does not run. Nothing leaves the process, and a token that was
+// seen before costs two hashes.
+func (m *Manager) Find(cookieLines []string, host string) (*Session, error) {
+	v, err := m.find(cookieLines, host, m.now())
+	if err != nil {
+		return nil, err
+	}
+	return v.session, nil
+}
+
+func (m *Manager) find(cookieLines []string, host string, now time.Time) (*verified, error) {
+	token, contextValue, err := scan(cookieLines)
+	if err != nil {
+		return nil, err
+	}
+	if !m.running.Load() {
+		return nil, ErrClosed
+	}
+	raw, ok := decodeContext(contextValue)
+	if !ok {
+		return nil, errCookie
+	}
+	// The exact bytes are the key: a prefix or the sid would let a forged
+	// token borrow another one's verification.
+	key := hash(token)
+	v := m.cache.get(key)
+	cached := v != nil
+	if !cached {
+		if v, err = m.verify(token, now); err != nil {
+			return nil, err
+		}
+	}
+	// What changes with time or with the request is asked each time.
+	confirm := sha256.Sum256(raw[:])
+	switch {
+	case subtle.ConstantTimeCompare(confirm[:], v.session.context[:]) != 1:
+		return nil, errContext
+	case !isAudience(v.session.Audience, host):
+		return nil, errAudience
+	case now.Unix() >= v.expires || now.Before(v.session.IssuedAt):
+		return nil, errExpired
+	case m.live.isRevoked(v.session.ID):
+		return nil, errRevoked
+	case m.ring.Load().find(v.kid) == nil:
+		return nil, errKey
+	case m.stale(now):
+		return nil, ErrStale
+	}
+	if !cached {
+		m.live.seen(v.session)
+		m.cache.put(key, v)
+	}
+	return v, nil
+}
+
+// verify checks a token as such, in the order of RFC 8725: shape, algorithm,
+// type, key, signature, claims.
+func (m *Manager) verify(token string, now time.Time) (*verified, error) {
+	t, err := jws.Parse(token)
+	if err != nil {
+		return nil, errToken
+	}
+	// Our own tokens have one spelling of typ, and one algorithm.
+	if t.Header.Alg != "EdDSA" || t.Header.Typ != tokenType {
+		return nil, errToken
+	}
+	key := m.ring.Load().find(t.Header.Kid)
+	if key == nil {
+		return nil, errToken
+	}
+	if err := t.Verify("EdDSA", key.public); err != nil {
+		return nil, errToken
+	}
+	claims, err := t.Claims()
+	if err != nil {
+		return nil, errToken
+	}
+	s, err := m.readSession(claims, now)
+	if err != nil {
+		return nil, errToken
+	}
+	return &verified{session: s, kid: key.kid, expires: s.Expires.Unix()}, nil
+}
+
+// hash is the SHA-256 of a string's bytes, through a buffer on the stack: a
+// conversion would copy the token to the heap at every request.
+func hash(token string) [32]byte {
+	var buffer [maxCookie]byte
+	return sha256.Sum256(buffer[:copy(buffer[:], token)])
+}

@@ -1,0 +1,155 @@
+// Package session issues, finds, renews and revokes sessions that live in two
+// cookies: a signed token (JWT, RFC 7519) and 32 random bytes, the context, of
+// which the token holds only the SHA-256 (a confirmation, RFC 7800). Neither
+// cookie is worth anything without the other.
+//
+// Call [New], then [Manager.Start] once; [Manager.Issue] when somebody signed
+// in; [Manager.Find] and then [Manager.Renew] for each request; [Manager.Revoke]
+// at sign-out; [Manager.Watch] for a connection that outlives its request.
+//
+// Promised: Find asks nobody. It verifies a token once and remembers that under
+// the SHA-256 of the token's exact bytes; expiry, context, revocation, signing
+// key and audience are checked at every request all the same. Whatever is not a
+// session is [ErrNone], without a difference to the outside. A revocation is
+// durable before Revoke returns nil and reaches every other node within a second
+// or so; a node that has not heard from the store for 30 s refuses everybody
+// ([ErrStale]), as it cannot know who was revoked. There is no tolerance for
+// clock differences: our own clocks wrote these times.
+//
+// Token claims beside the registered ones: idp, preferred_username, name, email,
+// roles, org, acr, amr, auth_time, sid, cnf, and start, the second in which the
+// session began: it ends Absolute later, whatever renewals did. The cookies have
+// no Max-Age: on a shared workstation a session should not outlive the browser,
+// and its end is decided by our clock, not by the browser's.
+//
+// Renewal leaves the older token valid until its own exp, at most the idle time
+// later; parallel renewals of one session get one and the same new token.
+//
+// Trusted: the store (whoever writes to it can add keys only with the sealer's
+// key, but can forget revocations), the sealer, the clock. Left to the caller:
+// TLS, the policy, when to set the renewed cookie, and that host is the one that
+// the gate has accepted. The copy of both cookies is a copy of the session.
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/store"
+)
+
+// Names of the two cookies. Browsers accept a __Host- name only with Secure,
+// Path=/ and without Domain, so that no sibling host can plant one.
+const (
+	CookieToken   = "__Host-anteroom"
+	CookieContext = "__Host-anteroom-ctx"
+)
+
+// Lifetimes when [Config] leaves them out, and the longest that it may ask for.
+const (
+	defaultIdle     = 15 * time.Minute
+	defaultAbsolute = 12 * time.Hour
+	longestAbsolute = 30 * 24 * time.Hour
+)
+
+// What a caller has to tell apart; compare with errors.Is.
+var (
+	// ErrNone: there is no session in this request, for whatever reason.
+	ErrNone = errors.New("no session")
+	// ErrStale: the store was not heard for 30 s; answer 503.
+	ErrStale = errors.New("revocations are not known: the store does not answer")
+	// ErrTooLarge: the session does not fit into a cookie of 4096 bytes.
+	ErrTooLarge = errors.New("session does not fit into a 4096-byte cookie")
+	// ErrGrant: the grant or the host holds something that a session must not.
+	ErrGrant = errors.New("grant not acceptable for a session")
+	// ErrClosed: the manager was not started or has been closed; answer 503.
+	ErrClosed = errors.New("session manager is not running")
+)
+
+// Sealer encrypts what this package stores. envelope's Envelope is one.
+type Sealer interface {
+	Seal(ctx context.Context, label string, plaintext []byte) ([]byte, error)
+	Open(ctx context.Context, label string, sealed []byte) ([]byte, error)
+}
+
+// Grant says who signed in and as what. Source and Subject are required; roles
+// are of the form [A-Za-z0-9._-]{1,64}; no field holds control characters.
+type Grant struct {
+	Source   string // name of the identity source
+	Subject  string // the source's own, stable name; 1 to 255 bytes
+	Username string
+	Name     string
+	Email    string
+	Roles    []string
+	Org      string
+	ACR      string
+	AMR      []string
+	AuthTime time.Time // zero: not known
+}
+
+// Session is one verified session. It is shared between requests: read it, never
+// change it or what its slices hold.
+type Session struct {
+	Grant
+	ID       string    // sid: stays over renewals
+	TokenID  string    // jti: new with each renewal
+	Issuer   string    // "https://" and the host as the browser sent it
+	Audience string    // the site's host, lower case, without port
+	IssuedAt time.Time // of this token
+	Expires  time.Time // of this token: the idle end
+	Started  time.Time
+	Ends     time.Time // the absolute end
+
+	context [32]byte // SHA-256 of the context cookie's bytes
+}
+
+// Config says what a Manager works with. Store and Sealer are required.
+type Config struct {
+	Store    store.Store
+	Sealer   Sealer
+	Idle     time.Duration // 1 s to Absolute; 0: 15 minutes
+	Absolute time.Duration // Idle to 30 days; 0: 12 hours
+	Now      func() time.Time
+	Logger   *slog.Logger
+}
+
+// New checks the configuration. It touches neither store nor clock.
+func New(c Config) (*Manager, error) {
+	if c.Store == nil || c.Sealer == nil {
+		return nil, errors.New("creating session manager: a store and a sealer are required")
+	}
+	if c.Idle == 0 {
+		c.Idle = defaultIdle
+	}
+	if c.Absolute == 0 {
+		c.Absolute = max(defaultAbsolute, c.Idle)
+	}
+	// Token times are whole seconds; a fraction would be cut silently.
+	if c.Idle < time.Second || c.Idle%time.Second != 0 || c.Absolute%time.Second != 0 {
+		return nil, fmt.Errorf("creating session manager: lifetimes must be whole seconds, at least one: idle %s, absolute %s", c.Idle, c.Absolute)
+	}
+	if c.Absolute < c.Idle || c.Absolute > longestAbsolute {
+		return nil, fmt.Errorf("creating session manager: the absolute lifetime %s must lie between the idle lifetime %s and %s", c.Absolute, c.Idle, longestAbsolute)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	m := &Manager{
+		store:    c.Store,
+		sealer:   c.Sealer,
+		idle:     c.Idle,
+		absolute: c.Absolute,
+		now:      c.Now,
+		log:      c.Logger,
+	}
+	m.life, m.end = context.WithCancel(context.Background())
+	m.cache.init(cacheEntries)
+	m.live.init()
+	return m, nil
+}
