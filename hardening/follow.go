@@ -1,0 +1,107 @@
+package hardening
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const (
+	// syncTimeout bounds one look at the store.
+	syncTimeout = 10 * time.Second
+	// followEvery is the poll of an open ring. It finds what no event tells: a certificate that a peer renewed, a file
+	// that was replaced at a reload, stanzas that another node wrote.
+	followEvery = 30 * time.Second
+	// followWaiting is the poll while no key is visible: a managed certificate appears some milliseconds after the start.
+	followWaiting = 100 * time.Millisecond
+	// followTrouble is the poll of a ring that is locked or whose store does not answer.
+	followTrouble = 2 * time.Second
+)
+
+// Follow looks at the ring until ctx ends, which is how its caller stops it. Run it in one goroutine.
+func (r *Ring) Follow(ctx context.Context) {
+	for {
+		once, cancel := context.WithTimeout(ctx, syncTimeout)
+		err := r.Sync(once)
+		cancel()
+		timer := time.NewTimer(followDelay(err))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+	}
+}
+
+func followDelay(err error) time.Duration {
+	switch {
+	case err == nil:
+		return followEvery
+	case errors.Is(err, errNoKey):
+		return followWaiting
+	}
+	return followTrouble
+}
+
+// wait returns the opened ring, waiting for it until ctx ends when no key is visible yet. A locked ring is not waited for.
+func (r *Ring) wait(ctx context.Context) (*ring, error) {
+	for {
+		r.mu.Lock()
+		open, err, changed := r.open, r.err, r.changed
+		r.mu.Unlock()
+		switch {
+		case open != nil:
+			return open, nil
+		case errors.Is(err, ErrLocked):
+			return nil, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// held is the opened ring, or nil.
+func (r *Ring) held() *ring {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.open
+}
+
+// publish makes an opened ring the one that requests use, and err what they hear when there is none.
+func (r *Ring) publish(o *ring, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if o != nil {
+		r.open = o
+	}
+	r.err = err
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// report tells the operator of each trouble once, and of its end. Called with r.syncing held.
+func (r *Ring) report(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text == r.reported {
+		return
+	}
+	r.reported = text
+	log := r.cfg.Logger.With("ring", r.cfg.Name)
+	switch {
+	case err == nil:
+		log.Info("the password ring is open")
+	case errors.Is(err, ErrLocked):
+		log.Error("the password ring is locked: its records cannot be verified", "error", err)
+	case errors.Is(err, errNoKey):
+		log.Info("the password ring waits for a TLS key of its subject")
+	default:
+		log.Warn("the password ring could not be brought up to date", "error", err)
+	}
+}

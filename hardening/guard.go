@@ -1,0 +1,134 @@
+package hardening
+
+import (
+	"crypto/tls"
+	"net/http"
+	"net/netip"
+	"path"
+	"strings"
+)
+
+// verdict is what the guard says of a connection. The zero value refuses.
+type verdict int
+
+const (
+	refused   verdict = iota // ours to answer, and the answer is 404
+	elsewhere                // not from this host: the request goes on like any path
+	local                    // a program on this host, over its own socket
+)
+
+var (
+	loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	loopback6 = netip.IPv6Loopback()
+)
+
+// guard judges a connection by its own facts (design.md, invariant 7). The reason is a fixed code for audit and log.
+//
+// Four addresses must agree, because each alone can be lied about: a PROXY protocol header makes Remote say 127.0.0.1 for a
+// stranger, a local balancer makes KernelRemote say it, X-Forwarded-For behind a trusted proxy makes Client say it.
+// Loopback still proves no more than "through a socket of this host" (port forwards, service meshes, a proxy that removes
+// its traces), which is why everything but the original form needs a credential besides.
+func guard(f Facts, hosts []string) (verdict, string) {
+	if !fromThisHost(f) {
+		return elsewhere, "elsewhere"
+	}
+	switch {
+	case !isLoopback(f.KernelRemote): // also the absent address of HTTP/3 and of unknown wrappers
+		return refused, "guard.kernel-remote"
+	case !isLoopback(f.KernelLocal):
+		return refused, "guard.kernel-local"
+	case !isLoopback(f.Remote): // a local balancer speaks PROXY protocol for somebody else
+		return refused, "guard.remote"
+	case !isLoopback(f.Client):
+		return refused, "guard.client"
+	case !(f.ProtoMajor == 1 && f.ProtoMinor == 1 || f.ProtoMajor == 2 && f.ProtoMinor == 0): // RFC 9000 section 9: QUIC paths move
+		return refused, "guard.protocol"
+	case f.TLSVersion != tls.VersionTLS13: // also plain HTTP, where it is 0
+		return refused, "guard.tls"
+	case !f.HandshakeComplete: // RFC 8470 section 5: early data can be replayed
+		return refused, "guard.early-data"
+	case !sameAllowedName(f.SNI, f.Host, hosts):
+		return refused, "guard.host"
+	case trace(f.Header) != "":
+		return refused, "guard.trace"
+	}
+	return local, ""
+}
+
+// fromThisHost reports whether the connection is ours to answer. Where the kernel's address is not known, any other sign of
+// loopback makes it ours, and then the missing address refuses it: a request that may carry a password is not passed on.
+func fromThisHost(f Facts) bool {
+	if f.KernelRemote.IsValid() {
+		return f.KernelRemote.Unmap().WithZone("").IsLoopback()
+	}
+	return f.Remote.Unmap().WithZone("").IsLoopback() || f.Client.Unmap().WithZone("").IsLoopback()
+}
+
+// isLoopback accepts exactly 127.0.0.1 and ::1. The rest of 127/8 is where service meshes put strangers (Envoy's inbound
+// calls arrive from 127.0.0.6), so netip's IsLoopback is not the question.
+func isLoopback(a netip.Addr) bool {
+	a = a.Unmap()
+	return a == loopback4 || a == loopback6
+}
+
+// sameAllowedName wants the name of the handshake, the name of the request and a configured name to be one. It stops DNS
+// rebinding from a browser of this host, and a key that follows one name while the handler follows the other.
+func sameAllowedName(sni, host string, hosts []string) bool {
+	sni = strings.ToLower(sni)
+	if sni == "" || sni != hostOnly(host) {
+		return false
+	}
+	for _, allowed := range hosts {
+		if sni == allowed {
+			return true
+		}
+		first, rest, found := strings.Cut(sni, ".")
+		if found && first != "" && allowed == "*."+rest {
+			return true
+		}
+	}
+	return false
+}
+
+// hostOnly is the Host header's name in lower case, without port.
+func hostOnly(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && strings.Trim(host[i+1:], "0123456789") == "" {
+		host = host[:i]
+	}
+	return strings.ToLower(host)
+}
+
+// traceNames and tracePrefixes are headers that a browser or a proxy adds and a local program has no reason to send. They
+// are compared after "_" and "." became "-": some servers in front of us write them so.
+var traceNames = map[string]bool{
+	"forwarded": true, "via": true, "x-real-ip": true, "x-client-ip": true, "x-cluster-client-ip": true, "true-client-ip": true,
+	"client-ip": true, "cf-connecting-ip": true, "fastly-client-ip": true, "x-original-url": true, "x-original-host": true,
+	"x-original-uri": true, "x-rewrite-url": true, "x-scheme": true, "x-amzn-trace-id": true, "cdn-loop": true,
+	"origin": true, "referer": true, "cookie": true, "cookie2": true, "upgrade-insecure-requests": true, "dnt": true,
+	"x-requested-with": true, "ping-from": true, "ping-to": true, "service-worker": true, "purpose": true,
+}
+
+var tracePrefixes = []string{"x-forwarded", "sec-", "x-envoy-", "x-proxy", "proxy-", "x-original-forwarded", "access-control-request-"}
+
+// trace returns the first header that shows a browser or a proxy, "" when there is none.
+func trace(h http.Header) string {
+	normal := strings.NewReplacer("_", "-", ".", "-")
+	for name := range h {
+		n := normal.Replace(strings.ToLower(name))
+		if traceNames[n] {
+			return n
+		}
+		for _, p := range tracePrefixes {
+			if strings.HasPrefix(n, p) {
+				return n
+			}
+		}
+	}
+	return ""
+}
+
+// ownsCleaned catches other spellings of the service's paths.
+func ownsCleaned(p string) bool {
+	clean := path.Clean("/" + p)
+	return clean == Path || strings.HasPrefix(clean, Path+"/")
+}

@@ -1,0 +1,24 @@
+package hardening
+
+// Every context in which a key of this package is used, and the prefix of its keys in the store. A changed meaning gets a
+// new version, never a new text under an old label. labels_test.go shows that all of them differ.
+const (
+	// labelRecord opens the HMAC input of a record's innermost layer.
+	labelRecord = "anteroom/hardening/record/v1"
+	// labelLayer opens the HMAC input of each further layer.
+	labelLayer = "anteroom/hardening/layer/v1"
+	// labelExtract is the HKDF salt under which a TLS private key becomes a wrapping secret.
+	labelExtract = "anteroom/hardening/tls-extract/v1"
+	// labelWrap opens the HKDF info of the key that wraps one ring for one TLS key.
+	labelWrap = "anteroom/hardening/tls-wrap/v1"
+	// labelStanza opens the associated data of a wrapped file key.
+	labelStanza = "anteroom/hardening/tls-stanza/v1"
+	// labelRecovery opens the HPKE info of a recovery stanza.
+	labelRecovery = "anteroom/hardening/recovery-stanza/v1"
+	// labelBody opens the associated data of a ring's sealed body.
+	labelBody = "anteroom/hardening/ring-body/v1"
+	// labelUID opens the HMAC input of the keyed hash that stands for a uid in audit events and in the failure table.
+	labelUID = "anteroom/hardening/uid/v1"
+	// labelStore is the prefix of a ring's key in the store; "/" and the ring's name follow.
+	labelStore = "anteroom/hardening/ring/v1"
+)

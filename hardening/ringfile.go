@@ -1,0 +1,276 @@
+package hardening
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+const (
+	fileKeySize = 32
+	pepperSize  = 32
+	maxStanzas  = 64
+	// keepStanza is how long a TLS key goes on opening the ring after its certificate's end: time for a machine that was
+	// off, and the end of the usefulness of a leaked old key for later copies of the ring.
+	keepStanza = 7 * 24 * time.Hour
+	stanzaTLS  = "tls"
+	// stanzaRecovery is the type of the offline key's stanza.
+	stanzaRecovery = "recovery"
+)
+
+// ringFile is what stands in the store. Everything but Body is public, and all of it is associated data of Body: a stanza
+// added, removed or changed by somebody without the file key makes the ring unreadable instead of quietly his.
+type ringFile struct {
+	V       int      `json:"v"`     // always 1
+	Ring    string   `json:"ring"`  // random, in every record
+	Epoch   uint64   `json:"epoch"` // rises with every write
+	Stanzas []stanza `json:"stanzas"`
+	Body    []byte   `json:"body,omitempty"` // nonce and AES-256-GCM ciphertext of ringBody under the file key
+}
+
+// stanza is the file key, wrapped for one recipient.
+type stanza struct {
+	Type     string    `json:"type"`
+	KID      string    `json:"kid"`                // hexadecimal SHA-256 of the recipient's public key
+	NotAfter time.Time `json:"not_after,omitzero"` // tls: end of the certificate
+	CT       []byte    `json:"ct"`
+}
+
+// ringBody is the secret part.
+type ringBody struct {
+	Primary  string    `json:"primary"`          // version of new records
+	Compat   string    `json:"compat,omitempty"` // pinned version of the original form, d:<kid16>
+	UIDKey   []byte    `json:"uid_key"`          // key of the hash that stands for a uid
+	Versions []version `json:"versions"`
+}
+
+type version struct {
+	ID      string    `json:"id"`
+	Key     []byte    `json:"key"`
+	Created time.Time `json:"created"`
+}
+
+// ring is an opened ring: what the store holds, and what is in it. It is immutable once published.
+type ring struct {
+	file    ringFile // without Body
+	body    ringBody
+	fileKey []byte
+}
+
+// String keeps secrets out of every message that could print a ring.
+func (o *ring) String() string { return "ring " + o.file.Ring }
+
+// key returns a version's key, nil when the ring has no such version.
+func (o *ring) key(id string) []byte {
+	for _, v := range o.body.Versions {
+		if v.ID == id && id != "" {
+			return v.Key
+		}
+	}
+	return nil
+}
+
+// freshRing makes the first version of a ring that does not exist yet.
+func freshRing(now time.Time) *ring {
+	secrets := make([]byte, ringIDSize+fileKeySize+2*pepperSize)
+	rand.Read(secrets)
+	id, rest := secrets[:ringIDSize], secrets[ringIDSize:]
+	return &ring{
+		file:    ringFile{V: 1, Ring: hex.EncodeToString(id)},
+		fileKey: rest[:fileKeySize:fileKeySize],
+		body: ringBody{
+			Primary:  "p1",
+			UIDKey:   rest[fileKeySize : fileKeySize+pepperSize : fileKeySize+pepperSize],
+			Versions: []version{{ID: "p1", Key: rest[fileKeySize+pepperSize:], Created: now.UTC().Truncate(time.Second)}},
+		},
+	}
+}
+
+// clone copies what an update may change.
+func (o *ring) clone() *ring {
+	c := *o
+	c.file.Stanzas = append([]stanza(nil), o.file.Stanzas...)
+	c.body.Versions = append([]version(nil), o.body.Versions...)
+	return &c
+}
+
+// seal writes the ring's bytes for the store.
+func (o *ring) seal() ([]byte, error) {
+	plain, err := json.Marshal(o.body)
+	if err != nil {
+		return nil, fmt.Errorf("sealing ring: %w", err)
+	}
+	defer clear(plain)
+	file := o.file
+	if file.Body, err = sealGCM(o.fileKey, plain, bodyContext(file)); err != nil {
+		return nil, fmt.Errorf("sealing ring: %w", err)
+	}
+	raw, err := json.Marshal(file)
+	if err != nil {
+		return nil, fmt.Errorf("sealing ring: %w", err)
+	}
+	return raw, nil
+}
+
+// readRingFile reads the public part strictly; anything odd is a damaged ring, never a missing one.
+func readRingFile(raw []byte) (ringFile, error) {
+	var f ringFile
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(&f)
+	switch {
+	case err != nil:
+		return f, fmt.Errorf("reading ring: %w", err)
+	case f.V != 1:
+		return f, fmt.Errorf("reading ring: version %d is not one this program knows", f.V)
+	case !isRingID(f.Ring) || f.Epoch == 0 || len(f.Body) == 0 || dec.More():
+		return f, errors.New("reading ring: identity, epoch or body is missing")
+	}
+	return f, nil
+}
+
+// openBody opens a ring whose file key is known.
+func openBody(f ringFile, fileKey []byte) (*ring, error) {
+	sealed := f.Body
+	f.Body = nil
+	plain, err := openGCM(fileKey, sealed, bodyContext(f))
+	if err != nil {
+		return nil, errors.New("opening ring: the body does not open: it was changed, or belongs to another ring")
+	}
+	defer clear(plain)
+	o := &ring{file: f, fileKey: fileKey}
+	if err := json.Unmarshal(plain, &o.body); err != nil {
+		return nil, errors.New("opening ring: the body is not readable") // the cause could quote a key
+	}
+	for _, v := range o.body.Versions {
+		if len(v.Key) != pepperSize {
+			return nil, errors.New("opening ring: a version has no key of 32 bytes")
+		}
+	}
+	if o.key(o.body.Primary) == nil || len(o.body.UIDKey) != pepperSize || o.body.Compat != "" && o.key(o.body.Compat) == nil {
+		return nil, errors.New("opening ring: a version that the ring names is not in it")
+	}
+	return o, nil
+}
+
+// unwrap tries the stanzas for the given keys. It returns nil when none of them is a recipient.
+func unwrap(f ringFile, keys []TLSKey, secret *RecoveryKey) []byte {
+	for _, s := range f.Stanzas {
+		if s.Type == stanzaRecovery && secret != nil {
+			if fk, err := secret.open(f.Ring, s.CT); err == nil && len(fk) == fileKeySize {
+				return fk
+			}
+		}
+		for _, k := range keys {
+			if s.Type == stanzaTLS && s.KID == k.kid {
+				if fk, err := unwrapTLS(f.Ring, s, k); err == nil {
+					return fk
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func unwrapTLS(ringID string, s stanza, k TLSKey) ([]byte, error) {
+	wrap, err := k.wrapKey(ringID)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(wrap)
+	return openGCM(wrap, s.CT, stanzaContext(ringID, k.kid))
+}
+
+// addTLS wraps the file key for a TLS key, or moves the end of a stanza that it has (a renewal that kept its key).
+// It reports whether something changed.
+func (o *ring) addTLS(k TLSKey) (bool, error) {
+	end := k.notAfter.UTC().Truncate(time.Second)
+	for i, s := range o.file.Stanzas {
+		if s.Type == stanzaTLS && s.KID == k.kid {
+			if !end.After(s.NotAfter) {
+				return false, nil
+			}
+			o.file.Stanzas[i].NotAfter = end
+			return true, nil
+		}
+	}
+	wrap, err := k.wrapKey(o.file.Ring)
+	if err != nil {
+		return false, err
+	}
+	defer clear(wrap)
+	ct, err := sealGCM(wrap, o.fileKey, stanzaContext(o.file.Ring, k.kid))
+	if err != nil {
+		return false, fmt.Errorf("wrapping ring: %w", err)
+	}
+	o.file.Stanzas = append(o.file.Stanzas, stanza{Type: stanzaTLS, KID: k.kid, NotAfter: end, CT: ct})
+	return true, nil
+}
+
+// opensWith shows that what was read back opens for every key it must open for, with the file key we hold: a wrapping that
+// went wrong is found while the old key is still there.
+func opensWith(raw []byte, o *ring, keys []TLSKey) error {
+	f, err := readRingFile(raw)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		fk := unwrap(f, []TLSKey{k}, nil)
+		if subtle.ConstantTimeCompare(fk, o.fileKey) != 1 {
+			return fmt.Errorf("reading ring back: TLS key %s does not open it", k.short())
+		}
+	}
+	_, err = openBody(f, o.fileKey)
+	return err
+}
+
+func bodyContext(f ringFile) []byte {
+	header, _ := json.Marshal(f) // a struct of strings, numbers, times in UTC and bytes: it cannot fail
+	return lp(lp(nil, labelBody), header)
+}
+
+func stanzaContext(ringID, kid string) []byte {
+	return lp(lp(lp(nil, labelStanza), ringID), kid)
+}
+
+func newGCM(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	// Random nonces: a file key seals one body for each write, some thousands in a ring's life, far from 2^32.
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+func sealGCM(key, plain, ad []byte) ([]byte, error) {
+	gcm, err := newGCM(key)
+	if err != nil {
+		return nil, err
+	}
+	return gcm.Seal(nil, nil, plain, ad), nil
+}
+
+func openGCM(key, sealed, ad []byte) ([]byte, error) {
+	gcm, err := newGCM(key)
+	if err != nil {
+		return nil, err
+	}
+	return gcm.Open(nil, nil, sealed, ad)
+}
+
+// stanzaNames lists for whom a ring is wrapped, for messages to the operator; the names are public.
+func stanzaNames(f ringFile) string {
+	var names []string
+	for _, s := range f.Stanzas {
+		names = append(names, s.Type+" "+shortID(s.KID))
+	}
+	return strings.Join(names, ", ")
+}

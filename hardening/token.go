@@ -1,0 +1,132 @@
+package hardening
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+)
+
+const (
+	minToken = 32
+	maxToken = 4096
+)
+
+// TokenFile is the callers' credential: a file that the calling program can read and others cannot. It is read again when
+// it changes, so that a new token needs no reload. Only its digest is kept.
+type TokenFile struct {
+	path string
+
+	mu     sync.Mutex // guards what follows
+	stamp  fileStamp
+	digest [sha256.Size]byte
+	err    error
+}
+
+// fileStamp tells two states of a file apart; the zero value is like no file.
+type fileStamp struct{ info os.FileInfo }
+
+func (s fileStamp) same(o os.FileInfo) bool {
+	return s.info != nil && os.SameFile(s.info, o) && s.info.Size() == o.Size() && s.info.ModTime().Equal(o.ModTime()) && s.info.Mode() == o.Mode()
+}
+
+// OpenTokenFile reads the file once, so that a mistake is found when the configuration loads.
+func OpenTokenFile(path string) (*TokenFile, error) {
+	t := &TokenFile{path: path}
+	if err := t.refresh(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// refresh reads the file when it changed. After an error no token is right until the file is.
+func (t *TokenFile) refresh() error {
+	info, err := os.Stat(t.path)
+	if err != nil {
+		t.stamp, t.err = fileStamp{}, fmt.Errorf("reading token file: %w", err)
+		return t.err
+	}
+	if t.stamp.same(info) {
+		return t.err
+	}
+	t.stamp = fileStamp{info}
+	t.err = t.read(info)
+	return t.err
+}
+
+// read checks the file before and after opening it: before, because opening a pipe would block; after, because what was
+// opened is what counts.
+func (t *TokenFile) read(info os.FileInfo) error {
+	if err := t.checkMode(info); err != nil {
+		return err
+	}
+	f, err := os.Open(t.path)
+	if err != nil {
+		return fmt.Errorf("reading token file: %w", err)
+	}
+	defer f.Close()
+	if info, err = f.Stat(); err != nil {
+		return fmt.Errorf("reading token file: %w", err)
+	}
+	if err := t.checkMode(info); err != nil {
+		return err
+	}
+	t.stamp = fileStamp{info}
+	raw, err := io.ReadAll(io.LimitReader(f, maxToken+1))
+	if err != nil {
+		return fmt.Errorf("reading token file: %w", err)
+	}
+	defer clear(raw)
+	text := strings.TrimSuffix(strings.TrimSuffix(string(raw), "\n"), "\r")
+	switch {
+	case len(text) < minToken || len(text) > maxToken:
+		return fmt.Errorf("reading token file: %s has not %d to %d characters; make one with: openssl rand -hex 32", t.path, minToken, maxToken)
+	case strings.IndexFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0:
+		return fmt.Errorf("reading token file: %s has blanks or characters that are not ASCII in it; make one with: openssl rand -hex 32", t.path)
+	}
+	t.digest = sha256.Sum256([]byte(text))
+	return nil
+}
+
+func (t *TokenFile) checkMode(info os.FileInfo) error {
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("reading token file: %s is not a regular file", t.path)
+	}
+	if info.Mode().Perm()&0o007 != 0 {
+		return fmt.Errorf("reading token file: %s can be used by every user of this host (mode %04o); run: chmod o= %s", t.path, info.Mode().Perm(), t.path)
+	}
+	return nil
+}
+
+// errToken is the one answer to a wrong token.
+var errToken = errors.New("checking token: not the right one")
+
+// check compares in constant time, as digests: neither content nor length of the right token shows. A file that cannot be
+// read makes every token wrong (and is told apart, so that the operator hears of it).
+func (t *TokenFile) check(token string) error {
+	t.mu.Lock()
+	err, want := t.refresh(), t.digest
+	t.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	got := sha256.Sum256([]byte(token))
+	if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+		return errToken
+	}
+	return nil
+}
+
+// Format prints the path for every verb; the digest of a short token could be searched.
+func (t *TokenFile) Format(f fmt.State, _ rune) { fmt.Fprint(f, "token file "+t.path) }
+
+// LogValue logs the path.
+func (t *TokenFile) LogValue() slog.Value { return slog.StringValue("token file " + t.path) }
+
+// MarshalJSON writes a fixed word.
+func (t *TokenFile) MarshalJSON() ([]byte, error) { return []byte(`"token file"`), nil }
