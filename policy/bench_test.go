@@ -1,0 +1,47 @@
+package policy
+
+import (
+	"fmt"
+	"testing"
+)
+
+// BenchmarkDecide shows that the cost does not follow the number of rules.
+func BenchmarkDecide(b *testing.B) {
+	for _, n := range []int{10, 1000, 10000} {
+		texts := make([]Line, 0, n)
+		for i := range n {
+			words := []string{"allow", "role", fmt.Sprintf("r%d", i%50), "GET,POST", fmt.Sprintf("/api/v%d/patients/*/charts/c%d", i%7, i)}
+			switch i % 10 {
+			case 0:
+				words = []string{"deny", "user", fmt.Sprintf("u%d", i), fmt.Sprintf("/api/v%d/**", i%7)}
+			case 1:
+				words = []string{"allow", "role", "patient", "GET", fmt.Sprintf("/portal%d/{user}/**", i)}
+			}
+			texts = append(texts, Line{Words: words, At: fmt.Sprintf("Caddyfile:%d", i)})
+		}
+		p, err := Compile(texts)
+		if err != nil {
+			b.Fatal(err)
+		}
+		path, who := parse(b, "/api/v2/patients/4711/charts/c2"), &Subject{Username: "doctor", Roles: []string{"staff", "r2"}}
+		b.Run(fmt.Sprintf("%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if !p.Decide(Request{Method: "GET", Path: path, Who: who}).Allowed {
+					b.Fatal("denied")
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkParsePath(b *testing.B) {
+	for _, path := range []string{"/api/v2/patients/4711/charts/c2", "/api/Patients/J%C3%BCrgen"} {
+		b.Run(path, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = ParsePath(path)
+			}
+		})
+	}
+}
