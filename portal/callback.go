@@ -1,0 +1,188 @@
+package portal
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+
+	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/identity"
+	"github.com/anteroom-proxy/anteroom/session"
+	"github.com/anteroom-proxy/anteroom/store"
+)
+
+// callback finishes an attempt: the query has one meaning, the attempt is this
+// browser's and not used yet, the source vouches for a person. Only then is
+// there a session.
+func (p *Portal) callback(s identity.Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !p.limit.allow(p.client(r)) {
+			p.tooMany(w, r)
+			return
+		}
+		q, ok := callbackQuery(r.URL.RawQuery)
+		if !ok {
+			p.fail(w, r, s, failure{page: errAttempt, reason: reasonQuery}, "/")
+			return
+		}
+		// Known before the attempt is used up, so that the person can try again
+		// when the answer is "not now".
+		old, err := p.sessions.Find(r.Header["Cookie"], r.Host)
+		if err != nil && !errors.Is(err, session.ErrNone) {
+			page, reason := classify(err)
+			p.fail(w, r, s, failure{page: page, reason: reason, err: err}, "/")
+			return
+		}
+		a, f := p.take(w, r, s, q.Get("state"))
+		if f != nil {
+			f.session = old // the back button, mostly: the sign-in is done
+			p.fail(w, r, s, *f, a.ReturnTo)
+			return
+		}
+		id, err := p.finish(r, s, a, q)
+		if err != nil {
+			page, reason := classify(err)
+			p.fail(w, r, s, failure{page: page, reason: reason, err: err}, a.ReturnTo)
+			return
+		}
+		p.admit(w, r, s, a, id, old)
+	}
+}
+
+// callbackQuery parses the query of a callback. Each parameter stands once
+// (RFC 6749, section 3.1), state among them, and never an answer next to an
+// error or a token, which the code flow does not have in a query.
+func callbackQuery(raw string) (url.Values, bool) {
+	q, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, false
+	}
+	for _, values := range q {
+		if len(values) != 1 {
+			return nil, false
+		}
+	}
+	if q.Has("id_token") || q.Has("access_token") || q.Has("code") && q.Has("error") {
+		return nil, false
+	}
+	return q, len(q["state"]) == 1 && isToken(q["state"][0])
+}
+
+// take finds the attempt with this state in the browser's cookies and uses it
+// up. The cookie is deleted however it ends (RFC 9700, section 4.7.1). The
+// attempt that comes with a failure is good for its ReturnTo only.
+func (p *Portal) take(w http.ResponseWriter, r *http.Request, s identity.Source, state string) (attempt, *failure) {
+	none := attempt{ReturnTo: "/"}
+	name := attemptName(state)
+	var found held
+	for _, h := range heldAttempts(r) {
+		if h.name == name {
+			found = h
+		}
+	}
+	if found.count == 0 {
+		return none, &failure{page: errAttempt, reason: reasonMissing}
+	}
+	dropCookie(w, name)
+	if found.count > 1 {
+		return none, &failure{page: errAttempt, reason: reasonUnreadable}
+	}
+	a, err := p.openAttempt(r.Context(), found.value, state)
+	if err != nil {
+		return none, &failure{page: errAttempt, reason: reasonUnreadable, err: err}
+	}
+	a.ReturnTo = returnTo(a.ReturnTo, p.prefix) // was checked before it was sealed; the rule may have changed since
+	reason := a.fits(s.Name(), r.Host, p.now())
+	if reason == reasonExpired {
+		return a, &failure{page: errAttempt, reason: reason}
+	}
+	// The state is out in the open now, whoever delivered it and wherever:
+	// from here on it is worth nothing any more.
+	if err := p.consume(context.WithoutCancel(r.Context()), a); err != nil {
+		if errors.Is(err, store.ErrConflict) {
+			return a, &failure{page: errAttempt, reason: reasonUsed, err: err}
+		}
+		return a, &failure{page: errUnavailable, reason: reasonStore, err: err}
+	}
+	if reason != "" {
+		return a, &failure{page: errAttempt, reason: reason}
+	}
+	return a, nil
+}
+
+// finish asks the source who this is, and checks what every source must keep
+// to. A source never speaks for another one.
+func (p *Portal) finish(r *http.Request, s identity.Source, a attempt, q url.Values) (identity.Identity, error) {
+	id, err := s.Finish(r.Context(), identity.Callback{
+		Query: q, CallbackURL: p.callbackURL(r.Host, a.Source), Keep: a.Keep,
+	})
+	if err != nil {
+		return identity.Identity{}, err
+	}
+	if err := id.Check(); err != nil {
+		return identity.Identity{}, err
+	}
+	if id.Source != a.Source {
+		return identity.Identity{}, &identity.Failure{Kind: identity.ErrRefused, Reason: reasonSourceName}
+	}
+	return id, nil
+}
+
+// admit makes the session. The order matters: the old session of this browser
+// ends first (a shared workstation, a fixed session), the record comes next,
+// and the cookies leave only when both are durable.
+func (p *Portal) admit(w http.ResponseWriter, r *http.Request, s identity.Source, a attempt, id identity.Identity, old *session.Session) {
+	sess, sessionCookies, err := p.sessions.Issue(r.Context(), grant(id), r.Host)
+	if err != nil {
+		page, reason := classify(err)
+		if reason == reasonUnknown {
+			reason = reasonIssue
+		}
+		p.fail(w, r, s, failure{page: page, reason: reason, err: err}, a.ReturnTo)
+		return
+	}
+	if old != nil {
+		if err := p.replace(r, old); err != nil {
+			p.fail(w, r, s, failure{page: errUnavailable, reason: reasonStore, err: err}, a.ReturnTo)
+			return
+		}
+	}
+	_, err = p.record(r, audit.Event{
+		Kind: "sign-in", Source: id.Source, Subject: id.Subject, Name: id.Username, Roles: id.Roles,
+		Session: audit.SessionLabel(sess.ID), Decision: "allowed",
+	})
+	if err != nil {
+		p.showError(w, r, errUnavailable, "", errorLinks{again: p.loginURL("", a.ReturnTo)})
+		return
+	}
+	round := 1
+	if old == nil {
+		round = min(rounds(r)+1, roundMax)
+	}
+	for _, c := range sessionCookies {
+		http.SetCookie(w, c)
+	}
+	http.SetCookie(w, ownCookie(roundCookie, string(rune('0'+round)), roundTTL))
+	if hasCookie(r, promptCookie) {
+		dropCookie(w, promptCookie)
+	}
+	// 303: whatever method led here, the next request is a GET (RFC 9700, section 4.12).
+	redirect(w, http.StatusSeeOther, a.ReturnTo)
+}
+
+// replace ends the session that this browser had until now.
+func (p *Portal) replace(r *http.Request, old *session.Session) error {
+	if err := p.sessions.Revoke(context.WithoutCancel(r.Context()), old.ID); err != nil {
+		return err
+	}
+	_, err := p.record(r, signOutEvent(old, reasonReplaced))
+	return err
+}
+
+func grant(id identity.Identity) session.Grant {
+	return session.Grant{
+		Source: id.Source, Subject: id.Subject, Username: id.Username, Name: id.Name, Email: id.Email,
+		Roles: id.Roles, Org: id.Org, ACR: id.ACR, AMR: id.AMR, AuthTime: id.AuthTime,
+	}
+}

@@ -1,0 +1,198 @@
+// Package portal is what a person with a browser sees of Anteroom: the pages
+// and endpoints below one prefix, "/.anteroom/" unless configured otherwise.
+//
+// Call New with a Config, hand every request below the prefix to ServeHTTP,
+// and let Refuse show the page of a request that the gate refused elsewhere.
+//
+//	<prefix>                    who you are, sign out, switch user
+//	<prefix>login?return_to=    choose a way to sign in; a single one is begun at once
+//	<prefix>login/<source>      begin one way to sign in
+//	<prefix>callback/<source>   where its provider sends the browser back to
+//	<prefix>logout              GET asks, POST signs out
+//	<prefix>switch              POST signs out and goes to the sign-in page
+//	<prefix>session             the session as JSON
+//	<prefix>jwks.json           the keys that sign sessions
+//	<prefix>static/             style sheet and logo
+//
+// What it promises: a sign-in attempt belongs to the browser that began it,
+// works once and for ten minutes (RFC 6749 section 10.12, RFC 9700 sections
+// 2.1 and 4.7); every sign-in gets new identifiers and ends the session that
+// the browser had before; without an audit record there is no session; no
+// address from a request leads to another site (RFC 9700 section 4.11); a page
+// never shows text of a provider or of a request, except the host and the
+// person's own name, escaped. No page needs a script.
+//
+// What it trusts: the gate before it (the host is one of the site's, the path
+// is unambiguous, spoofed headers are gone), the Source to check its provider,
+// and the Sealer. It keeps no state of its own: attempts are sealed cookies,
+// so any node can finish what another began; what was used is in the Store.
+//
+// What it leaves to the caller: TLS, HSTS, and renewing sessions. Asking
+// <prefix>session does not count as use of a session, so that a page which
+// polls it does not keep an unattended workstation signed in.
+package portal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/identity"
+	"github.com/anteroom-proxy/anteroom/session"
+	"github.com/anteroom-proxy/anteroom/store"
+)
+
+// Sealer seals sign-in attempts. Open fails for everything that Seal did not
+// make under the same label.
+type Sealer interface {
+	Seal(ctx context.Context, label string, plaintext []byte) ([]byte, error)
+	Open(ctx context.Context, label string, sealed []byte) ([]byte, error)
+}
+
+// Config says what a Portal works with. Sessions, Store, Sealer and Audit are
+// required.
+type Config struct {
+	// Prefix is the path that all endpoints lie under. It begins and ends
+	// with a slash. Empty means DefaultPrefix.
+	Prefix string
+
+	// Sources are the ways to sign in, in the order of the sign-in page.
+	Sources []identity.Source
+
+	Sessions *session.Manager
+	Store    store.Store
+	Sealer   Sealer
+	Audit    audit.Recorder
+
+	// ClientAddr tells the client's address for limits and the audit log.
+	// Nil means the address of the connection.
+	ClientAddr func(*http.Request) string
+
+	Now    func() time.Time // nil means time.Now
+	Logger *slog.Logger     // nil means none
+}
+
+// Portal answers the requests below its prefix. Make one with New. It is safe
+// for concurrent use and holds nothing that must be closed.
+type Portal struct {
+	prefix   string
+	sources  []identity.Source
+	sessions *session.Manager
+	store    store.Store
+	sealer   Sealer
+	audit    audit.Recorder
+	client   func(*http.Request) string
+	limit    *limiter
+	now      func() time.Time
+	log      *slog.Logger
+}
+
+// prefixPath keeps the prefix a path with one spelling, which the gate lets
+// through: segments of plain letters that do not end in a dot.
+var prefixPath = regexp.MustCompile(`^/([A-Za-z0-9._~-]*[A-Za-z0-9_~-]/)+$`)
+
+// New returns a Portal. It reads nothing and asks nobody: a provider that is
+// down never keeps a site from starting.
+func New(c Config) (*Portal, error) {
+	if c.Prefix == "" {
+		c.Prefix = DefaultPrefix
+	}
+	if !prefixPath.MatchString(c.Prefix) {
+		return nil, fmt.Errorf("making portal: prefix %q is not a plain path that begins and ends with a slash", c.Prefix)
+	}
+	if c.Sessions == nil || c.Store == nil || c.Sealer == nil || c.Audit == nil {
+		return nil, errors.New("making portal: sessions, store, sealer and audit are required")
+	}
+	seen := make(map[string]bool)
+	for _, s := range c.Sources {
+		name := s.Name()
+		if !identity.ValidSource(name) || strings.HasSuffix(name, ".") {
+			return nil, fmt.Errorf("making portal: source name %q is not 1 to 64 letters, digits, dots, hyphens or underscores that do not end in a dot", name)
+		}
+		if seen[name] {
+			return nil, fmt.Errorf("making portal: two sources are called %q", name)
+		}
+		seen[name] = true
+	}
+	if c.ClientAddr == nil {
+		c.ClientAddr = socketAddr
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Portal{
+		prefix: c.Prefix, sources: c.Sources, sessions: c.Sessions, store: c.Store, sealer: c.Sealer,
+		audit: c.Audit, client: c.ClientAddr, limit: newLimiter(c.Now), now: c.Now, log: c.Logger,
+	}, nil
+}
+
+// ServeHTTP answers a request below the prefix; anything else gets 404. Paths
+// are compared as they were sent: another spelling is another path.
+func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !validHost(r.Host) {
+		p.showError(w, r, errMisdirected, "", errorLinks{})
+		return
+	}
+	rest, ok := strings.CutPrefix(r.URL.EscapedPath(), p.prefix)
+	if !ok {
+		p.showError(w, r, errNotFound, "", errorLinks{})
+		return
+	}
+	head, tail, deep := strings.Cut(rest, "/")
+	switch {
+	case rest == "":
+		p.only(p.who, http.MethodGet, http.MethodHead)(w, r)
+	case rest == "login":
+		p.only(p.login, http.MethodGet)(w, r)
+	case rest == "logout":
+		p.only(p.logout, http.MethodGet, http.MethodHead, http.MethodPost)(w, r)
+	case rest == "switch":
+		p.only(p.switchUser, http.MethodPost)(w, r)
+	case rest == "session":
+		p.only(p.session, http.MethodGet, http.MethodHead)(w, r)
+	case rest == "jwks.json":
+		p.only(p.jwks, http.MethodGet, http.MethodHead)(w, r)
+	case deep && head == "static" && assets[tail] != nil:
+		p.only(assets[tail].serve, http.MethodGet, http.MethodHead)(w, r)
+	case deep && head == "login" && p.source(tail) != nil:
+		p.only(p.loginSource(p.source(tail)), http.MethodGet)(w, r)
+	case deep && head == "callback" && p.source(tail) != nil:
+		p.only(p.callback(p.source(tail)), http.MethodGet)(w, r)
+	default:
+		p.showError(w, r, errNotFound, "", errorLinks{})
+	}
+}
+
+// only lets the given methods through. HEAD is not among them where an answer
+// changes something: programs that look at links ahead of people send it.
+func (p *Portal) only(next http.HandlerFunc, methods ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		for _, m := range methods {
+			if r.Method == m {
+				next(w, r)
+				return
+			}
+		}
+		w.Header().Set("Allow", strings.Join(methods, ", "))
+		p.showError(w, r, errMethod, "", errorLinks{})
+	}
+}
+
+// source finds a way to sign in by its exact name.
+func (p *Portal) source(name string) identity.Source {
+	for _, s := range p.sources {
+		if s.Name() == name {
+			return s
+		}
+	}
+	return nil
+}

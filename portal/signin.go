@@ -1,0 +1,192 @@
+package portal
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/identity"
+	"github.com/anteroom-proxy/anteroom/session"
+)
+
+// errStep says that a source named no place to send a browser to.
+var errStep = errors.New("source gave an unusable address")
+
+// login is the way in. With one source it goes straight on; with several, or
+// after switching user, the person chooses from links. A form that ends at a
+// provider would be stopped by our own form-action, hence links.
+func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
+	to := p.askedReturnTo(r)
+	switching := r.URL.Query().Has("switch")
+	if len(p.sources) == 1 && !switching {
+		p.begin(w, r, p.sources[0], to)
+		return
+	}
+	if len(p.sources) == 0 {
+		p.showError(w, r, errNoSources, "", errorLinks{})
+		return
+	}
+	v := p.newView(r, "Sign in")
+	v.Switching = switching
+	for _, s := range p.sources {
+		v.Links = append(v.Links, link{Href: p.loginURL(s.Name(), to), Text: s.Title(), Main: true})
+	}
+	p.show(w, r, "login", http.StatusOK, v)
+}
+
+func (p *Portal) loginSource(s identity.Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		p.begin(w, r, s, p.askedReturnTo(r))
+	}
+}
+
+// begin starts one attempt and sends the browser to the provider.
+func (p *Portal) begin(w http.ResponseWriter, r *http.Request, s identity.Source, to string) {
+	if !p.limit.allow(p.client(r)) {
+		p.tooMany(w, r)
+		return
+	}
+	if rounds(r) >= roundMax {
+		if _, err := p.sessions.Find(r.Header["Cookie"], r.Host); err != nil {
+			dropCookie(w, roundCookie) // so that the link on the page tries afresh
+			p.fail(w, r, s, failure{page: errLoop, reason: reasonLoop}, to)
+			return
+		}
+	}
+	a := attempt{
+		Source: s.Name(), State: newState(), Host: strings.ToLower(r.Host), ReturnTo: to,
+		Created: p.now().Unix(), Reauthenticate: hasCookie(r, promptCookie),
+	}
+	step, err := s.Begin(r.Context(), identity.Start{
+		State: a.State, CallbackURL: p.callbackURL(r.Host, a.Source), Reauthenticate: a.Reauthenticate,
+	})
+	if err == nil && !usableStep(step.RedirectURL) {
+		err = &identity.Failure{Kind: identity.ErrUnavailable, Reason: reasonStep, Err: errStep}
+	}
+	if err != nil {
+		page, reason := classify(err)
+		p.fail(w, r, s, failure{page: page, reason: reason, err: err}, to)
+		return
+	}
+	a.Keep = step.Keep
+	cookie, err := p.sealAttempt(r.Context(), a)
+	if err != nil {
+		p.fail(w, r, s, failure{page: errUnavailable, reason: reasonSeal, err: err}, to)
+		return
+	}
+	for _, name := range surplus(heldAttempts(r), len(cookie.Name)+len(cookie.Value), p.now()) {
+		dropCookie(w, name)
+	}
+	http.SetCookie(w, cookie)
+	redirect(w, http.StatusFound, step.RedirectURL)
+}
+
+// usableStep is a last look at an address that the source vouches for: it
+// must be one that leaves this page, and nothing that a header would mangle.
+func usableStep(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] < 0x21 || s[i] > 0x7e {
+			return false
+		}
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return false
+	}
+	return (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
+}
+
+// askedReturnTo reads return_to. Whatever is unclear becomes "/": a query
+// that does not parse, a parameter that is repeated.
+func (p *Portal) askedReturnTo(r *http.Request) string {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil || len(q["return_to"]) != 1 {
+		return "/"
+	}
+	return returnTo(q["return_to"][0], p.prefix)
+}
+
+// loginURL is the address that begins a sign-in: of one source, or of the
+// choice when source is empty.
+func (p *Portal) loginURL(source, to string) string {
+	s := p.prefix + "login"
+	if source != "" {
+		s += "/" + source
+	}
+	if to != "/" {
+		s += "?return_to=" + url.QueryEscape(to)
+	}
+	return s
+}
+
+func (p *Portal) callbackURL(host, source string) string {
+	return "https://" + host + p.prefix + "callback/" + source
+}
+
+// redirect writes a Location as it is: http.Redirect would clean the path
+// after it was checked.
+func redirect(w http.ResponseWriter, status int, location string) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Location", location)
+	w.WriteHeader(status)
+}
+
+// failure is how a sign-in ended badly.
+type failure struct {
+	page   *errorPage
+	reason string // fixed code for the audit log
+	err    error  // for the operator, may be nil
+
+	session *session.Session // of a person who is signed in all the same
+}
+
+// fail records a failed sign-in and shows its page. When it cannot be
+// recorded the person sees an outage instead: nothing happens off the record.
+func (p *Portal) fail(w http.ResponseWriter, r *http.Request, s identity.Source, f failure, to string) {
+	decision := "failed"
+	if f.page == errDeclined {
+		decision = "denied"
+	}
+	ref, err := p.record(r, audit.Event{Kind: "sign-in", Source: s.Name(), Decision: decision, Reason: f.reason})
+	if err != nil {
+		p.showError(w, r, errUnavailable, "", errorLinks{})
+		return
+	}
+	p.log.Warn("sign-in failed", "ref", ref, "source", s.Name(), "reason", f.reason, "error", f.err)
+	links := errorLinks{again: p.loginURL("", to), who: f.session}
+	if f.page == errNoAnswer {
+		links.again = p.loginURL(s.Name(), to)
+		for _, o := range p.sources {
+			if o.Name() != s.Name() {
+				links.others = append(links.others, link{Href: p.loginURL(o.Name(), to), Text: o.Title()})
+			}
+		}
+	}
+	p.showError(w, r, f.page, ref, links)
+}
+
+// tooMany answers beyond the rate limit. It leaves no audit record: a flood
+// must not fill the disk.
+func (p *Portal) tooMany(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Retry-After", "60")
+	p.showError(w, r, errTooMany, "", errorLinks{})
+}
+
+// record writes an audit event and returns its reference number. It goes on
+// when the browser has left: what happened did happen.
+func (p *Portal) record(r *http.Request, e audit.Event) (string, error) {
+	e.Ref = audit.NewRef()
+	e.Site = siteName(r.Host)
+	e.Method = r.Method
+	e.Client = p.client(r)
+	if err := p.audit.Record(context.WithoutCancel(r.Context()), e); err != nil {
+		p.log.Error("audit event not taken", "ref", e.Ref, "kind", e.Kind, "error", err)
+		return "", err
+	}
+	return e.Ref, nil
+}

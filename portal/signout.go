@@ -1,0 +1,141 @@
+package portal
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+
+	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/session"
+)
+
+// logout asks on GET and signs out on POST. Parameters are not read: there is
+// no address to be sent to afterwards that a stranger could choose.
+func (p *Portal) logout(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		p.askLogout(w, r)
+		return
+	}
+	had, ok := p.signOut(w, r, reasonSignedOut)
+	if !ok {
+		return
+	}
+	p.signedOut(w, r, had)
+}
+
+// askLogout shows the form, or, to somebody whose session has ended, that
+// there is nothing left to do.
+func (p *Portal) askLogout(w http.ResponseWriter, r *http.Request) {
+	s, err := p.sessions.Find(r.Header["Cookie"], r.Host)
+	switch {
+	case err == nil:
+		v := p.newView(r, "Sign out?")
+		v.Who = p.whoView(s)
+		p.show(w, r, "logout", http.StatusOK, v)
+	case errors.Is(err, session.ErrNone):
+		p.signedOut(w, r, false)
+	default:
+		p.showError(w, r, errUnavailable, "", errorLinks{})
+	}
+}
+
+// switchUser signs out and goes to the sign-in page, which shows links even
+// for a single source: our own form-action would stop a form that ends at a
+// provider.
+func (p *Portal) switchUser(w http.ResponseWriter, r *http.Request) {
+	if _, ok := p.signOut(w, r, reasonSwitch); !ok {
+		return
+	}
+	to := p.askedReturnTo(r)
+	location := p.prefix + "login?switch=1"
+	if to != "/" {
+		location += "&return_to=" + url.QueryEscape(to)
+	}
+	redirect(w, http.StatusSeeOther, location)
+}
+
+// signOut ends the session of the request: it says whether there was one, and
+// false when the answer has been given already. The session is dead for every
+// node before the browser is told (row 49 of the requirements: nothing but a
+// durable revocation counts).
+func (p *Portal) signOut(w http.ResponseWriter, r *http.Request, reason string) (had, ok bool) {
+	if !fromOurPage(r) {
+		// A foreign page could otherwise sign people out while they work.
+		ref, err := p.record(r, audit.Event{Kind: "sign-out", Decision: "denied", Reason: reasonOrigin})
+		if err != nil {
+			p.showError(w, r, errUnavailable, "", errorLinks{})
+			return false, false
+		}
+		p.showError(w, r, errCrossOrigin, ref, errorLinks{})
+		return false, false
+	}
+	s, err := p.sessions.Find(r.Header["Cookie"], r.Host)
+	if err != nil && !errors.Is(err, session.ErrNone) {
+		p.notSignedOut(w, r, nil, err)
+		return false, false
+	}
+	if s != nil {
+		if err := p.sessions.Revoke(context.WithoutCancel(r.Context()), s.ID); err != nil {
+			p.notSignedOut(w, r, s, err)
+			return false, false
+		}
+		// The session is gone; saying that it is not, because the record
+		// failed, would be wrong. record has logged the failure.
+		_, _ = p.record(r, signOutEvent(s, reason))
+	}
+	p.forget(w, r)
+	return s != nil, true
+}
+
+// notSignedOut says so, loudly: the person may be about to leave.
+func (p *Portal) notSignedOut(w http.ResponseWriter, r *http.Request, s *session.Session, cause error) {
+	e := audit.Event{Kind: "sign-out"}
+	if s != nil {
+		e = signOutEvent(s, "")
+	}
+	e.Decision, e.Reason = "failed", reasonStore
+	ref, err := p.record(r, e)
+	if err != nil {
+		ref = ""
+	}
+	p.log.Error("sign-out not stored", "ref", ref, "error", cause)
+	w.Header().Set("Retry-After", "10")
+	p.showError(w, r, errNotSignedOut, ref, errorLinks{})
+}
+
+// forget removes what the browser holds of us, other tabs' attempts included:
+// one that was begun before could be finished without a prompt by whoever
+// sits down next. It leaves the mark that asks for a prompt, and lets the
+// browser drop pages that the back button would show.
+func (p *Portal) forget(w http.ResponseWriter, r *http.Request) {
+	for _, c := range session.ClearCookies() {
+		http.SetCookie(w, c)
+	}
+	for i, h := range heldAttempts(r) {
+		if i == attemptDrops {
+			break
+		}
+		dropCookie(w, h.name)
+	}
+	dropCookie(w, roundCookie)
+	http.SetCookie(w, ownCookie(promptCookie, "1", promptTTL))
+	w.Header().Set("Clear-Site-Data", `"cache"`)
+}
+
+// signedOut is the last page. It is honest about what we cannot end.
+func (p *Portal) signedOut(w http.ResponseWriter, r *http.Request, had bool) {
+	v := p.newView(r, "You are signed out")
+	v.Expired = !had
+	for _, s := range p.sources {
+		v.Titles = append(v.Titles, s.Title())
+	}
+	p.show(w, r, "signedout", http.StatusOK, v)
+}
+
+func signOutEvent(s *session.Session, reason string) audit.Event {
+	return audit.Event{
+		Kind: "sign-out", Source: s.Source, Subject: s.Subject, Name: s.Username, Roles: s.Roles,
+		Session: audit.SessionLabel(s.ID), Decision: "allowed", Reason: reason,
+	}
+}

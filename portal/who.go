@@ -1,0 +1,160 @@
+package portal
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/session"
+)
+
+// current finds the session of the request. Without one it answers: a person
+// is sent to sign in, a program gets 401.
+func (p *Portal) current(w http.ResponseWriter, r *http.Request, page bool) *session.Session {
+	s, err := p.sessions.Find(r.Header["Cookie"], r.Host)
+	switch {
+	case err == nil:
+		return s
+	case !errors.Is(err, session.ErrNone):
+		p.showError(w, r, errUnavailable, "", errorLinks{})
+	case page && !isAPIClient(r):
+		redirect(w, http.StatusFound, p.loginURL("", p.prefix))
+	default:
+		p.challenge(w)
+		p.writeProblem(w, errNoSession, "")
+	}
+	return nil
+}
+
+// challenge names the place to sign in (RFC 9110, section 11.6.1).
+func (p *Portal) challenge(w http.ResponseWriter) {
+	w.Header().Set("WWW-Authenticate", `Anteroom uri="`+p.prefix+`login"`)
+}
+
+// who is the page about oneself.
+func (p *Portal) who(w http.ResponseWriter, r *http.Request) {
+	s := p.current(w, r, true)
+	if s == nil {
+		return
+	}
+	v := p.newView(r, "You are signed in")
+	v.Who = p.whoView(s)
+	v.SwitchTo = p.prefix + "switch"
+	p.show(w, r, "who", http.StatusOK, v)
+}
+
+// session tells an application's script about the session. It is no use of
+// the session: polling it does not keep an unattended workstation signed in.
+func (p *Portal) session(w http.ResponseWriter, r *http.Request) {
+	s := p.current(w, r, false)
+	if s == nil {
+		return
+	}
+	now := p.now()
+	answer := struct {
+		Subject  string   `json:"sub"`
+		Username string   `json:"preferred_username"`
+		Name     string   `json:"name"`
+		Roles    []string `json:"roles"`
+		Source   string   `json:"idp"`
+		AuthTime int64    `json:"auth_time"`        // Unix seconds, 0 when the provider did not tell
+		Idle     int64    `json:"idle_seconds"`     // until the end when nothing more happens
+		Absolute int64    `json:"absolute_seconds"` // until the end whatever happens
+	}{
+		s.Subject, s.Username, s.Name, append([]string{}, s.Roles...), s.Source, unix(s.AuthTime),
+		seconds(s.Expires.Sub(now)), seconds(s.Ends.Sub(now)),
+	}
+	body, err := json.Marshal(answer)
+	if err != nil {
+		p.log.Error("encoding session", "error", err)
+		p.writeProblem(w, errUnavailable, "")
+		return
+	}
+	pageHeaders(w.Header())
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(append(body, '\n'))
+}
+
+// jwks publishes the keys that sign sessions (RFC 7517, section 5).
+func (p *Portal) jwks(w http.ResponseWriter, r *http.Request) {
+	pageHeaders(w.Header())
+	w.Header().Set("Content-Type", "application/jwk-set+json")
+	w.Header().Set("Cache-Control", "public, max-age=300")
+	w.Write(p.sessions.JWKS())
+}
+
+// whoView is a session in the words of a page.
+type whoView struct {
+	Name     string // display name, or the username
+	Username string // empty when it says nothing new
+	Roles    []string
+	Source   string // title of the way to sign in
+	Since    moment
+	Ends     moment
+	Idle     string // empty when the session ends before that anyway
+}
+
+type moment struct {
+	Machine string // RFC 3339
+	Clock   string // in the server's time zone, with its name
+	Span    string // from or until now
+}
+
+func (p *Portal) whoView(s *session.Session) *whoView {
+	v := &whoView{Name: s.Name, Username: s.Username, Roles: s.Roles, Source: s.Source}
+	if v.Name == "" || v.Name == v.Username {
+		v.Name, v.Username = s.Username, ""
+	}
+	if src := p.source(s.Source); src != nil && src.Title() != "" {
+		v.Source = src.Title()
+	}
+	now := p.now()
+	v.Since = newMoment(s.Started, now.Sub(s.Started))
+	v.Ends = newMoment(s.Ends, s.Ends.Sub(now))
+	if s.Expires.Before(s.Ends) {
+		v.Idle = span(s.Expires.Sub(s.IssuedAt))
+	}
+	return v
+}
+
+func newMoment(t time.Time, d time.Duration) moment {
+	return moment{
+		Machine: t.UTC().Format(time.RFC3339),
+		Clock:   t.Local().Format("2 January 2006, 15:04 MST"),
+		Span:    span(d),
+	}
+}
+
+// span says a duration as people do, to the minute.
+func span(d time.Duration) string {
+	minutes := int64(d.Round(time.Minute) / time.Minute)
+	hours := minutes / 60
+	minutes %= 60
+	switch {
+	case hours <= 0 && minutes <= 0:
+		return "less than a minute"
+	case hours == 0:
+		return count(minutes, "minute")
+	case minutes == 0:
+		return count(hours, "hour")
+	}
+	return count(hours, "hour") + " " + count(minutes, "minute")
+}
+
+func count(n int64, unit string) string {
+	if n == 1 {
+		return "1 " + unit
+	}
+	return fmt.Sprintf("%d %ss", n, unit)
+}
+
+func unix(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
+}
+
+func seconds(d time.Duration) int64 { return max(0, int64(d/time.Second)) }
