@@ -19,7 +19,7 @@ func (a *app) pinPage(w http.ResponseWriter, r *http.Request) error {
 
 func (a *app) renderPIN(w http.ResponseWriter, r *http.Request, p synthetic.Page) error {
 	p.Name, p.Title = "pin", "Portal PIN"
-	p.Data = map[string]any{"Patients": synthetic.Patients(), "PINs": a.state.View().PINs}
+	p.Data = map[string]any{"Patients": synthetic.PatientsByName(), "PINs": a.state.View().PINs}
 	return a.Render(w, r, p)
 }
 

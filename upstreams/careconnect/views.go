@@ -13,7 +13,7 @@ func (a *app) home(w http.ResponseWriter, r *http.Request) error {
 	next := a.appointments("")
 	next = slices.DeleteFunc(next, func(o Appointment) bool { return o.Status != "booked" || !o.At.After(a.now()) })
 	return a.Render(w, r, synthetic.Page{Name: "home", Title: "Welcome to CareConnect", Data: map[string]any{
-		"Patients": synthetic.Patients(), "Next": next[:min(8, len(next))]}})
+		"Patients": synthetic.PatientsByName(), "Next": next[:min(8, len(next))]}})
 }
 
 // patient shows the appointments and messages of one patient.

@@ -38,7 +38,7 @@ type SiteConfig struct {
 	Class   string            // short name: CSS class
 	Tagline string            // one line below the name
 	Nav     []Link            // without the home page
-	Pages   fs.FS             // *.html, each defining "content"
+	Pages   fs.FS             // *.html, each defining "content"; part-*.html are for all
 	Funcs   template.FuncMap  // further template functions
 	Notices map[string]string // what ?done=KEY says at the top of a page
 	Logger  *slog.Logger      // nil: discard
@@ -72,24 +72,45 @@ func NewSite(c SiteConfig) (*Site, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parsing the layout: %w", err)
 	}
-	s.pages["error"] = layout
-	files, err := fs.Glob(c.Pages, "*.html")
-	if err != nil {
-		return nil, fmt.Errorf("listing pages: %w", err)
+	if err := s.parse(layout, c.Pages); err != nil {
+		return nil, err
 	}
-	for _, f := range files {
-		t := template.Must(layout.Clone())
-		if _, err := t.ParseFS(c.Pages, f); err != nil {
-			return nil, fmt.Errorf("parsing page %s: %w", f, err)
-		}
-		s.pages[strings.TrimSuffix(f, ".html")] = t
-	}
+	s.pages["error"] = layout // after parse: a template that ran cannot be cloned
 	s.Handle("GET /style.css", func(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Cache-Control", "public, max-age=300")
 		http.ServeFileFS(w, r, look, "style.css")
 		return nil
 	})
 	return s, nil
+}
+
+// parse makes one template set a page, since each defines "content".
+func (s *Site) parse(layout *template.Template, pages fs.FS) error {
+	files, err := fs.Glob(pages, "*.html")
+	if err != nil {
+		return fmt.Errorf("listing pages: %w", err)
+	}
+	for _, f := range files {
+		if name, ok := strings.CutPrefix(f, "part-"); ok {
+			if _, err := layout.ParseFS(pages, f); err != nil {
+				return fmt.Errorf("parsing part %s: %w", name, err)
+			}
+		}
+	}
+	for _, f := range files {
+		if strings.HasPrefix(f, "part-") {
+			continue
+		}
+		t, err := layout.Clone()
+		if err == nil {
+			t, err = t.ParseFS(pages, f)
+		}
+		if err != nil {
+			return fmt.Errorf("parsing page %s: %w", f, err)
+		}
+		s.pages[strings.TrimSuffix(f, ".html")] = t
+	}
+	return nil
 }
 
 // Handle registers a route in the syntax of http.ServeMux. An error that the

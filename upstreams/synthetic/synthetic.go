@@ -27,6 +27,7 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -105,6 +106,14 @@ var patients = sync.OnceValue(func() []Patient {
 // Patients returns all patients in the order of their identifiers. The caller
 // owns the slice.
 func Patients() []Patient { return slices.Clone(patients()) }
+
+// PatientsByName returns all patients as a list for people shows them. The
+// caller owns the slice.
+func PatientsByName() []Patient {
+	list := Patients()
+	slices.SortFunc(list, func(a, b Patient) int { return strings.Compare(a.Name(), b.Name()) })
+	return list
+}
 
 // FindPatient returns the patient with this identifier, and whether there is one.
 func FindPatient(id string) (Patient, bool) {
