@@ -32,7 +32,7 @@ var (
 	errEncoded   = &PathError{"encoded"}         // an encoded "/", "\", ";", "?" or "#"
 	errControl   = &PathError{"control"}         // a control character, raw or encoded
 	errUTF8      = &PathError{"utf-8"}           // not UTF-8 after decoding, overlong forms included
-	errDouble    = &PathError{"double-encoding"} // still an escape after decoding
+	errDouble    = &PathError{"double-encoding"} // an encoded "%", which a second decoder takes for an escape
 	errEmpty     = &PathError{"empty-segment"}   // "//"
 	errDot       = &PathError{"dot"}             // a segment that ends in "."
 	errBlank     = &PathError{"blank"}           // a segment that begins or ends in white space
@@ -47,6 +47,13 @@ type Path struct {
 
 // String returns the path byte for byte as it was received.
 func (p Path) String() string { return p.raw }
+
+// Under reports whether somebody could read the path as prefix, which ends in "/", or as something below it: decoded, in any
+// case, also without the slash at the end.
+func (p Path) Under(prefix string) bool {
+	n := len(prefix) - 1
+	return n >= 0 && len(p.folded) >= n && equalFold(p.folded[:n], prefix[:n]) && (len(p.folded) == n || p.folded[n] == '/')
+}
 
 // Classes of raw bytes.
 const (
@@ -84,9 +91,8 @@ var classes = func() (t [256]uint8) {
 // ParsePath accepts the path of a request as received (escaped, without query) or says why it is ambiguous. Refused are: a
 // missing slash at the start, more than MaxPath bytes, bytes outside of RFC 3986's pchar, ";", empty segments, dot segments
 // in any encoding, bad escapes, an encoded "/", "\", ";", "?", "#", control characters (C0, DEL, C1), invalid UTF-8,
-// double encoding ("%" that is followed by two hex digits or "u" after decoding; a "%25" elsewhere is a percent sign), and
-// segments that end in "." or begin or end in white space, which file systems and frameworks drop. For a plain path it
-// allocates nothing.
+// double encoding (every "%25": what follows it may be an escape to the next decoder), and segments that end in "." or begin
+// or end in white space, which file systems and frameworks drop. For a plain path it allocates nothing.
 func ParsePath(escaped string) (Path, error) {
 	if escaped == "" || escaped[0] != '/' {
 		return Path{}, errSlash
@@ -148,6 +154,8 @@ func decode(escaped string) (string, error) {
 				return "", errControl
 			case c == '/' || c == '\\' || c == ';' || c == '?' || c == '#':
 				return "", errEncoded
+			case c == '%':
+				return "", errDouble
 			}
 		}
 		out = append(out, c)
@@ -156,25 +164,12 @@ func decode(escaped string) (string, error) {
 	if !utf8.ValidString(decoded) {
 		return "", errUTF8
 	}
-	for i := range decoded {
-		if decoded[i] == '%' && stillEncoded(decoded[i+1:]) {
-			return "", errDouble
-		}
-	}
 	for segment := range strings.SplitSeq(decoded[1:], "/") {
 		if err := checkSegment(segment); err != nil {
 			return "", err
 		}
 	}
 	return decoded, nil
-}
-
-// stillEncoded reports whether rest would make a "%" before it an escape to somebody who decodes a second time.
-func stillEncoded(rest string) bool {
-	if rest != "" && (rest[0] == 'u' || rest[0] == 'U') { // %u002e of old Microsoft servers
-		return true
-	}
-	return len(rest) >= 2 && isHex(rest[0]) && isHex(rest[1])
 }
 
 // checkSegment judges one decoded segment. ".", ".." and "..." are among those that end in ".".

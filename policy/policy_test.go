@@ -132,7 +132,7 @@ func TestDecidePaths(t *testing.T) {
 func TestDecideUsernameBytes(t *testing.T) {
 	p := compile(t, "allow any /u/{user}")
 	for name, paths := range map[string][]string{
-		"a@b": {"/u/a@b", "/u/a%40b"}, "Zoë": {"/u/Zo%C3%AB"}, "100%": {"/u/100%25"}, "a b": {"/u/a%20b"}, "x+y": {"/u/x+y", "/u/x%2By"},
+		"a@b": {"/u/a@b", "/u/a%40b"}, "Zoë": {"/u/Zo%C3%AB"}, "a b": {"/u/a%20b"}, "x+y": {"/u/x+y", "/u/x%2By"},
 	} {
 		for _, path := range paths {
 			check(t, p, []wantCase{{&Subject{Username: name}, "GET", path, ReasonAllowed}})
