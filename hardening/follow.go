@@ -45,7 +45,7 @@ func followDelay(err error) time.Duration {
 }
 
 // wait returns the opened ring, waiting for it until ctx ends when no key is visible yet. A locked ring is not waited for.
-func (r *Ring) wait(ctx context.Context) (*ring, error) {
+func (r *Ring) wait(ctx context.Context) (*openRing, error) {
 	for {
 		r.mu.Lock()
 		open, err, changed := r.open, r.err, r.changed
@@ -65,14 +65,14 @@ func (r *Ring) wait(ctx context.Context) (*ring, error) {
 }
 
 // held is the opened ring, or nil.
-func (r *Ring) held() *ring {
+func (r *Ring) held() *openRing {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.open
 }
 
 // publish makes an opened ring the one that requests use, and err what they hear when there is none.
-func (r *Ring) publish(o *ring, err error) {
+func (r *Ring) publish(o *openRing, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if o != nil {

@@ -19,7 +19,7 @@ type RingConfig struct {
 	// Name names the ring in its store: 1 to 128 characters of [A-Za-z0-9._*:-].
 	Name string
 	// Store keeps the ring. It must be durable; what it says is read back all the same.
-	Store store.Store
+	Store Store
 	// Keys returns the live TLS keys, the one being served first; none when none is visible yet. It is called for every
 	// look at the ring.
 	Keys func(context.Context) ([]TLSKey, error)
@@ -35,6 +35,12 @@ type RingConfig struct {
 	Logger *slog.Logger
 }
 
+// Store is what a ring needs of a [store.Store], with its promises and errors: a durable compare-and-set.
+type Store interface {
+	Get(ctx context.Context, key string) ([]byte, error)
+	CompareAndSwap(ctx context.Context, key string, old, new []byte, expires time.Time) error
+}
+
 // Ring follows one ring in the store. It is safe for concurrent use. Several (of one process or of many nodes) may follow
 // the same ring: the store's compare-and-set orders their writes.
 type Ring struct {
@@ -45,7 +51,7 @@ type Ring struct {
 	reported string     // the last trouble told to the operator
 
 	mu      sync.Mutex    // guards what follows
-	open    *ring         // nil until the ring was opened once
+	open    *openRing     // nil until the ring was opened once
 	err     error         // what the last look met
 	changed chan struct{} // closed at each look, and replaced
 }
@@ -133,7 +139,7 @@ func (r *Ring) sync(ctx context.Context, live, next []TLSKey) error {
 
 // read turns the store's bytes into an opened ring. This is the place that never makes a second ring: a fresh one comes
 // only from a store that says "absent", with a live key at hand, to a process that has not held this ring before.
-func (r *Ring) read(raw []byte, absent bool, keys []TLSKey) (*ring, error) {
+func (r *Ring) read(raw []byte, absent bool, keys []TLSKey) (*openRing, error) {
 	held := r.held()
 	if absent {
 		switch {
@@ -182,7 +188,7 @@ func (r *Ring) locked(cause error) error {
 }
 
 // update brings recipients and the pinned key to what the configuration and the live keys ask for.
-func (r *Ring) update(cur *ring, live, keys []TLSKey) (want *ring, changed bool, err error) {
+func (r *Ring) update(cur *openRing, live, keys []TLSKey) (want *openRing, changed bool, err error) {
 	want = cur.clone()
 	for _, k := range keys {
 		added, err := want.addTLS(k)
@@ -207,7 +213,7 @@ func (r *Ring) update(cur *ring, live, keys []TLSKey) (want *ring, changed bool,
 
 // updateRecovery makes the configured recovery key, and no other, a recipient. One that left the configuration may have
 // left because it leaked.
-func (r *Ring) updateRecovery(o *ring) (changed bool, err error) {
+func (r *Ring) updateRecovery(o *openRing) (changed bool, err error) {
 	present := false
 	o.file.Stanzas = slices.DeleteFunc(o.file.Stanzas, func(s stanza) bool {
 		if s.Type != stanzaRecovery {
@@ -235,7 +241,7 @@ func (r *Ring) updateRecovery(o *ring) (changed bool, err error) {
 // dropOld forgets TLS keys a week after their certificate's end, and beyond maxStanzas those that ended first (certificates
 // of some seconds would otherwise fill the file). Live keys stay whatever their date; without a live key nothing is
 // dropped, because then nothing shows that the ring would still open.
-func (r *Ring) dropOld(o *ring, keys []TLSKey) bool {
+func (r *Ring) dropOld(o *openRing, keys []TLSKey) bool {
 	if len(keys) == 0 {
 		return false
 	}
@@ -264,7 +270,7 @@ func (r *Ring) dropOld(o *ring, keys []TLSKey) bool {
 
 // pin keeps the effective key of the original form, once and for good. With live keys of two kinds it is not ours to guess
 // which one the old digests were made with.
-func (r *Ring) pin(o *ring, live []TLSKey) bool {
+func (r *Ring) pin(o *openRing, live []TLSKey) bool {
 	if !r.cfg.Compat || o.body.Compat != "" || len(live) == 0 {
 		return false
 	}
@@ -282,7 +288,7 @@ func (r *Ring) pin(o *ring, live []TLSKey) bool {
 
 // write stores the ring and believes only what it reads back. A store that lost an acknowledged write is an error; one that
 // kept a write which it reported lost is a success.
-func (r *Ring) write(ctx context.Context, old []byte, want *ring, keys []TLSKey) error {
+func (r *Ring) write(ctx context.Context, old []byte, want *openRing, keys []TLSKey) error {
 	raw, err := want.seal()
 	if err != nil {
 		return err

@@ -58,18 +58,18 @@ type version struct {
 	Created time.Time `json:"created"`
 }
 
-// ring is an opened ring: what the store holds, and what is in it. It is immutable once published.
-type ring struct {
+// openRing is an opened ring: what the store holds, and what is in it. It is immutable once published.
+type openRing struct {
 	file    ringFile // without Body
 	body    ringBody
 	fileKey []byte
 }
 
 // String keeps secrets out of every message that could print a ring.
-func (o *ring) String() string { return "ring " + o.file.Ring }
+func (o *openRing) String() string { return "ring " + o.file.Ring }
 
 // key returns a version's key, nil when the ring has no such version.
-func (o *ring) key(id string) []byte {
+func (o *openRing) key(id string) []byte {
 	for _, v := range o.body.Versions {
 		if v.ID == id && id != "" {
 			return v.Key
@@ -79,11 +79,11 @@ func (o *ring) key(id string) []byte {
 }
 
 // freshRing makes the first version of a ring that does not exist yet.
-func freshRing(now time.Time) *ring {
+func freshRing(now time.Time) *openRing {
 	secrets := make([]byte, ringIDSize+fileKeySize+2*pepperSize)
 	rand.Read(secrets)
 	id, rest := secrets[:ringIDSize], secrets[ringIDSize:]
-	return &ring{
+	return &openRing{
 		file:    ringFile{V: 1, Ring: hex.EncodeToString(id)},
 		fileKey: rest[:fileKeySize:fileKeySize],
 		body: ringBody{
@@ -95,7 +95,7 @@ func freshRing(now time.Time) *ring {
 }
 
 // clone copies what an update may change.
-func (o *ring) clone() *ring {
+func (o *openRing) clone() *openRing {
 	c := *o
 	c.file.Stanzas = append([]stanza(nil), o.file.Stanzas...)
 	c.body.Versions = append([]version(nil), o.body.Versions...)
@@ -103,7 +103,7 @@ func (o *ring) clone() *ring {
 }
 
 // seal writes the ring's bytes for the store.
-func (o *ring) seal() ([]byte, error) {
+func (o *openRing) seal() ([]byte, error) {
 	plain, err := json.Marshal(o.body)
 	if err != nil {
 		return nil, fmt.Errorf("sealing ring: %w", err)
@@ -138,7 +138,7 @@ func readRingFile(raw []byte) (ringFile, error) {
 }
 
 // openBody opens a ring whose file key is known.
-func openBody(f ringFile, fileKey []byte) (*ring, error) {
+func openBody(f ringFile, fileKey []byte) (*openRing, error) {
 	sealed := f.Body
 	f.Body = nil
 	plain, err := openGCM(fileKey, sealed, bodyContext(f))
@@ -146,7 +146,7 @@ func openBody(f ringFile, fileKey []byte) (*ring, error) {
 		return nil, errors.New("opening ring: the body does not open: it was changed, or belongs to another ring")
 	}
 	defer clear(plain)
-	o := &ring{file: f, fileKey: fileKey}
+	o := &openRing{file: f, fileKey: fileKey}
 	if err := json.Unmarshal(plain, &o.body); err != nil {
 		return nil, errors.New("opening ring: the body is not readable") // the cause could quote a key
 	}
@@ -191,7 +191,7 @@ func unwrapTLS(ringID string, s stanza, k TLSKey) ([]byte, error) {
 
 // addTLS wraps the file key for a TLS key, or moves the end of a stanza that it has (a renewal that kept its key).
 // It reports whether something changed.
-func (o *ring) addTLS(k TLSKey) (bool, error) {
+func (o *openRing) addTLS(k TLSKey) (bool, error) {
 	end := k.notAfter.UTC().Truncate(time.Second)
 	for i, s := range o.file.Stanzas {
 		if s.Type == stanzaTLS && s.KID == k.kid {
@@ -217,7 +217,7 @@ func (o *ring) addTLS(k TLSKey) (bool, error) {
 
 // opensWith shows that what was read back opens for every key it must open for, with the file key we hold: a wrapping that
 // went wrong is found while the old key is still there.
-func opensWith(raw []byte, o *ring, keys []TLSKey) error {
+func opensWith(raw []byte, o *openRing, keys []TLSKey) error {
 	f, err := readRingFile(raw)
 	if err != nil {
 		return err

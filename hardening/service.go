@@ -51,7 +51,7 @@ func (s *Service) Protect(ctx context.Context, items []Item) ([]string, error) {
 	return records, nil
 }
 
-func (s *Service) protect(ctx context.Context, ring *ring, item Item) (string, error) {
+func (s *Service) protect(ctx context.Context, ring *openRing, item Item) (string, error) {
 	r := record{ring: ring.file.Ring, layers: []string{ring.body.Primary}, context: item.Context, salt: newSalt()}
 	slow, err := s.slow(ctx, item.Secret, r.salt)
 	if err != nil {
@@ -111,7 +111,7 @@ func (s *Service) Verify(ctx context.Context, v Verification) (Result, error) {
 }
 
 // readStored reads the record of a verification; "-" becomes one that nothing matches.
-func readStored(ring *ring, v Verification) (record, error) {
+func readStored(ring *openRing, v Verification) (record, error) {
 	if v.Record == "-" {
 		r := record{ring: ring.file.Ring, layers: []string{ring.body.Primary}, context: v.Context, salt: newSalt(), tag: make([]byte, tagSize)}
 		rand.Read(r.tag)
@@ -152,7 +152,7 @@ func (s *Service) Original(ctx context.Context, password []byte, rounds int) (st
 	return original(key, password, rounds), nil
 }
 
-func (s *Service) ready(ctx context.Context) (*ring, error) {
+func (s *Service) ready(ctx context.Context) (*openRing, error) {
 	ctx, cancel := context.WithTimeout(ctx, waitReady)
 	defer cancel()
 	return s.cfg.Ring.wait(ctx)
@@ -169,7 +169,7 @@ func (s *Service) slow(ctx context.Context, secret string, salt []byte) ([]byte,
 }
 
 // uidKey is the keyed hash that stands for a uid. Without the ring nobody can tell whose it is.
-func (o *ring) uidKey(uid string) (k uidKey) {
+func (o *openRing) uidKey(uid string) (k uidKey) {
 	mac := hmac.New(sha256.New, o.body.UIDKey)
 	mac.Write(lp(lp(nil, labelUID), uid))
 	copy(k[:], mac.Sum(nil))
