@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 )
@@ -37,70 +37,117 @@ func checkObject(text []byte) error {
 	if !json.Valid(text) {
 		return errJSON
 	}
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber()
-	if first, err := decoder.Token(); err != nil || first != json.Delim('{') {
-		return errNotObject
-	}
-	return walk(decoder)
+	return walk(text)
 }
 
 // level is one open object or array.
 type level struct {
-	members map[string]struct{} // nil in an array
-	value   bool                // in an object: a value comes next
+	object bool
+	value  bool     // in an object: a value comes next
+	few    []string // the names so far, while they are few
+	many   map[string]struct{}
 }
 
-// walk reads the tokens behind the first brace. Names are compared after
+// add takes a member name and says whether it is new.
+func (l *level) add(name string) bool {
+	if l.many == nil {
+		if slices.Contains(l.few, name) {
+			return false
+		}
+		if l.few = append(l.few, name); len(l.few) < 16 {
+			return true
+		}
+		// Comparing each with each would cost an attacker's 1500
+		// members a million comparisons.
+		l.many = make(map[string]struct{}, 2*len(l.few))
+		for _, n := range l.few {
+			l.many[n] = struct{}{}
+		}
+		return true
+	}
+	if _, seen := l.many[name]; seen {
+		return false
+	}
+	l.many[name] = struct{}{}
+	return true
+}
+
+// text takes a string: a member's name, which must be new, or a value.
+func (l *level) text(raw []byte) error {
+	if !l.object || l.value {
+		return nil
+	}
+	name, err := asString(raw)
+	if err != nil {
+		return errJSON
+	}
+	if !l.add(name) {
+		return errDuplicate
+	}
+	return nil
+}
+
+// walk looks at the names, the depth and the numbers of valid JSON; on other text
+// it may say anything, but neither panics nor runs long. Names are compared after
 // unescaping: "\u0073ub" is "sub".
-func walk(decoder *json.Decoder) error {
-	stack := []level{{members: map[string]struct{}{}}}
-	for {
-		token, err := decoder.Token()
-		if errors.Is(err, io.EOF) && len(stack) == 0 {
-			return nil
-		}
-		if err != nil || len(stack) == 0 {
-			return errJSON
-		}
-		top := &stack[len(stack)-1]
-		if delim, ok := token.(json.Delim); ok && (delim == '}' || delim == ']') {
-			stack = stack[:len(stack)-1]
-			continue
-		}
-		if top.members != nil && !top.value {
-			name, ok := token.(string)
-			if !ok {
-				return errJSON
-			}
-			if _, seen := top.members[name]; seen {
-				return errDuplicate
-			}
-			top.members[name] = struct{}{}
-			top.value = true
-			continue
-		}
-		top.value = false
-		switch v := token.(type) {
-		case json.Number:
-			if len(v) > maxNumber {
-				return errNumber
-			}
-			// 1e400 is valid JSON and infinite in every reader.
-			if _, err := strconv.ParseFloat(string(v), 64); err != nil {
-				return errNumber
-			}
-		case json.Delim:
+func walk(text []byte) error {
+	stack := make([]level, 0, 4)
+	if text = bytes.TrimLeft(text, " \t\r\n"); len(text) == 0 || text[0] != '{' {
+		return errNotObject
+	}
+	for i := 0; i < len(text); {
+		switch c := text[i]; {
+		case c == '{' || c == '[':
 			if len(stack) == maxDepth {
 				return errDepth
 			}
-			var next level
-			if v == '{' {
-				next.members = map[string]struct{}{}
+			stack = append(stack, level{object: c == '{'})
+			i++
+		case len(stack) == 0:
+			i++ // blanks behind the object
+		case c == '}' || c == ']':
+			stack = stack[:len(stack)-1]
+			i++
+		case c == '"':
+			end := stringEnd(text, i)
+			if err := stack[len(stack)-1].text(text[i:end]); err != nil {
+				return err
 			}
-			stack = append(stack, next)
+			i = end
+		case c == ':' || c == ',':
+			stack[len(stack)-1].value = c == ':'
+			i++
+		case c == '-' || '0' <= c && c <= '9':
+			end := i + 1
+			for end < len(text) && bytes.IndexByte([]byte("0123456789+-.eE"), text[end]) >= 0 {
+				end++
+			}
+			if end-i > maxNumber {
+				return errNumber
+			}
+			// 1e400 is valid JSON and infinite in every reader.
+			if _, err := strconv.ParseFloat(string(text[i:end]), 64); err != nil {
+				return errNumber
+			}
+			i = end
+		default:
+			i++ // blanks, true, false, null
 		}
 	}
+	return nil
+}
+
+// stringEnd returns the index behind the string that begins at text[at].
+func stringEnd(text []byte, at int) int {
+	for i := at + 1; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return len(text)
 }
 
 // hasLoneSurrogate looks for an escape like \ud800 without its other half, which

@@ -91,7 +91,7 @@ func (a algorithm) fits(key crypto.PublicKey) bool {
 	case ed25519.PublicKey:
 		return a.family == familyEd25519 && len(k) == ed25519.PublicKeySize && ordinaryPoint(k)
 	case *ecdsa.PublicKey:
-		if a.family != familyECDSA || k == nil || k.Curve != a.curve {
+		if a.family != familyECDSA || k == nil || k.Curve != a.curve || k.X == nil || k.Y == nil {
 			return false
 		}
 		_, err := k.ECDH() // refuses a point that is not on the curve
@@ -100,7 +100,7 @@ func (a algorithm) fits(key crypto.PublicKey) bool {
 		if a.family != familyPKCS1 && a.family != familyPSS {
 			return false
 		}
-		return k != nil && k.N != nil && k.N.BitLen() >= minModulus && k.N.BitLen() <= maxModulus &&
+		return k != nil && k.N != nil && k.N.Sign() > 0 && k.N.BitLen() >= minModulus && k.N.BitLen() <= maxModulus &&
 			k.E >= 3 && k.E%2 == 1 && k.E <= maxExponent && k.N.Bit(0) == 1 && !isROCA(k.N)
 	}
 	return false
