@@ -70,8 +70,8 @@ type Index struct {
 	Writes []Write  `json:"writes"` // paths for POST
 }
 
-// Write is a path that takes a POST of JSON, with an example that would be taken
-// as it stands.
+// Write is a path that takes a POST of JSON, with an example of it. An app's
+// first one can be sent as it stands, again and again, with p1001 for {id}.
 type Write struct {
 	Path    string `json:"path"`
 	Example any    `json:"example,omitempty"`
