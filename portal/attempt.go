@@ -69,6 +69,7 @@ const (
 	reasonSource     = "attempt.source"
 	reasonHost       = "attempt.host"
 	reasonUsed       = "attempt.used"
+	reasonBefore     = "attempt.before-sign-out"
 )
 
 // newState returns 256 random bits: nobody but the browser that began an
@@ -173,9 +174,10 @@ type held struct {
 	count       int // how often the name was sent
 }
 
-// heldAttempts lists the attempt cookies of a request, oldest first. Names
-// that attemptName cannot have made are left alone.
-func heldAttempts(r *http.Request) []held {
+// heldAttempts lists the attempt cookies of a request, oldest first; those of
+// no readable time, or one to come, count as the oldest. Names that
+// attemptName cannot have made are left alone.
+func heldAttempts(r *http.Request, now time.Time) []held {
 	byName := make(map[string]*held)
 	for name, value := range cookies(r) {
 		id, ok := strings.CutPrefix(name, attemptCookie)
@@ -188,8 +190,8 @@ func heldAttempts(r *http.Request) []held {
 		}
 		text, _, _ := strings.Cut(value, ".")
 		created, err := strconv.ParseInt(text, 36, 64)
-		if err != nil {
-			created = 0 // unreadable ones are the first to go
+		if err != nil || created > now.Add(attemptSkew).Unix() {
+			created = 0
 		}
 		byName[name] = &held{name: name, value: value, created: created, count: 1}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/anteroom-proxy/anteroom/audit"
 	"github.com/anteroom-proxy/anteroom/identity"
@@ -76,7 +77,7 @@ func (p *Portal) take(w http.ResponseWriter, r *http.Request, s identity.Source,
 	none := attempt{ReturnTo: "/"}
 	name := attemptName(state)
 	var found held
-	for _, h := range heldAttempts(r) {
+	for _, h := range heldAttempts(r, p.now()) {
 		if h.name == name {
 			found = h
 		}
@@ -104,6 +105,11 @@ func (p *Portal) take(w http.ResponseWriter, r *http.Request, s identity.Source,
 			return a, &failure{page: errAttempt, reason: reasonUsed, err: err}
 		}
 		return a, &failure{page: errUnavailable, reason: reasonStore, err: err}
+	}
+	if reason == "" && hasCookie(r, promptCookie) && !a.Reauthenticate {
+		// Begun before somebody signed out of this browser. signOut deletes such
+		// attempts; this holds when a browser kept one all the same.
+		reason = reasonBefore
 	}
 	if reason != "" {
 		return a, &failure{page: errAttempt, reason: reason}
@@ -163,7 +169,7 @@ func (p *Portal) admit(w http.ResponseWriter, r *http.Request, s identity.Source
 	for _, c := range sessionCookies {
 		http.SetCookie(w, c)
 	}
-	http.SetCookie(w, ownCookie(roundCookie, string(rune('0'+round)), roundTTL))
+	http.SetCookie(w, ownCookie(roundCookie, strconv.Itoa(round), roundTTL))
 	if hasCookie(r, promptCookie) {
 		dropCookie(w, promptCookie)
 	}

@@ -37,7 +37,7 @@ var (
 	errMisdirected = &errorPage{http.StatusMisdirectedRequest, "misdirected", "Please open this page again", []string{
 		"Your browser used a connection that was made for another site. Close this window, open the page again, and it should work."}}
 	errUnavailable = &errorPage{http.StatusServiceUnavailable, "unavailable", "This does not work at the moment", []string{
-		"For your patients' safety nothing is shown while a part of the system does not answer. Please try again in a minute."}}
+		"To keep records safe, nothing is shown while a part of the system does not answer. Please try again in a minute."}}
 	errTooMany = &errorPage{http.StatusTooManyRequests, "too-many-requests", "Too many sign-ins at once", []string{
 		"There were very many sign-ins from your network. Please wait a minute and try again."}}
 	errNotSignedOut = &errorPage{http.StatusServiceUnavailable, "unavailable", "You are NOT signed out", []string{
@@ -138,7 +138,18 @@ func (p *Portal) writeProblem(w http.ResponseWriter, e *errorPage, ref string) {
 		body = []byte("{}")
 	}
 	pageHeaders(w.Header())
+	retryLater(w.Header(), e.status)
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(e.status)
 	w.Write(append(body, '\n'))
+}
+
+// retryLater tells programs when to come back (RFC 9110, section 10.2.3).
+func retryLater(h http.Header, status int) {
+	switch status {
+	case http.StatusServiceUnavailable:
+		h.Set("Retry-After", "10")
+	case http.StatusTooManyRequests:
+		h.Set("Retry-After", "60")
+	}
 }

@@ -8,10 +8,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
-	"net/url"
 	"strings"
-
-	"github.com/anteroom-proxy/anteroom/session"
 )
 
 //go:embed templates/*.html static/style.css static/logo.svg
@@ -91,6 +88,7 @@ type view struct {
 	Prefix, CSS, Logo string
 	Host              string
 	Title             string
+	Heading           string // Title, unless the page says more than a window's name should
 	Text              []string
 	Links             []link
 	Who               *whoView
@@ -107,7 +105,7 @@ func (p *Portal) newView(r *http.Request, title string) *view {
 		host = ""
 	}
 	return &view{
-		Prefix: p.prefix, Host: host, Title: title,
+		Prefix: p.prefix, Host: host, Title: title, Heading: title,
 		CSS: p.prefix + "static/" + styleCSS.name, Logo: p.prefix + "static/" + logoSVG.name,
 	}
 }
@@ -127,86 +125,4 @@ func (p *Portal) show(w http.ResponseWriter, r *http.Request, name string, statu
 	if r.Method != http.MethodHead {
 		w.Write(body.Bytes())
 	}
-}
-
-// errorLinks are the ways out of an error page.
-type errorLinks struct {
-	again  string // address that begins a sign-in
-	others []link // other ways to sign in
-	who    *session.Session
-	home   bool // offer the application's start page
-	change string
-}
-
-// showError answers with an error page, or with problem+json for a program.
-func (p *Portal) showError(w http.ResponseWriter, r *http.Request, e *errorPage, ref string, l errorLinks) {
-	if isAPIClient(r) {
-		p.writeProblem(w, e, ref)
-		return
-	}
-	p.errorPage(w, r, e, e.status, ref, l)
-}
-
-func (p *Portal) errorPage(w http.ResponseWriter, r *http.Request, e *errorPage, status int, ref string, l errorLinks) {
-	v := p.newView(r, e.title)
-	v.Text, v.Ref, v.SwitchTo = e.text, ref, l.change
-	if l.who != nil {
-		v.Who = p.whoView(l.who)
-	}
-	switch {
-	case e == errNotSignedOut:
-		v.Links = append(v.Links, link{Href: p.prefix + "logout", Text: "Try to sign out again", Main: true})
-	case e == errNoAnswer && l.again != "":
-		v.Links = append(v.Links, link{Href: l.again, Text: "Try again", Main: true})
-	case l.again != "" && l.who == nil:
-		v.Links = append(v.Links, link{Href: l.again, Text: "Sign in again", Main: true})
-	case l.again != "":
-		v.Links = append(v.Links, link{Href: "/", Text: "Go on to the application", Main: true}, link{Href: l.again, Text: "Sign in again"})
-	}
-	for _, o := range l.others {
-		v.Links = append(v.Links, link{Href: o.Href, Text: "Sign in with " + o.Text})
-	}
-	if l.home {
-		v.Links = append(v.Links, link{Href: "/", Text: "Go to the start page"})
-	}
-	p.show(w, r, "error", status, v)
-}
-
-// Refusal is a request that the gate refused, for Refuse.
-type Refusal struct {
-	Kind    string // no-session, forbidden, ambiguous-path, method, cross-origin, unavailable, misdirected
-	Status  int    // zero means the status of the kind
-	Ref     string // reference number in the audit log
-	Session *session.Session
-}
-
-// Refuse shows the page of a refused request to a person. An unknown kind
-// gets the page of an outage. Nothing of the request is on the page but the
-// host; its path stands, checked, in the address that switching user returns
-// to.
-func (p *Portal) Refuse(w http.ResponseWriter, r *http.Request, ref Refusal) {
-	e := refusals[ref.Kind]
-	if e == nil {
-		e = errUnavailable
-	}
-	status := ref.Status
-	if status < 400 || status > 599 {
-		status = e.status
-	}
-	to := "/"
-	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		to = returnTo(r.URL.RequestURI(), p.prefix)
-	}
-	l := errorLinks{who: ref.Session, home: to != "/" || e == errAmbiguous}
-	switch {
-	case e == errNoSession:
-		p.challenge(w)
-		l = errorLinks{again: p.loginURL("", to)}
-	case e == errForbidden && ref.Session != nil:
-		l.change = p.prefix + "switch"
-		if to != "/" {
-			l.change += "?return_to=" + url.QueryEscape(to)
-		}
-	}
-	p.errorPage(w, r, e, status, ref.Ref, l)
 }

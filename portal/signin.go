@@ -77,7 +77,7 @@ func (p *Portal) begin(w http.ResponseWriter, r *http.Request, s identity.Source
 		p.fail(w, r, s, failure{page: errUnavailable, reason: reasonSeal, err: err}, to)
 		return
 	}
-	for _, name := range surplus(heldAttempts(r), len(cookie.Name)+len(cookie.Value), p.now()) {
+	for _, name := range surplus(heldAttempts(r, p.now()), len(cookie.Name)+len(cookie.Value), p.now()) {
 		dropCookie(w, name)
 	}
 	http.SetCookie(w, cookie)
@@ -173,7 +173,6 @@ func (p *Portal) fail(w http.ResponseWriter, r *http.Request, s identity.Source,
 // tooMany answers beyond the rate limit. It leaves no audit record: a flood
 // must not fill the disk.
 func (p *Portal) tooMany(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Retry-After", "60")
 	p.showError(w, r, errTooMany, "", errorLinks{})
 }
 

@@ -309,7 +309,7 @@ func TestWhoAmI(t *testing.T) {
 		t.Errorf("landed at %q", got)
 	}
 	w.advance(5 * time.Minute)
-	expect(t, b.get("/.anteroom/"), http.StatusOK, "Dr. Ada Doe", "adoe", "doctor", "General Hospital", "5 minutes ago",
+	expect(t, b.get("/.anteroom/"), http.StatusOK, "<h1>You are signed in as Dr. Ada Doe</h1>", "adoe", "doctor", "General Hospital", "5 minutes ago",
 		"in 11 hours 55 minutes, or after 15 minutes without use", `action="/.anteroom/logout"`, `action="/.anteroom/switch"`)
 	head := b.do(http.MethodHead, "/.anteroom/")
 	if expect(t, head, http.StatusOK); head.Body.Len() != 0 || head.Header().Get("Content-Length") == "" {

@@ -100,7 +100,6 @@ func (p *Portal) notSignedOut(w http.ResponseWriter, r *http.Request, s *session
 		ref = ""
 	}
 	p.log.Error("sign-out not stored", "ref", ref, "error", cause)
-	w.Header().Set("Retry-After", "10")
 	p.showError(w, r, errNotSignedOut, ref, errorLinks{})
 }
 
@@ -112,7 +111,7 @@ func (p *Portal) forget(w http.ResponseWriter, r *http.Request) {
 	for _, c := range session.ClearCookies() {
 		http.SetCookie(w, c)
 	}
-	for i, h := range heldAttempts(r) {
+	for i, h := range heldAttempts(r, p.now()) {
 		if i == attemptDrops {
 			break
 		}

@@ -41,6 +41,7 @@ func (p *Portal) who(w http.ResponseWriter, r *http.Request) {
 	}
 	v := p.newView(r, "You are signed in")
 	v.Who = p.whoView(s)
+	v.Heading += " as " + v.Who.Name
 	v.SwitchTo = p.prefix + "switch"
 	p.show(w, r, "who", http.StatusOK, v)
 }

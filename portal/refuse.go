@@ -1,0 +1,110 @@
+package portal
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/anteroom-proxy/anteroom/session"
+)
+
+// errorLinks are the ways out of an error page.
+type errorLinks struct {
+	again  string           // address that begins a sign-in
+	others []link           // other ways to sign in
+	who    *session.Session // of a person who is signed in
+	retry  string           // address to try once more
+	home   bool             // offer the application's start page
+	change string           // address of the form that switches user
+}
+
+// list puts the ways out into the order of the page, the likeliest first.
+func (l errorLinks) list(p *Portal, e *errorPage) (list []link) {
+	add := func(href, text string) {
+		list = append(list, link{Href: href, Text: text, Main: len(list) == 0 && l.change == ""})
+	}
+	switch {
+	case e == errNotSignedOut:
+		add(p.prefix+"logout", "Try to sign out again")
+	case e == errNoAnswer && l.again != "":
+		add(l.again, "Try again")
+	case l.again != "" && l.who != nil:
+		add("/", "Go on to the application")
+		add(l.again, "Sign in again")
+	case l.again != "":
+		add(l.again, "Sign in again")
+	case l.retry != "":
+		add(l.retry, "Try again")
+	}
+	for _, o := range l.others {
+		add(o.Href, "Sign in with "+o.Text)
+	}
+	if l.home {
+		add("/", "Go to the start page")
+	}
+	if l.change != "" {
+		add(p.prefix, "Show my sign-in")
+	}
+	return list
+}
+
+// showError answers with an error page, or with problem+json for a program.
+func (p *Portal) showError(w http.ResponseWriter, r *http.Request, e *errorPage, ref string, l errorLinks) {
+	if isAPIClient(r) {
+		p.writeProblem(w, e, ref)
+		return
+	}
+	p.errorPage(w, r, e, e.status, ref, l)
+}
+
+func (p *Portal) errorPage(w http.ResponseWriter, r *http.Request, e *errorPage, status int, ref string, l errorLinks) {
+	v := p.newView(r, e.title)
+	v.Text, v.Ref, v.SwitchTo, v.Links = e.text, ref, l.change, l.list(p, e)
+	if l.who != nil {
+		v.Who = p.whoView(l.who)
+	}
+	retryLater(w.Header(), status)
+	p.show(w, r, "error", status, v)
+}
+
+// Refusal is a request that the gate refused, for Refuse.
+type Refusal struct {
+	Kind    string // no-session, forbidden, ambiguous-path, method, cross-origin, unavailable, misdirected
+	Status  int    // zero means the status of the kind
+	Ref     string // reference number in the audit log
+	Session *session.Session
+}
+
+// Refuse shows the page of a refused request to a person. An unknown kind
+// gets the page of an outage. Nothing of the request is on the page but the
+// host; its path stands, checked, in the address that switching user returns
+// to.
+func (p *Portal) Refuse(w http.ResponseWriter, r *http.Request, ref Refusal) {
+	e := refusals[ref.Kind]
+	if e == nil {
+		e = errUnavailable
+	}
+	status := ref.Status
+	if status < 400 || status > 599 {
+		status = e.status
+	}
+	to := "/"
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		to = returnTo(r.URL.RequestURI(), p.prefix)
+	}
+	l := errorLinks{who: ref.Session, home: r.URL.Path != "/"}
+	switch {
+	case e == errNoSession:
+		p.challenge(w)
+		l = errorLinks{again: p.loginURL("", to)}
+	case e == errUnavailable:
+		l = errorLinks{retry: to}
+	case e == errMisdirected:
+		l = errorLinks{}
+	case e == errForbidden && ref.Session != nil:
+		l.change = p.prefix + "switch"
+		if to != "/" {
+			l.change += "?return_to=" + url.QueryEscape(to)
+		}
+	}
+	p.errorPage(w, r, e, status, ref.Ref, l)
+}
