@@ -1,0 +1,488 @@
+package hardening
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/store"
+)
+
+func TestRingIsMadeOnceAndOpensAgain(t *testing.T) {
+	c, st := newClock(), openBolt(t)
+	k := testKey(t, c)
+	first := newNode(t, st, c, nil, k).mustSync(t)
+	if first.body.Primary != "p1" || len(first.key("p1")) != 32 || first.file.Epoch != 1 || first.key("") != nil || first.key("p2") != nil {
+		t.Fatalf("the first ring is %+v", first.file)
+	}
+	raw := stored(t, st)
+	second := newNode(t, st, c, nil, k)
+	again := second.mustSync(t)
+	second.mustSync(t)
+	if again.file.Ring != first.file.Ring || !bytes.Equal(again.key("p1"), first.key("p1")) || !bytes.Equal(raw, stored(t, st)) {
+		t.Error("the second look changed the ring")
+	}
+	if bytes.Contains(raw, []byte(`"p1"`)) || fmt.Sprint(first) != "ring "+first.file.Ring {
+		t.Error("the ring shows its inside")
+	}
+}
+
+// TestNoKeyNoRing: that no key is visible is no reason to make anything; a managed certificate appears after the start.
+func TestNoKeyNoRing(t *testing.T) {
+	c, st := newClock(), openBolt(t)
+	n := newNode(t, st, c, nil)
+	if err := n.Sync(t.Context()); !errors.Is(err, ErrWaiting) || !errors.Is(err, errNoKey) {
+		t.Fatal(err)
+	}
+	if stored(t, st) != nil {
+		t.Fatal("a ring was made without a key")
+	}
+	k := testKey(t, c)
+	newNode(t, st, c, nil, k).mustSync(t)
+	if err := n.Sync(t.Context()); !errors.Is(err, errNoKey) {
+		t.Errorf("with a ring but no key: %v", err)
+	}
+	n.mu.Lock()
+	n.err = errors.New("in hardware")
+	n.mu.Unlock()
+	if err := n.Sync(t.Context()); !errors.Is(err, ErrWaiting) || errors.Is(err, errNoKey) {
+		t.Errorf("with an unusable key: %v", err)
+	}
+}
+
+// TestRenewals: every renewal makes a new TLS key. The pepper stays, after a restart with the newest key alone too.
+func TestRenewals(t *testing.T) {
+	c, st := newClock(), openBolt(t)
+	n := newNode(t, st, c, func(r *RingConfig) { r.Compat = true }, testKey(t, c))
+	first := n.mustSync(t)
+	pinned := first.key(first.body.Compat)
+	for range 12 {
+		c.add(16 * time.Hour)
+		next := testKey(t, c)
+		n.mustSync(t, next) // cert_obtained: the new key is not served yet
+		n.serve(next)
+		n.mustSync(t)
+		restarted := newNode(t, st, c, func(r *RingConfig) { r.Compat = true }, next).mustSync(t)
+		if !bytes.Equal(restarted.key("p1"), first.key("p1")) || !bytes.Equal(restarted.key(first.body.Compat), pinned) || restarted.body.Compat != first.body.Compat {
+			t.Fatal("the pepper or the pinned key changed")
+		}
+	}
+	// 12 certificates in eight days: those that ended more than a week ago are forgotten, the others not.
+	ends := n.held().file.Stanzas
+	if len(ends) == 13 || len(ends) < 10 {
+		t.Errorf("the ring has %d stanzas", len(ends))
+	}
+	for _, s := range ends {
+		if s.NotAfter.Before(c.Now().Add(-keepStanza)) {
+			t.Error("an old stanza was kept")
+		}
+	}
+}
+
+func TestOldKeyOpensForAWeekOnly(t *testing.T) {
+	c, st := newClock(), openBolt(t)
+	old := testKey(t, c)
+	n := newNode(t, st, c, nil, old)
+	n.mustSync(t)
+	next := testKey(t, c)
+	n.mustSync(t, next)
+	n.serve(next)
+	c.add(24*time.Hour + keepStanza)
+	n.mustSync(t)
+	newNode(t, st, c, nil, old).mustSync(t)
+	n.mustSync(t) // "old" was live just now, and its end did not move
+	c.add(time.Second)
+	n.mustSync(t)
+	if err := newNode(t, st, c, nil, old).Sync(t.Context()); !errors.Is(err, ErrLocked) {
+		t.Errorf("a week and a second after its end: %v", err)
+	}
+	// Without any live key nothing is dropped: nothing would show that the ring still opens.
+	c.add(100 * 24 * time.Hour)
+	n.serve()
+	n.mustSync(t)
+	if len(n.held().file.Stanzas) != 1 {
+		t.Error("the last stanza was dropped")
+	}
+	// A live key stays whatever its date: a certificate from a file that nobody renewed.
+	n.serve(next)
+	n.mustSync(t)
+	if len(n.held().file.Stanzas) != 1 {
+		t.Error("a live key was dropped")
+	}
+}
+
+// TestReusedKey: with reuse_private_keys the key stays and its end moves.
+func TestReusedKey(t *testing.T) {
+	c, st := newClock(), openBolt(t)
+	k := testKey(t, c)
+	n := newNode(t, st, c, nil, k)
+	n.mustSync(t)
+	k.notAfter = k.notAfter.Add(time.Hour)
+	n.serve(k)
+	o := n.mustSync(t)
+	if len(o.file.Stanzas) != 1 || !o.file.Stanzas[0].NotAfter.Equal(k.notAfter) || o.file.Epoch != 2 {
+		t.Errorf("the ring is %+v", o.file)
+	}
+}
+
+// TestManyShortCertificates: certificates of half a minute would fill the file within a week.
+func TestManyShortCertificates(t *testing.T) {
+	c, st := newClock(), openBolt(t)
+	n := newNode(t, st, c, nil, testKey(t, c))
+	first := n.mustSync(t)
+	for range 2 * maxStanzas {
+		c.add(20 * time.Second)
+		k := testKey(t, c)
+		n.mustSync(t, k)
+		n.serve(k)
+	}
+	o := n.held()
+	if len(o.file.Stanzas) > maxStanzas || !bytes.Equal(o.key("p1"), first.key("p1")) {
+		t.Errorf("%d stanzas", len(o.file.Stanzas))
+	}
+	many := make([]TLSKey, maxStanzas+3)
+	for i := range many {
+		many[i] = testKey(t, c)
+	}
+	n.serve(many...)
+	if n.mustSync(t); len(n.held().file.Stanzas) != len(many) {
+		t.Error("a live key lost its stanza")
+	}
+}
+
+// TestLockedRingStays: a key that was swapped while the program was down. Whatever happens next, the ring must stay as it is.
+func TestLockedRingStays(t *testing.T) {
+	c, st := newClock(), openBolt(t)
+	newNode(t, st, c, nil, testKey(t, c)).mustSync(t)
+	raw := stored(t, st)
+	other := newNode(t, st, c, nil, testKey(t, c))
+	for range 3 {
+		err := other.Sync(t.Context())
+		if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "anteroom keys ring recover --key FILE") {
+			t.Fatal(err)
+		}
+	}
+	if _, err := other.wait(t.Context()); !errors.Is(err, ErrLocked) {
+		t.Error(err)
+	}
+	if !bytes.Equal(raw, stored(t, st)) {
+		t.Error("a locked ring was written over")
+	}
+	if got := strings.Count(other.log.String(), "locked: its records"); got != 1 {
+		t.Errorf("the operator was told %d times", got)
+	}
+}
+
+// TestDamagedRing: each of these is a ring that exists. None may become a new ring, and none may open with what was changed.
+func TestDamagedRing(t *testing.T) {
+	c := newClock()
+	k := testKey(t, c)
+	edit := func(change func(*ringFile)) func([]byte) []byte {
+		return func(raw []byte) []byte {
+			var f ringFile
+			if err := json.Unmarshal(raw, &f); err != nil {
+				t.Fatal(err)
+			}
+			change(&f)
+			out, _ := json.Marshal(f)
+			return out
+		}
+	}
+	for name, change := range map[string]func([]byte) []byte{
+		"empty":               func([]byte) []byte { return []byte{} },
+		"not JSON":            func([]byte) []byte { return []byte("garbage") },
+		"cut":                 func(raw []byte) []byte { return raw[:len(raw)/2] },
+		"something behind it": func(raw []byte) []byte { return append(raw, raw...) },
+		"unknown member":      func(raw []byte) []byte { return append([]byte(`{"x":1,`), raw[1:]...) },
+		"version 2":           edit(func(f *ringFile) { f.V = 2 }),
+		"no epoch":            edit(func(f *ringFile) { f.Epoch = 0 }),
+		"later epoch":         edit(func(f *ringFile) { f.Epoch++ }),
+		"no body":             edit(func(f *ringFile) { f.Body = nil }),
+		"short body":          edit(func(f *ringFile) { f.Body = f.Body[:5] }),
+		"changed body":        edit(func(f *ringFile) { f.Body[len(f.Body)-1] ^= 1 }),
+		"other ring id":       edit(func(f *ringFile) { f.Ring = "0123456789abcdef" }),
+		"not a ring id":       edit(func(f *ringFile) { f.Ring = "../../etc/passwd" }),
+		"no stanzas":          edit(func(f *ringFile) { f.Stanzas = nil }),
+		"changed stanza":      edit(func(f *ringFile) { f.Stanzas[0].CT[20] ^= 1 }),
+		"prolonged stanza":    edit(func(f *ringFile) { f.Stanzas[0].NotAfter = f.Stanzas[0].NotAfter.AddDate(9, 0, 0) }),
+		"stanza added":        edit(func(f *ringFile) { f.Stanzas = append(f.Stanzas, stanza{Type: "tls", KID: "evil", CT: []byte("x")}) }),
+		"stanza renamed":      edit(func(f *ringFile) { f.Stanzas[0].Type = "recovery" }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := openBolt(t)
+			n := newNode(t, st, c, nil, k)
+			held := n.mustSync(t)
+			raw := stored(t, st)
+			bad := change(slices.Clone(raw))
+			if err := st.Put(t.Context(), labelStore+"/passwords", bad, time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := newNode(t, st, c, nil, k).Sync(t.Context()); !errors.Is(err, ErrLocked) {
+				t.Errorf("after a restart: %v", err)
+			}
+			if err := n.Sync(t.Context()); !errors.Is(err, ErrLocked) {
+				t.Errorf("under a running program: %v", err)
+			}
+			if n.held() != held {
+				t.Error("the running program lost its ring")
+			}
+			if !bytes.Equal(stored(t, st), bad) {
+				t.Error("the damaged ring was written over")
+			}
+		})
+	}
+}
+
+// TestBadBodies: a body that opens and is not whole must not open the ring: a missing key would be an HMAC under nothing.
+func TestBadBodies(t *testing.T) {
+	good := freshRing(newClock().Now())
+	good.file.Epoch = 1
+	for name, change := range map[string]func(*ringBody){
+		"no primary":     func(b *ringBody) { b.Primary = "p2" },
+		"short pepper":   func(b *ringBody) { b.Versions = []version{{ID: "p1", Key: make([]byte, 31)}} },
+		"no uid key":     func(b *ringBody) { b.UIDKey = nil },
+		"missing pinned": func(b *ringBody) { b.Compat = "d:0123456789abcdef" },
+	} {
+		o := good.clone()
+		change(&o.body)
+		raw, err := o.seal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := readRingFile(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openBody(f, o.fileKey); err == nil {
+			t.Errorf("%s: it opens", name)
+		}
+	}
+	f := good.file
+	var err error
+	if f.Body, err = sealGCM(good.fileKey, []byte("no JSON"), bodyContext(f)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openBody(f, good.fileKey); err == nil {
+		t.Error("a body that is no JSON opens")
+	}
+	if _, err := openBody(f, good.fileKey[:5]); err == nil {
+		t.Error("a file key of five bytes opens")
+	}
+	if _, err := (&openRing{fileKey: []byte("short")}).seal(); err == nil {
+		t.Error("a ring without a file key seals")
+	}
+	if _, err := good.clone().addTLS(TLSKey{}); err == nil {
+		t.Error("an empty TLS key got a stanza")
+	}
+	if _, err := unwrapTLS("x", stanza{}, TLSKey{}); err == nil {
+		t.Error("an empty TLS key unwraps")
+	}
+}
+
+// TestStoreFaults: a write that was lost must never look like success, a write that was kept and reported lost is one.
+// In both cases the next good look brings the same ring.
+func TestStoreFaults(t *testing.T) {
+	gone := fmt.Errorf("%w: pulled", store.ErrUnavailable)
+	for name, c := range map[string]struct {
+		fault func(*faults)
+		want  error // nil: success
+	}{
+		"refused":                       {func(f *faults) { f.cas = gone }, ErrWaiting},
+		"lost and acknowledged":         {func(f *faults) { f.lose = true }, ErrWaiting},
+		"kept, reported lost":           {func(f *faults) { f.misreport = gone }, nil},
+		"kept, reported as conflict":    {func(f *faults) { f.misreport = store.ErrConflict }, nil},
+		"kept, cannot be read back":     {func(f *faults) { f.getAfter = gone }, ErrWaiting},
+		"lost, and cannot be read back": {func(f *faults) { f.lose, f.getAfter = true, gone }, ErrWaiting},
+		"store does not answer":         {func(f *faults) { f.get = gone }, ErrWaiting},
+		"every race lost":               {func(f *faults) { f.cas = store.ErrConflict }, ErrWaiting},
+		"somebody writes garbage between": {func(f *faults) {
+			f.beforeCAS = func() { f.Put(context.Background(), labelStore+"/passwords", []byte("x"), time.Time{}) }
+		}, ErrLocked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Run("first ring", func(t *testing.T) {
+				clock, st := newClock(), openBolt(t)
+				k := testKey(t, clock)
+				n := newNode(t, st, clock, nil, k)
+				c.fault(st)
+				err := n.Sync(t.Context())
+				if !errors.Is(err, c.want) {
+					t.Fatal(err)
+				}
+				if c.want != nil && n.held() != nil {
+					t.Error("a ring that may not be durable is in use")
+				}
+				if c.want == ErrLocked {
+					return
+				}
+				*st = faults{Store: st.Store}
+				o := n.mustSync(t)
+				restarted := newNode(t, st, clock, nil, k).mustSync(t)
+				if restarted.file.Ring != o.file.Ring || !bytes.Equal(restarted.key("p1"), o.key("p1")) {
+					t.Error("the restart sees another ring")
+				}
+			})
+			t.Run("renewal", func(t *testing.T) {
+				clock, st := newClock(), openBolt(t)
+				n := newNode(t, st, clock, nil, testKey(t, clock))
+				before := n.mustSync(t)
+				next := testKey(t, clock)
+				st.triedWrite = false
+				c.fault(st)
+				err := n.Sync(t.Context(), next)
+				if !errors.Is(err, c.want) {
+					t.Fatal(err)
+				}
+				if n.held() == nil || !bytes.Equal(n.held().key("p1"), before.key("p1")) {
+					t.Error("the open ring was lost")
+				}
+				if c.want == ErrLocked {
+					return
+				}
+				*st = faults{Store: st.Store}
+				n.mustSync(t, next)
+				if !bytes.Equal(newNode(t, st, clock, nil, next).mustSync(t).key("p1"), before.key("p1")) {
+					t.Error("the new key does not open the ring")
+				}
+			})
+		})
+	}
+}
+
+// TestNodesRace: many nodes start at once on an empty store, each with a certificate of its own; one ring comes out of it
+// and every key opens it.
+func TestNodesRace(t *testing.T) {
+	c, st := newClock(), openBolt(t).Store
+	nodes := make([]*node, 6)
+	for i := range nodes {
+		nodes[i] = newNode(t, st, c, nil, testKey(t, c))
+	}
+	opener := testKey(t, c) // what the nodes share, as peers of one certificate storage do
+	var wg sync.WaitGroup
+	for _, n := range nodes {
+		n.serve(append(n.live, opener)...)
+		wg.Go(func() {
+			for n.Sync(t.Context()) != nil {
+			}
+		})
+	}
+	wg.Wait()
+	want := nodes[0].held()
+	for _, n := range nodes {
+		if n.held().file.Ring != want.file.Ring || !bytes.Equal(n.held().key("p1"), want.key("p1")) {
+			t.Fatal("two rings")
+		}
+		newNode(t, st, c, nil, n.live[0]).mustSync(t)
+	}
+}
+
+// TestRollback: somebody puts an old copy, another ring or nothing in the place of the ring while it is in use.
+func TestRollback(t *testing.T) {
+	c, st := newClock(), openBolt(t)
+	key := labelStore + "/passwords"
+	k := testKey(t, c)
+	n := newNode(t, st, c, nil, k)
+	n.mustSync(t)
+	old := stored(t, st)
+	held := n.mustSync(t, testKey(t, c))
+	put := func(raw []byte) {
+		t.Helper()
+		if err := st.Put(t.Context(), key, raw, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	current := stored(t, st)
+	put(old)
+	if err := n.Sync(t.Context()); !errors.Is(err, ErrLocked) || n.held() != held || !bytes.Equal(stored(t, st), old) {
+		t.Errorf("rolled back: %v", err)
+	}
+	other := openBolt(t)
+	newNode(t, other, c, nil, k).mustSync(t)
+	put(stored(t, other))
+	if err := n.Sync(t.Context()); !errors.Is(err, ErrLocked) || n.held() != held {
+		t.Errorf("another ring: %v", err)
+	}
+	put(current)
+	n.mustSync(t)
+	if err := st.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	n.mustSync(t)
+	if again := newNode(t, st, c, nil, k).mustSync(t); again.file.Ring != held.file.Ring || !bytes.Equal(again.key("p1"), held.key("p1")) {
+		t.Error("the vanished ring was not put back")
+	}
+	if !strings.Contains(n.log.String(), "vanished") {
+		t.Error("the operator did not hear of it")
+	}
+	// A peer's later write is taken over although none of its keys is ours: the file key is known.
+	peerKey := testKey(t, c)
+	peer := newNode(t, st, c, nil, k, peerKey)
+	peer.mustSync(t)
+	n.serve()
+	if n.mustSync(t).file.Epoch != peer.held().file.Epoch {
+		t.Error("the peer's epoch was not taken over")
+	}
+}
+
+func TestCompatPin(t *testing.T) {
+	c, st := newClock(), openBolt(t)
+	on := func(r *RingConfig) { r.Compat = true }
+	rsaKey, err := NewTLSKey(fileKey(t, "rfc9500-rsa2048"), c.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := testKey(t, c)
+	n := newNode(t, st, c, nil, k)
+	if o := n.mustSync(t); o.body.Compat != "" {
+		t.Fatal("pinned without compat")
+	}
+	both := newNode(t, st, c, on, k, rsaKey)
+	if o := both.mustSync(t); o.body.Compat != "" || !strings.Contains(both.log.String(), "two kinds") {
+		t.Error("with certificates of two kinds one was picked")
+	}
+	one := newNode(t, st, c, on, rsaKey)
+	o := one.mustSync(t)
+	if o.body.Compat != "d:8fb6bad671cfe698" || !bytes.Equal(o.key(o.body.Compat), rsaKey.original[:]) {
+		t.Errorf("pinned %q", o.body.Compat)
+	}
+	if again := newNode(t, st, c, on, k).mustSync(t); again.body.Compat != o.body.Compat {
+		t.Error("the pin moved")
+	}
+}
+
+func TestRingConfig(t *testing.T) {
+	st := openBolt(t)
+	keys := func(context.Context) ([]TLSKey, error) { return nil, nil }
+	secret, err := GenerateRecoveryKey(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := secret.Recipient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, cfg := range map[string]RingConfig{
+		"no store":                 {Name: "x", Keys: keys, NoRecovery: true},
+		"no keys":                  {Name: "x", Store: st, NoRecovery: true},
+		"no name":                  {Store: st, Keys: keys, NoRecovery: true},
+		"long name":                {Name: strings.Repeat("x", 129), Store: st, Keys: keys, NoRecovery: true},
+		"slash":                    {Name: "a/b", Store: st, Keys: keys, NoRecovery: true},
+		"neither":                  {Name: "x", Store: st, Keys: keys},
+		"recovery and no recovery": {Name: "x", Store: st, Keys: keys, Recovery: pub, NoRecovery: true},
+	} {
+		if _, err := NewRing(cfg); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	r, err := NewRing(RingConfig{Name: "*.example:8444", Store: st, Keys: keys, Recovery: pub})
+	if err != nil || r.cfg.Now == nil || r.cfg.Logger == nil {
+		t.Error(err)
+	}
+}
