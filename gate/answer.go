@@ -1,0 +1,187 @@
+package gate
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/anteroom-proxy/anteroom/session"
+)
+
+// hsts is two years, the least that the preload list takes; without includeSubDomains, which is not ours to decide.
+const hsts = "max-age=63072000"
+
+// answer is the ResponseWriter that the app writes to. It has the last look at the headers, whatever sends them: an explicit
+// status, 1xx and 101 included, the first byte, a flush or a hijack. Unwrap keeps http.ResponseController working.
+type answer struct {
+	http.ResponseWriter
+	x         *exchange
+	hsts      bool
+	committed bool
+}
+
+func (a *answer) init(w http.ResponseWriter, x *exchange) {
+	a.ResponseWriter, a.x = w, x
+	a.hsts = !x.gate.noHSTS && x.r.TLS != nil && wantsHSTS(x.r.Host)
+}
+
+// wantsHSTS is false for hosts that HSTS does not apply to (RFC 6797 section 8.1.1) and for local ones, where it would shut out
+// every other program on other ports of the same name.
+func wantsHSTS(host string) bool {
+	name, ok := hostName(host)
+	name = strings.TrimSuffix(name, ".")
+	if !ok || name == "" || name == "localhost" || strings.HasSuffix(name, ".localhost") {
+		return false
+	}
+	if last := name[len(name)-1]; '0' <= last && last <= '9' || strings.IndexByte(name, ':') >= 0 {
+		_, err := netip.ParseAddr(name)
+		return err != nil
+	}
+	return true
+}
+
+func (a *answer) setHSTS(h http.Header) {
+	if a.hsts {
+		h["Strict-Transport-Security"] = []string{hsts}
+	}
+}
+
+// WriteHeader sends the status; the final one at most once.
+func (a *answer) WriteHeader(status int) {
+	if status < 200 && status != http.StatusSwitchingProtocols {
+		a.clean()
+	} else {
+		a.commit()
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Write sends the headers first when nothing has.
+func (a *answer) Write(b []byte) (int, error) {
+	a.commit()
+	return a.ResponseWriter.Write(b)
+}
+
+// ReadFrom keeps the fast way from an upstream's connection to the client's.
+func (a *answer) ReadFrom(src io.Reader) (int64, error) {
+	a.commit()
+	if to, ok := a.ResponseWriter.(io.ReaderFrom); ok {
+		return to.ReadFrom(src)
+	}
+	return io.Copy(struct{ io.Writer }{a.ResponseWriter}, src)
+}
+
+// FlushError is what http.ResponseController calls.
+func (a *answer) FlushError() error {
+	a.commit()
+	return http.NewResponseController(a.ResponseWriter).Flush()
+}
+
+// Flush is for those who still ask for an http.Flusher.
+func (a *answer) Flush() { _ = a.FlushError() }
+
+// Hijack hands out the connection; headers that were set so far are cleaned before.
+func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	a.commit()
+	return http.NewResponseController(a.ResponseWriter).Hijack()
+}
+
+// Unwrap returns the writer below, for deadlines and full duplex.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// commit makes the headers final.
+func (a *answer) commit() {
+	if a.committed {
+		return
+	}
+	a.committed = true
+	a.clean()
+	if a.x.session != nil {
+		a.renew()
+	}
+}
+
+// finish cleans what an app can still send after its last byte: trailers, which are the headers of now. Nothing is committed
+// here, since whoever called the gate may still answer in place of an app that did not.
+func (a *answer) finish() { a.clean() }
+
+// clean removes what an app must not say, in headers and in trailers (which net/http marks by a prefix): cookies under our names,
+// identities, another Strict-Transport-Security.
+func (a *answer) clean() {
+	h := a.Header()
+	for name, values := range h {
+		bare := strings.TrimPrefix(name, http.TrailerPrefix)
+		switch {
+		case strings.EqualFold(bare, "Set-Cookie"):
+			keepForeign(h, name, values)
+		case strings.EqualFold(bare, "Strict-Transport-Security"):
+			if !a.x.gate.noHSTS {
+				delete(h, name)
+			}
+		case isIdentity(bare):
+			delete(h, name)
+		}
+	}
+	a.setHSTS(h)
+}
+
+// keepForeign drops the Set-Cookie lines that would plant one of our cookies.
+func keepForeign(h http.Header, name string, lines []string) {
+	own := 0
+	for _, line := range lines {
+		if session.IsOwnCookie(line) {
+			own++
+		}
+	}
+	if own == 0 {
+		return
+	}
+	kept := make([]string, 0, len(lines)-own)
+	for _, line := range lines {
+		if !session.IsOwnCookie(line) {
+			kept = append(kept, line)
+		}
+	}
+	if len(kept) == 0 {
+		delete(h, name)
+		return
+	}
+	h[name] = kept
+}
+
+// renew keeps shared caches away from what a session saw, and adds the renewed cookie. An answer that the app marks public or
+// immutable is left alone: a cookie in it would be handed to the next reader of the cache. A renewal that fails is no error of
+// this request; the session goes on until its end.
+func (a *answer) renew() {
+	h := a.Header()
+	shared, private := cacheability(h["Cache-Control"])
+	if shared {
+		return
+	}
+	if !private {
+		h["Cache-Control"] = append(append(make([]string, 0, 4), h["Cache-Control"]...), "private")
+	}
+	cookie, _, err := a.x.gate.sessions.Renew(a.x.session, a.x.cookies, a.x.r.Host)
+	if err == nil && cookie != nil {
+		h["Set-Cookie"] = append(h["Set-Cookie"][:len(h["Set-Cookie"]):len(h["Set-Cookie"])], cookie.String())
+	}
+}
+
+// cacheability reads Cache-Control (RFC 9111 section 5.2.2).
+func cacheability(lines []string) (shared, private bool) {
+	for _, line := range lines {
+		for directive := range strings.SplitSeq(line, ",") {
+			name, _, _ := strings.Cut(strings.Trim(directive, " \t"), "=")
+			switch {
+			case strings.EqualFold(name, "public"), strings.EqualFold(name, "immutable"):
+				shared = true
+			case strings.EqualFold(name, "private"), strings.EqualFold(name, "no-store"):
+				private = true
+			}
+		}
+	}
+	return shared, private
+}

@@ -1,0 +1,176 @@
+package gate
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/session"
+)
+
+// Kind is what a refusal is about: the last part of its problem type, urn:anteroom:problem:<kind>.
+type Kind string
+
+// The kinds of a refusal. The zero Kind refuses nothing.
+const (
+	KindNoSession     Kind = "no-session"
+	KindForbidden     Kind = "forbidden"
+	KindAmbiguousPath Kind = "ambiguous-path"
+	KindMethod        Kind = "method"
+	KindCrossOrigin   Kind = "cross-origin"
+	KindUnavailable   Kind = "unavailable"
+	KindMisdirected   Kind = "misdirected"
+)
+
+// Outcome is a refusal as the page for a person needs it.
+type Outcome struct {
+	Kind    Kind
+	Status  int
+	Session *session.Session // who is refused; nil: nobody is signed in
+	Ref     string           // the reference number that stands in the audit log
+}
+
+// details are the sentences for programs. They tell nothing about the site.
+var details = map[Kind]string{
+	KindNoSession:     "Sign in first: no valid session came with this request.",
+	KindForbidden:     "The session's roles do not allow this request.",
+	KindAmbiguousPath: "The path can be read in more than one way.",
+	KindMethod:        "This method is not allowed here.",
+	KindCrossOrigin:   "The request was sent by a page of another origin.",
+	KindUnavailable:   "The request cannot be answered at the moment.",
+	KindMisdirected:   "The request came over a connection that is not meant for it.",
+}
+
+const allowedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
+// longestReturn is the greatest length of an address to return to; the portal takes no longer one.
+const longestReturn = 1024
+
+// refuse records the refusal and answers it. It is the one place where a refusal becomes HTTP. A refusal that cannot be recorded
+// is answered as an outage.
+func (x *exchange) refuse(no refusal) {
+	ref, decision := audit.NewRef(), "denied"
+	if no.kind == KindUnavailable {
+		decision = "failed"
+	}
+	if x.gate.audit == nil || x.gate.audit.Record(x.r.Context(), x.event(ref, decision, no.reason)) != nil {
+		no = refusal{KindUnavailable, http.StatusServiceUnavailable, reasonAudit}
+	}
+	w, r := x.answer.ResponseWriter, x.r
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	switch no.kind {
+	case KindMethod:
+		h.Set("Allow", allowedMethods) // RFC 9110 section 15.5.6
+	case KindUnavailable:
+		h.Set("Retry-After", "1")
+	case KindNoSession:
+		if !IsAPIClient(r) {
+			x.toLogin()
+			return
+		}
+		h.Set("WWW-Authenticate", `Anteroom uri="`+x.gate.prefix+`login"`)
+	}
+	if IsAPIClient(r) {
+		WriteProblem(w, no.status, string(no.kind), details[no.kind], ref)
+		return
+	}
+	x.gate.deny(w, r, Outcome{Kind: no.kind, Status: no.status, Session: x.session, Ref: ref})
+}
+
+// toLogin sends a page to the sign-in. A safe request returns to itself afterwards. A form that came too late does not: its body
+// is not kept and never sent again, so that the way leads to the start page, by 303, which makes a GET of it.
+func (x *exchange) toLogin() {
+	status, to := http.StatusSeeOther, "/"
+	if x.r.Method == http.MethodGet || x.r.Method == http.MethodHead {
+		status = http.StatusFound
+		if len(x.r.RequestURI) <= longestReturn {
+			to = x.r.RequestURI
+		}
+	}
+	w := x.answer.ResponseWriter
+	w.Header().Set("Location", x.gate.prefix+"login?return_to="+url.QueryEscape(to))
+	w.Header().Set("Content-Length", "0")
+	w.WriteHeader(status)
+}
+
+// IsAPIClient reports whether a program asks rather than a person's address bar: Sec-Fetch-Mode other than navigate,
+// X-Requested-With, Accept without text/html, or a WebSocket upgrade.
+func IsAPIClient(r *http.Request) bool {
+	for _, mode := range r.Header["Sec-Fetch-Mode"] {
+		if mode != "navigate" {
+			return true
+		}
+	}
+	if len(r.Header["X-Requested-With"]) > 0 || len(r.Header["Upgrade"]) > 0 && strings.EqualFold(r.Header["Upgrade"][0], "websocket") {
+		return true
+	}
+	for _, accept := range r.Header["Accept"] {
+		if strings.Contains(strings.ToLower(accept), "text/html") {
+			return false
+		}
+	}
+	return true
+}
+
+// WriteProblem answers with application/problem+json (RFC 9457) of the type urn:anteroom:problem:<kind>. ref is left out when it
+// is empty.
+func WriteProblem(w http.ResponseWriter, status int, kind, detail, ref string) {
+	body, err := json.Marshal(struct {
+		Type   string `json:"type"`
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Detail string `json:"detail,omitempty"`
+		Ref    string `json:"ref,omitempty"`
+	}{"urn:anteroom:problem:" + kind, http.StatusText(status), status, detail, ref})
+	if err != nil { // cannot be: strings and a number
+		body = nil
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+// denyInText is the page of a gate that was given none.
+func denyInText(w http.ResponseWriter, _ *http.Request, o Outcome) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	http.Error(w, details[o.Kind]+" Reference: "+o.Ref, o.Status)
+}
+
+// rareLog warns about requests over a wrong transport, which a config that loaded cannot let happen, at most once a minute: the
+// first one is the news, and strangers must not fill a log.
+type rareLog struct {
+	log  *slog.Logger
+	now  func() time.Time
+	mu   sync.Mutex
+	last time.Time
+	more int
+}
+
+func (l *rareLog) warn(state *tls.ConnectionState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	if !l.last.IsZero() && now.Sub(l.last) < time.Minute {
+		l.more++
+		return
+	}
+	version := "none"
+	if state != nil {
+		version = tls.VersionName(state.Version)
+	}
+	l.log.Warn("a request reached the gate without TLS 1.3 and was answered 421; look for a listener or proxy before Anteroom",
+		"tls", version, "not_logged_before", l.more)
+	l.last, l.more = now, 0
+}

@@ -1,0 +1,195 @@
+// Package gate gives each request one answer: who is asking, may they, and then the application is told, or the request ends
+// here. It is plain net/http.
+//
+// Call New once for a site, then Gate.Handle for every request, before anything else answers it or changes its path. Handle
+// answers by itself or calls next exactly once, with a request that holds no trace of a spoofed identity.
+//
+// Promised, in this order: over anything but TLS 1.3 nothing is answered (421); header names that an app or another product
+// takes for an identity, a path, a method or a client are gone on every route; methods nobody listed get 405; a path with two
+// meanings gets 400, and what goes on is byte for byte what was judged (RFC 3986 section 3.3, policy.ParsePath), absolute-form
+// included, since net/http hides whether its authority equals Host (RFC 9112 section 3.2.2); unsafe requests and WebSockets of
+// other origins get 403 (RFC 6454; Sec-Fetch-Site first); our prefix is answered by the portal; no session is one answer; no
+// event, no access; the app gets Remote-User, Remote-Groups, Remote-Name and Remote-Email only when they have a value. A
+// request in flight ends when its session does: its context is cancelled, with the reason as its cause.
+//
+// On the way back: HSTS (RFC 6797) on every answer, no cookie of an app under our names, no identity headers, no shared caching
+// of what a session saw unless the app says public or immutable, and the renewed session cookie.
+//
+// An OPTIONS request is judged like any other; a CORS preflight carries no cookie, so that an app with CORS needs a line such as
+// `allow public OPTIONS /api/**`. CONNECT, extended CONNECT (RFC 8441) included, is never let through: WebSockets come by HTTP/1.1.
+//
+// Trusted: the TLS facts and Host in the request as net/http made it, session, policy and audit. Left to the caller: routing
+// only its own hosts here, sending on what next received without a rewrite, X-Forwarded-For, -Host and -Proto (its proxy has to
+// set them), and methods in queries or bodies ("_method"), which are the app's duty. Every error fails closed: the zero Gate,
+// one without sessions or audit, and one that is not ready answer 503.
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/policy"
+	"github.com/anteroom-proxy/anteroom/session"
+)
+
+// Config says what the gate of one site works with.
+type Config struct {
+	Policy   *policy.Policy   // nil denies everything
+	Sessions *session.Manager // nil: 503
+	Audit    audit.Recorder   // nil: 503; audit.Off() when the operator wants none
+	Prefix   string           // begins and ends with "/"; "" is "/.anteroom/"
+	Portal   http.Handler     // answers everything below Prefix; nil: 404
+	// Deny shows a page to a person; it has to write the status of the outcome. Headers that the answer needs are set already.
+	// Nil: a line of plain text.
+	Deny func(http.ResponseWriter, *http.Request, Outcome)
+	// AllowOrigins are other origins, "https://host[:port]", whose pages may send unsafe requests and open WebSockets.
+	AllowOrigins []string
+	NoHSTS       bool                       // for a site whose operator sends its own Strict-Transport-Security
+	ClientAddr   func(*http.Request) string // for the audit log; nil: the address of the connection
+	Ready        func() bool                // false: 503; nil: always ready
+	Now          func() time.Time           // nil: time.Now
+	Logger       *slog.Logger               // nil: discard
+}
+
+// Gate is the gate of one site, safe for concurrent use.
+type Gate struct {
+	policy       *policy.Policy
+	sessions     *session.Manager
+	audit        audit.Recorder
+	prefix       string
+	portal       http.Handler
+	deny         func(http.ResponseWriter, *http.Request, Outcome)
+	origins      *http.CrossOriginProtection
+	trusted      map[string]bool
+	noHSTS       bool
+	clientAddr   func(*http.Request) string
+	ready        func() bool
+	misdirection *rareLog
+}
+
+// New checks the configuration. Its error names every problem and what to write instead.
+func New(c Config) (*Gate, error) {
+	g := &Gate{
+		policy: c.Policy, sessions: c.Sessions, audit: c.Audit, prefix: c.Prefix, portal: c.Portal, deny: c.Deny,
+		origins: http.NewCrossOriginProtection(), trusted: map[string]bool{}, noHSTS: c.NoHSTS, clientAddr: c.ClientAddr, ready: c.Ready,
+	}
+	var problems []error
+	if g.prefix == "" {
+		g.prefix = "/.anteroom/"
+	}
+	if _, err := policy.ParsePath(g.prefix); err != nil || len(g.prefix) < 3 || !strings.HasSuffix(g.prefix, "/") || strings.Contains(g.prefix, "%") {
+		problems = append(problems, fmt.Errorf("creating gate: prefix %q: write one that begins and ends with a slash, such as /.anteroom/", g.prefix))
+	}
+	for _, origin := range c.AllowOrigins {
+		if err := g.origins.AddTrustedOrigin(origin); err != nil {
+			problems = append(problems, fmt.Errorf("creating gate: allowed origin %q: write scheme and host only, such as https://portal.example: %w", origin, err))
+		}
+		g.trusted[origin] = true
+	}
+	if g.portal == nil {
+		g.portal = http.NotFoundHandler()
+	}
+	if g.deny == nil {
+		g.deny = denyInText
+	}
+	if g.clientAddr == nil {
+		g.clientAddr = connectionAddr
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	g.misdirection = &rareLog{log: c.Logger, now: c.Now}
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
+	return g, nil
+}
+
+// door and room are the steps of a request: before and after it is known whether the portal answers. The first refusal ends it.
+var (
+	door = [...]func(*exchange) refusal{
+		(*exchange).checkReady, (*exchange).checkTransport, (*exchange).checkHost, (*exchange).checkMethod, (*exchange).checkTarget, (*exchange).checkOrigin,
+	}
+	room = [...]func(*exchange) refusal{
+		(*exchange).who, (*exchange).mayThey, (*exchange).record, (*exchange).tell,
+	}
+)
+
+// Handle answers the request or calls next. next runs in the same goroutine; a panic of it is not recovered. r.RequestURI must be
+// what the client sent.
+func (g *Gate) Handle(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	x := &exchange{gate: g, r: r}
+	x.answer.init(w, x)
+	x.answer.setHSTS(w.Header())
+	x.upgrade = strip(r) // before any decision, so that no error route finds what a stranger wrote
+	for _, step := range door {
+		if no := step(x); no.kind != "" {
+			x.refuse(no)
+			return
+		}
+	}
+	if x.path.Under(g.prefix) {
+		g.portal.ServeHTTP(w, r)
+		return
+	}
+	for _, step := range room {
+		if no := step(x); no.kind != "" {
+			x.refuse(no)
+			return
+		}
+	}
+	x.pass(next)
+}
+
+// exchange is one request on its way.
+type exchange struct {
+	gate     *Gate
+	r        *http.Request
+	site     string // the host without port, lower case; empty until it was checked
+	path     policy.Path
+	upgrade  bool     // to a WebSocket
+	cookies  []string // Cookie lines as received
+	session  *session.Session
+	decision policy.Decision
+	answer   answer
+}
+
+// refusal is why a request ends here. The zero refusal lets it go on.
+type refusal struct {
+	kind   Kind
+	status int
+	reason string // for the audit log: a fixed code
+}
+
+// pass calls next with a copy of the request whose context ends with the session. It is a copy in any case: net/http writes
+// trailers into the request that it made when the body ends, and no proxy may find them there.
+func (x *exchange) pass(next http.Handler) {
+	ctx := x.r.Context()
+	if x.session != nil {
+		watched, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer x.gate.sessions.Watch(x.session.ID, cancel)()
+		ctx = watched
+	}
+	next.ServeHTTP(&x.answer, x.r.WithContext(ctx))
+	x.answer.finish()
+}
+
+// connectionAddr is the address of the connection without its port.
+func connectionAddr(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}

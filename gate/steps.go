@@ -1,0 +1,125 @@
+package gate
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/policy"
+	"github.com/anteroom-proxy/anteroom/session"
+)
+
+// who finds the session and takes our cookies out of what the app will see. Whatever is no session is the same to everybody
+// outside; whatever cannot be known is no access.
+func (x *exchange) who() refusal {
+	x.cookies = x.r.Header["Cookie"]
+	s, err := x.gate.sessions.Find(x.cookies, x.r.Host)
+	session.StripCookies(x.r.Header)
+	switch {
+	case err == nil && s != nil:
+		x.session = s
+	case errors.Is(err, session.ErrNone):
+	case errors.Is(err, session.ErrStale):
+		return refusal{KindUnavailable, http.StatusServiceUnavailable, "store-silent"}
+	default:
+		return refusal{KindUnavailable, http.StatusServiceUnavailable, "session"}
+	}
+	return refusal{}
+}
+
+// mayThey asks the policy once. Without a session there is one answer for everything that is not public.
+func (x *exchange) mayThey() refusal {
+	ask := policy.Request{Method: x.r.Method, Path: x.path}
+	var subject policy.Subject
+	if x.session != nil {
+		subject = policy.Subject{Username: x.session.Username, Roles: x.session.Roles}
+		ask.Who = &subject
+	}
+	x.decision = x.gate.policy.Decide(ask)
+	switch {
+	case x.decision.Allowed:
+		return refusal{}
+	case x.session == nil:
+		return refusal{KindNoSession, http.StatusUnauthorized, policy.ReasonNoSession}
+	}
+	return refusal{KindForbidden, http.StatusForbidden, x.decision.Reason}
+}
+
+// record writes down that the request is let through, before it is. What is public to everybody needs no record as long as
+// nobody is named.
+func (x *exchange) record() refusal {
+	if x.decision.Public && x.session == nil {
+		return refusal{}
+	}
+	if err := x.gate.audit.Record(x.r.Context(), x.event(audit.NewRef(), "allowed", x.decision.Reason)); err != nil {
+		return refusal{KindUnavailable, http.StatusServiceUnavailable, reasonAudit}
+	}
+	return refusal{}
+}
+
+// reasonAudit is the one refusal that cannot be recorded.
+const reasonAudit = "audit"
+
+// event describes the request for the audit log: nothing in it is free text of a stranger.
+func (x *exchange) event(ref, decision, reason string) audit.Event {
+	e := audit.Event{
+		Ref: ref, Kind: "request", Site: x.site, Route: x.decision.Route, Decision: decision, Rule: x.decision.Rule, Reason: reason,
+		Client: x.gate.clientAddr(x.r),
+	}
+	if policy.ValidMethod(x.r.Method) {
+		e.Method = x.r.Method
+	}
+	if s := x.session; s != nil {
+		e.Source, e.Subject, e.Name, e.Roles, e.Session = s.Source, s.Subject, s.Username, s.Roles, audit.SessionLabel(s.ID)
+	}
+	return e
+}
+
+// tell sets the identity headers. A header without a value stays absent: strip deleted what the client sent. The keys are
+// canonical and written directly, the values plain UTF-8 of one meaning.
+func (x *exchange) tell() refusal {
+	s := x.session
+	if s == nil {
+		return refusal{}
+	}
+	for _, role := range s.Roles {
+		if !policy.ValidRole(role) { // a comma in it would make two roles of one
+			return refusal{KindUnavailable, http.StatusServiceUnavailable, "identity"}
+		}
+	}
+	values := [...]string{s.Username, strings.Join(s.Roles, ","), s.Name, s.Email}
+	room := make([]string, len(values)) // one allocation for all four
+	for i, value := range values {
+		if value == "" {
+			continue
+		}
+		if !isClean(value) {
+			return refusal{KindUnavailable, http.StatusServiceUnavailable, "identity"}
+		}
+		room[i] = value
+		x.r.Header[identityHeaders[i]] = room[i : i+1 : i+1]
+	}
+	return refusal{}
+}
+
+var identityHeaders = [...]string{"Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email"}
+
+// isClean reports whether a value arrives as it was sent: no control characters, valid UTF-8, and no blanks at its ends, which an
+// app's server cuts off, so that " admin" would be "admin" there (RFC 9110 section 5.5).
+func isClean(value string) bool {
+	ascii := true
+	for i := range len(value) {
+		c := value[i]
+		if c < 0x20 || c == 0x7f {
+			return false
+		}
+		ascii = ascii && c < utf8.RuneSelf
+	}
+	if value[0] == ' ' || value[len(value)-1] == ' ' {
+		return false
+	}
+	return ascii || utf8.ValidString(value) && !strings.ContainsFunc(value, unicode.IsControl) && strings.TrimSpace(value) == value
+}
