@@ -95,7 +95,7 @@ func (s *source) finished() int {
 	return len(s.finishes)
 }
 
-func (s *source) lastBegin(t *testing.T) identity.Start {
+func (s *source) lastBegin(t testing.TB) identity.Start {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,7 +128,7 @@ func (r *recorder) set(f func(audit.Event) bool) {
 	r.refuse = f
 }
 
-func (r *recorder) last(t *testing.T) audit.Event {
+func (r *recorder) last(t testing.TB) audit.Event {
 	t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -203,7 +203,7 @@ type sealer struct {
 
 var errSealer = errors.New("sealer is down")
 
-func newSealer(t *testing.T) *sealer {
+func newSealer(t testing.TB) *sealer {
 	t.Helper()
 	key := make([]byte, 32)
 	rand.Read(key)
@@ -233,7 +233,7 @@ func (s *sealer) Open(_ context.Context, label string, sealed []byte) ([]byte, e
 
 // world is a portal with everything around it.
 type world struct {
-	t        *testing.T
+	t        testing.TB
 	portal   *Portal
 	sessions *session.Manager
 	store    *faulty
@@ -260,7 +260,7 @@ func (w *world) advance(d time.Duration) {
 	w.now = w.now.Add(d)
 }
 
-func newWorld(t *testing.T, sources ...*source) *world {
+func newWorld(t testing.TB, sources ...*source) *world {
 	t.Helper()
 	start := time.Now().Truncate(time.Second)
 	w := &world{t: t, start: start, now: start, audit: new(recorder), sealer: newSealer(t), sources: sources}
@@ -457,7 +457,7 @@ func header(name, value string) func(*http.Request) {
 }
 
 // expect fails when an answer is not of this status with all these texts.
-func expect(t *testing.T, w *httptest.ResponseRecorder, status int, texts ...string) {
+func expect(t testing.TB, w *httptest.ResponseRecorder, status int, texts ...string) {
 	t.Helper()
 	if w.Code != status {
 		t.Fatalf("status %d, want %d: %s %s", w.Code, status, w.Header(), w.Body)

@@ -161,11 +161,13 @@ func checkHome(t *testing.T, s string) {
 	}
 }
 
-func TestReturnToSeeds(t *testing.T) {
+func TestFuzzSeeds(t *testing.T) {
 	t.Parallel()
-	seeds, err := os.ReadDir("testdata/fuzz/FuzzReturnTo")
-	if err != nil || len(seeds) < 20 {
-		t.Fatalf("reading seeds: %d found, error %v: a fuzz test without seeds shows nothing", len(seeds), err)
+	for name, least := range map[string]int{"FuzzReturnTo": 20, "FuzzEndpoints": 5} {
+		seeds, err := os.ReadDir("testdata/fuzz/" + name)
+		if err != nil || len(seeds) < least {
+			t.Errorf("reading seeds of %s: %d found, error %v: a fuzz test without seeds shows nothing", name, len(seeds), err)
+		}
 	}
 }
 
