@@ -200,6 +200,17 @@ func Refuse(status int, format string, args ...any) error {
 	return &Problem{status, fmt.Sprintf(format, args...)}
 }
 
+// titles are the headings of error pages, for people.
+var titles = map[int]string{
+	http.StatusNotFound:              "Not found",
+	http.StatusConflict:              "This is not possible",
+	http.StatusRequestEntityTooLarge: "Too large",
+	http.StatusUnprocessableEntity:   "Please check what you entered",
+	http.StatusTooManyRequests:       "Please wait",
+	http.StatusInternalServerError:   "Something went wrong",
+	http.StatusServiceUnavailable:    "Not available just now",
+}
+
 // fail is the one place where an error becomes an answer. The text of an error
 // that is not a Problem goes to the log only.
 func (s *Site) fail(w http.ResponseWriter, r *http.Request, err error) {
@@ -217,7 +228,11 @@ func (s *Site) fail(w http.ResponseWriter, r *http.Request, err error) {
 		WriteJSON(w, p.Status, map[string]string{"error": p.Text})
 		return
 	}
-	if err := s.Render(w, r, Page{Status: p.Status, Name: "error", Title: http.StatusText(p.Status), Alert: p.Text}); err != nil {
+	title, ok := titles[p.Status]
+	if !ok {
+		title = "This did not work"
+	}
+	if err := s.Render(w, r, Page{Status: p.Status, Name: "error", Title: title, Alert: p.Text, Data: r.Method == http.MethodPost}); err != nil {
 		s.log.Error("rendering an error page", "app", s.class, "err", err)
 		http.Error(w, p.Text, p.Status)
 	}
