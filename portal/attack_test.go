@@ -38,7 +38,7 @@ func TestAttackState(t *testing.T) {
 		expect(t, b.get(callback("hospital", state), fromProvider), http.StatusSeeOther)
 		sid := b.mustSession().ID
 		answer := b.get(callback("hospital", state))
-		expect(t, answer, http.StatusBadRequest, errAttempt.title, "Go on to the application", "Dr. Ada Doe")
+		expect(t, answer, http.StatusBadRequest, errDone.title, "Go on to the application", "Dr. Ada Doe")
 		if b.mustSession().ID != sid {
 			t.Error("the first session did not stay")
 		}

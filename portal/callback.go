@@ -37,7 +37,7 @@ func (p *Portal) callback(s identity.Source) http.HandlerFunc {
 		}
 		a, f := p.take(w, r, s, q.Get("state"))
 		if f != nil {
-			f.session = old // the back button, mostly: the sign-in is done
+			f.session = old
 			p.fail(w, r, s, *f, a.ReturnTo)
 			return
 		}

@@ -50,6 +50,8 @@ var (
 	errAttempt = &errorPage{http.StatusBadRequest, "sign-in", "This sign-in cannot be finished", []string{
 		"It was finished before, took longer than ten minutes, or was started in another window or browser.",
 		"Please sign in again. If you see this page once more, your browser may be blocking cookies for this site."}}
+	errDone = &errorPage{http.StatusBadRequest, "sign-in", "You are already signed in", []string{
+		"This sign-in was finished before, or took too long. Your session goes on as it was."}}
 	errRefused = &errorPage{http.StatusBadRequest, "sign-in", "You could not be signed in", []string{
 		"The answer of the sign-in service was not accepted.",
 		"Please try again. If it happens once more, give your help desk the reference number below."}}

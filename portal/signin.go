@@ -148,6 +148,9 @@ type failure struct {
 // fail records a failed sign-in and shows its page. When it cannot be
 // recorded the person sees an outage instead: nothing happens off the record.
 func (p *Portal) fail(w http.ResponseWriter, r *http.Request, s identity.Source, f failure, to string) {
+	if f.page == errAttempt && f.session != nil {
+		f.page = errDone // the back button, mostly
+	}
 	decision := "failed"
 	if f.page == errDeclined {
 		decision = "denied"
