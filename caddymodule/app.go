@@ -1,0 +1,265 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/envelope"
+	"github.com/anteroom-proxy/anteroom/identity"
+	"github.com/anteroom-proxy/anteroom/portal"
+	"github.com/anteroom-proxy/anteroom/session"
+	"github.com/anteroom-proxy/anteroom/store"
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// App holds what all gated sites of a config share: the ways to sign in, the store, the audit log and
+// the lifetimes of sessions. The Caddyfile's global option `anteroom` makes it.
+type App struct {
+	// The ways to sign in, in the order in which the sign-in page offers them. A site with the
+	// `anteroom` directive needs at least one.
+	IdentityRaw []json.RawMessage `json:"identity,omitempty" caddy:"namespace=anteroom.identity inline_key=source"`
+	// Where sessions, revocations and rings are kept. Default: the embedded store in Directory.
+	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=anteroom.store inline_key=module"`
+	// Folder of the embedded store, the master key and the audit log. Default: "anteroom" under
+	// Caddy's data directory. Made with mode 0700.
+	Directory string `json:"directory,omitempty"`
+	// Folder of the audit log, or "off" for none, which warns at every start. Default: "audit" in Directory.
+	Audit string `json:"audit,omitempty"`
+	// Time without a request after which a session ends, 1m to 24h. Default: 15m.
+	Idle caddy.Duration `json:"idle,omitempty"`
+	// Time after sign-in at which a session ends in any case, at most 24h. Default: 12h.
+	Absolute caddy.Duration `json:"absolute,omitempty"`
+	// Path prefix of our own pages, with a slash at both ends. Default: "/.anteroom/".
+	Prefix string `json:"prefix,omitempty"`
+
+	ctx       caddy.Context
+	logger    *slog.Logger
+	sources   []Guest
+	storeFrom StoreOpener
+
+	storeRef    reference[openStore]
+	auditRef    reference[audit.Recorder]
+	sessionsRef reference[*session.Manager]
+
+	mu      sync.Mutex // guards the fields below
+	sites   []*Site
+	running *running
+	guests  tenancy
+}
+
+// Guest is a module of the namespace anteroom.identity: one way to sign in.
+type Guest interface {
+	// Source is the way to sign in, after Provision.
+	Source() identity.Source
+	// Prefixed reports the prefix of its usernames, "" for none.
+	Prefixed() string
+	// RoleNames are the roles that it can give.
+	RoleNames() []string
+}
+
+// StoreOpener is a guest module of the namespace anteroom.store.
+type StoreOpener interface {
+	// Key names the resource (a path, a server), for the pool.
+	Key(dir string) string
+	// OpenStore opens it; called in Start, never while a config is only validated.
+	OpenStore(dir string, logger *slog.Logger) (store.Store, error)
+}
+
+// openStore is the store and the envelope that seals what lies in it.
+type openStore struct {
+	store.Store
+	envelope *envelope.Envelope
+}
+
+// running is what exists between Start and Cleanup.
+type running struct {
+	store    openStore
+	audit    audit.Recorder
+	sessions *session.Manager
+	portal   *portal.Portal
+}
+
+// CaddyModule returns the module's information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "anteroom", New: func() caddy.Module { return new(App) }}
+}
+
+// Provision sets defaults, loads the guests and takes references to shared resources. It opens
+// nothing.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.ctx, a.logger = ctx, ctx.Slogger()
+	if a.Directory == "" {
+		a.Directory = filepath.Join(caddy.AppDataDir(), "anteroom")
+	}
+	a.Directory = filepath.Clean(a.Directory)
+	if a.Audit == "" {
+		a.Audit = filepath.Join(a.Directory, "audit")
+	}
+	if a.Prefix == "" {
+		a.Prefix = "/.anteroom/"
+	}
+	if a.IdentityRaw != nil {
+		guests, err := ctx.LoadModule(a, "IdentityRaw")
+		if err != nil {
+			return fmt.Errorf("loading the ways to sign in: %w", err)
+		}
+		for _, g := range guests.([]any) {
+			a.sources = append(a.sources, g.(Guest))
+		}
+	}
+	a.storeFrom = &Bolt{}
+	if a.StoreRaw != nil {
+		guest, err := ctx.LoadModule(a, "StoreRaw")
+		if err != nil {
+			return fmt.Errorf("loading the store: %w", err)
+		}
+		a.storeFrom = guest.(StoreOpener)
+	}
+	return a.takeReferences()
+}
+
+func (a *App) takeReferences() error {
+	key := a.storeFrom.Key(a.Directory)
+	var err1, err2, err3 error
+	a.storeRef, err1 = take[openStore]("store " + key)
+	a.auditRef, err2 = take[audit.Recorder]("audit " + a.Audit)
+	a.sessionsRef, err3 = take[*session.Manager](fmt.Sprintf("sessions %s %d %d", key, a.Idle, a.Absolute))
+	return errors.Join(err1, err2, err3)
+}
+
+// Validate checks what needs no other app.
+func (a *App) Validate() error {
+	return errors.Join(checkSources(a.sources), checkLifetimes(a.Idle, a.Absolute), checkPrefix(a.Prefix))
+}
+
+// checkSources refuses two sources of one name, and usernames that two sources could give to
+// different people: the app behind would show one the other's record.
+func checkSources(guests []Guest) error {
+	var problems []error
+	names, prefixes := map[string]bool{}, map[string]string{}
+	for _, g := range guests {
+		name, prefix := g.Source().Name(), g.Prefixed()
+		if names[name] {
+			problems = append(problems, fmt.Errorf("two ways to sign in are called %q; the name is part of the callback address, choose another for one of them", name))
+		}
+		names[name] = true
+		switch other, taken := prefixes[prefix]; {
+		case taken && prefix == "":
+			problems = append(problems, fmt.Errorf("%q and %q could give the same username to two people; with several ways to sign in all but one need a `username_prefix`: add for example `username_prefix %s:` to %q", other, name, name, name))
+		case taken:
+			problems = append(problems, fmt.Errorf("%q and %q have the same `username_prefix`; give each its own", other, name))
+		}
+		prefixes[prefix] = name
+	}
+	return errors.Join(problems...)
+}
+
+func checkLifetimes(idle, absolute caddy.Duration) error {
+	day, i, abs := 24*time.Hour, time.Duration(idle), time.Duration(absolute)
+	switch {
+	case i != 0 && (i < time.Minute || i > day):
+		return fmt.Errorf("session idle %s: write a duration from 1m to 24h", i)
+	case abs != 0 && (abs < time.Minute || abs > day):
+		return fmt.Errorf("session absolute %s: write a duration from 1m to 24h", abs)
+	case abs != 0 && i > abs:
+		return fmt.Errorf("session idle %s is longer than absolute %s; make idle the shorter one", i, abs)
+	}
+	return nil
+}
+
+func checkPrefix(prefix string) error {
+	inner := strings.Trim(prefix, "/")
+	if prefix != "/"+inner+"/" || inner == "" || strings.Trim(inner, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" || strings.Trim(inner, ".") == "" {
+		return fmt.Errorf("prefix %q: write one path segment of letters, digits, `.`, `_`, `-` with a slash at both ends, for example /.anteroom/", prefix)
+	}
+	return nil
+}
+
+// Start opens the store, the audit log and the sessions, and builds each site's gate. A failure rolls
+// the whole load back: at start nothing serves, at a reload the old config stays.
+func (a *App) Start() error {
+	st, err := a.storeRef.open(a.openStore)
+	if err != nil {
+		return fmt.Errorf("opening the store: %w", err)
+	}
+	log, err := a.auditRef.open(a.openAudit)
+	if err != nil {
+		return fmt.Errorf("opening the audit log: %w", err)
+	}
+	if a.Audit == "off" {
+		a.logger.Warn("the audit log is off: nobody will be able to tell who read what; remove `audit off` to keep one")
+	}
+	sessions, err := a.sessionsRef.open(func() (*session.Manager, func() error, error) { return a.openSessions(st) })
+	if err != nil {
+		return fmt.Errorf("starting sessions: %w", err)
+	}
+	pages, err := portal.New(a.portalConfig(st, log, sessions))
+	if err != nil {
+		return fmt.Errorf("preparing the sign-in pages: %w", err)
+	}
+	run := &running{store: st, audit: log, sessions: sessions, portal: pages}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, site := range a.sites {
+		if err := site.build(run); err != nil {
+			return fmt.Errorf("%s: %w", siteAt(site), err)
+		}
+	}
+	a.running = run
+	return nil
+}
+
+// Stop does nothing: requests of this config may still be running. Cleanup gives things back.
+func (a *App) Stop() error { return nil }
+
+// Cleanup gives the shared resources back when the last request of this config has left.
+func (a *App) Cleanup() error {
+	a.guests.close(func() {
+		if err := errors.Join(a.sessionsRef.release(), a.auditRef.release(), a.storeRef.release()); err != nil {
+			a.logger.Error("closing the store and the audit log", "error", err)
+		}
+	})
+	return nil
+}
+
+// addSite is called by each site while it is provisioned; the site's gate is built in Start.
+func (a *App) addSite(s *Site) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sites = append(a.sites, s)
+}
+
+// live returns what runs, nil before Start.
+func (a *App) live() *running {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.running
+}
+
+// http is the http app: while a handler is provisioned it exists, at least half-built.
+func (a *App) http() *caddyhttp.App {
+	app, err := a.ctx.AppIfConfigured("http")
+	if err != nil {
+		return new(caddyhttp.App)
+	}
+	return app.(*caddyhttp.App)
+}
+
+// givable lists every role that some source can give.
+func (a *App) givable() []string {
+	var roles []string
+	for _, s := range a.sources {
+		roles = append(roles, s.RoleNames()...)
+	}
+	slices.Sort(roles)
+	return slices.Compact(roles)
+}

@@ -1,0 +1,44 @@
+// Package caddymodule is the glue between Caddy and the packages that do the work. It translates
+// a Caddyfile or JSON config into their Config structs, ties their life to Caddy's, and refuses
+// configs in which they could be bypassed. It decides nothing about a request itself.
+//
+// What it registers:
+//
+//   - the app "anteroom" (app.go) and its global option (global.go): ways to sign in, store, audit log,
+//     lifetimes;
+//   - the handler "http.handlers.anteroom" and the site directive "anteroom" (site.go): the gate in
+//     front of one site, with the pages under /.anteroom/;
+//   - the handler "http.handlers.hmac_service" (hmac.go) for applications on the same host;
+//   - "anteroom.identity.oidc" (identity_oidc.go) and "anteroom.store.bolt" (store_bolt.go).
+//
+// What must hold, whatever order Caddy provisions apps in (it is random):
+//
+//   - A server that carries one of our handlers speaks TLS 1.3 only, checks that SNI and Host agree and
+//     takes no early data (tls.go). Each handler raises its own server while it is provisioned, which
+//     is before that server's connection policies are built.
+//   - In a gated site nothing answers, proxies or rewrites before the gate, nothing rewrites after
+//     it, and no error route proxies (routes.go). What is judged is what the app receives.
+//   - Provision and Validate touch no network and no lock: `validate` works beside a running
+//     instance. Start opens the store and the audit log (pool.go); until then the gate answers 503.
+//
+// Trust: the config's author is trusted, its readers are not; secrets are named by placeholders and
+// resolved here, never written back into the config.
+package caddymodule
+
+import (
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+)
+
+func init() {
+	caddy.RegisterModule(&App{})
+	caddy.RegisterModule(&Site{})
+	caddy.RegisterModule(&OIDC{})
+	caddy.RegisterModule(&Bolt{})
+
+	httpcaddyfile.RegisterGlobalOption("anteroom", parseGlobal)
+	httpcaddyfile.RegisterDirective("anteroom", parseSite)
+	// Before redir: after header, request_body and the log directives, before everything that
+	// answers or changes the path. Later than that, policy would judge a rewritten path.
+	httpcaddyfile.RegisterDirectiveOrder("anteroom", httpcaddyfile.Before, "redir")
+}

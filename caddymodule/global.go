@@ -1,0 +1,160 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+)
+
+// parseGlobal reads the global option:
+//
+//	anteroom {
+//		identity oidc NAME { … }      # see OIDC.UnmarshalCaddyfile; may be repeated
+//		store bolt                    # left out: the same
+//		directory DIR                 # left out: "anteroom" under Caddy's data directory
+//		audit DIR | off               # left out: "audit" in directory
+//		session {
+//			idle 15m
+//			absolute 12h
+//		}
+//		prefix /.anteroom/
+//	}
+func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
+	d.Next() // "anteroom"
+	if existing != nil {
+		return nil, d.Errf("the global option `anteroom` stands twice; put all lines into one block")
+	}
+	if d.NextArg() {
+		return nil, d.Errf("the global option `anteroom` takes a block, not %q", d.Val())
+	}
+	app := new(App)
+	seen := map[string]bool{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		word := d.Val()
+		if seen[word] && word != "identity" {
+			return nil, d.Errf("%q stands twice", word)
+		}
+		seen[word] = true
+		if err := app.globalLine(d, word); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkLifetimes(app.Idle, app.Absolute); err != nil {
+		return nil, d.WrapErr(err)
+	}
+	return httpcaddyfile.App{Name: "anteroom", Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+// globalLine reads one line of the block; the dispenser stands on its first word.
+func (a *App) globalLine(d *caddyfile.Dispenser, word string) error {
+	switch word {
+	case "identity":
+		return guest(d, "anteroom.identity", "source", func(raw json.RawMessage) { a.IdentityRaw = append(a.IdentityRaw, raw) })
+	case "store":
+		return guest(d, "anteroom.store", "module", func(raw json.RawMessage) { a.StoreRaw = raw })
+	case "directory":
+		if err := oneArg(d, &a.Directory); err != nil {
+			return err
+		}
+		if !filepath.IsAbs(a.Directory) {
+			return d.Errf("directory %q: write an absolute path", a.Directory)
+		}
+		return nil
+	case "audit":
+		if err := oneArg(d, &a.Audit); err != nil {
+			return err
+		}
+		if a.Audit != "off" && !filepath.IsAbs(a.Audit) {
+			return d.Errf("audit %q: write an absolute path of a folder, or off", a.Audit)
+		}
+		return nil
+	case "session":
+		return a.sessionBlock(d)
+	case "prefix":
+		if err := oneArg(d, &a.Prefix); err != nil {
+			return err
+		}
+		if err := checkPrefix(a.Prefix); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	}
+	return d.Errf("unrecognized line %q; want one of identity, store, directory, audit, session, prefix", word)
+}
+
+func (a *App) sessionBlock(d *caddyfile.Dispenser) error {
+	if d.NextArg() {
+		return d.Errf("session takes a block with the lines idle and absolute, not %q", d.Val())
+	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		target := map[string]*caddy.Duration{"idle": &a.Idle, "absolute": &a.Absolute}[d.Val()]
+		if target == nil {
+			return d.Errf("unrecognized line %q in session; want idle or absolute", d.Val())
+		}
+		var text string
+		if err := oneArg(d, &text); err != nil {
+			return err
+		}
+		v, err := caddy.ParseDuration(text)
+		if err != nil || v <= 0 {
+			return d.Errf("%q is no duration; write for example 15m or 12h", text)
+		}
+		*target = caddy.Duration(v.Round(time.Second))
+	}
+	return nil
+}
+
+// oneArg reads exactly one argument.
+func oneArg(d *caddyfile.Dispenser, target *string) error {
+	word := d.Val()
+	if !d.AllArgs(target) || *target == "" {
+		return d.Errf("%s takes exactly one value", word)
+	}
+	return nil
+}
+
+// guest reads `WORD KIND …` as a guest module of the namespace and hands its JSON on.
+func guest(d *caddyfile.Dispenser, namespace, inlineKey string, keep func(json.RawMessage)) error {
+	word := d.Val()
+	known := kindsOf(namespace)
+	if !d.NextArg() {
+		return d.Errf("%s needs a kind; want one of %s", word, strings.Join(known, ", "))
+	}
+	kind := d.Val()
+	if !slices.Contains(known, kind) {
+		return d.Errf("unknown kind %q of %s; want one of %s", kind, word, strings.Join(known, ", "))
+	}
+	module, err := caddyfile.UnmarshalModule(d, namespace+"."+kind)
+	if err != nil {
+		return err
+	}
+	var warnings []caddyconfig.Warning
+	raw := caddyconfig.JSONModuleObject(module, inlineKey, kind, &warnings)
+	if len(warnings) > 0 {
+		return d.Errf("encoding %s %s: %s", word, kind, warnings[0].Message)
+	}
+	keep(raw)
+	return nil
+}
+
+func kindsOf(namespace string) []string {
+	var kinds []string
+	for _, m := range caddy.GetModules(namespace) {
+		kinds = append(kinds, m.ID.Name())
+	}
+	return kinds
+}
+
+// at is the position of the dispenser's token, kept in the JSON so that messages of a later stage
+// can still name the line.
+func at(d *caddyfile.Dispenser) string {
+	return fmt.Sprintf("%s:%d", filepath.Base(d.File()), d.Line())
+}

@@ -1,0 +1,89 @@
+package caddymodule
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/envelope"
+	"github.com/anteroom-proxy/anteroom/identity"
+	"github.com/anteroom-proxy/anteroom/portal"
+	"github.com/anteroom-proxy/anteroom/session"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// openTimeout bounds what Start does with the store before the load is given up.
+const openTimeout = 15 * time.Second
+
+// These functions open the shared resources, each once for all configs that name it. Their loggers
+// outlive the config that opened them, so they hang on Caddy's default logger.
+
+func (a *App) openStore() (openStore, func() error, error) {
+	st, err := a.storeFrom.OpenStore(a.Directory, poolLogger("store"))
+	if err != nil {
+		return openStore{}, nil, err
+	}
+	env, err := envelope.OpenLocal(filepath.Join(a.Directory, "master.key"))
+	if err != nil {
+		_ = st.Close() // the error that matters is the envelope's
+		return openStore{}, nil, err
+	}
+	return openStore{st, env}, st.Close, nil
+}
+
+func (a *App) openAudit() (audit.Recorder, func() error, error) {
+	if a.Audit == "off" {
+		return audit.Off(), func() error { return nil }, nil
+	}
+	log, err := audit.Open(audit.Config{Dir: a.Audit, Logger: poolLogger("audit")})
+	if err != nil {
+		return nil, nil, err
+	}
+	return log, log.Close, nil
+}
+
+// openSessions holds a reference of its own to the store, because a manager may outlive the config
+// that opened it.
+func (a *App) openSessions(st openStore) (*session.Manager, func() error, error) {
+	hold, err := take[openStore](a.storeRef.key)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := session.New(session.Config{
+		Store: st, Sealer: st.envelope, Logger: poolLogger("session"),
+		Idle: time.Duration(a.Idle), Absolute: time.Duration(a.Absolute),
+	})
+	if err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+		defer cancel()
+		err = m.Start(ctx)
+	}
+	if err != nil {
+		_ = hold.release() // the error that matters is the manager's
+		return nil, nil, fmt.Errorf("opening sessions: %w", err)
+	}
+	return m, func() error { m.Close(); return hold.release() }, nil
+}
+
+func (a *App) portalConfig(st openStore, log audit.Recorder, sessions *session.Manager) portal.Config {
+	sources := make([]identity.Source, len(a.sources))
+	for i, s := range a.sources {
+		sources[i] = s.Source()
+	}
+	return portal.Config{
+		Prefix: a.Prefix, Sources: sources, Sessions: sessions, Store: st, Sealer: st.envelope,
+		Audit: log, ClientAddr: clientAddr, Logger: a.logger,
+	}
+}
+
+// clientAddr is the client's address as Caddy sees it: the connection's, or what a configured
+// trusted proxy says. No header is read here.
+func clientAddr(r *http.Request) string {
+	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
+		return ip
+	}
+	return r.RemoteAddr
+}

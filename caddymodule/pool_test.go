@@ -1,0 +1,120 @@
+package caddymodule
+
+import (
+	"errors"
+	"sync"
+	"testing"
+)
+
+// TestSharedOpensOnceAndClosesLast: a reload takes its reference before the old config gives its own
+// back, so the resource stays open; the last release closes it; a failed Provision may release twice.
+func TestSharedOpensOnceAndClosesLast(t *testing.T) {
+	opens, closes := 0, 0
+	open := func() (int, func() error, error) {
+		opens++
+		return opens, func() error { closes++; return nil }, nil
+	}
+	old, err := take[int](t.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := old.open(open); v != 1 || err != nil {
+		t.Fatal(v, err)
+	}
+	next, err := take[int](t.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := next.open(open); v != 1 || err != nil {
+		t.Fatalf("the second config opened it again: %d %v", v, err)
+	}
+	for range 2 { // Cleanup runs also after a failed Provision
+		if err := old.release(); err != nil || closes != 0 {
+			t.Fatalf("closed under the new config: %d %v", closes, err)
+		}
+	}
+	if err := next.release(); err != nil || closes != 1 {
+		t.Fatalf("not closed by the last: %d %v", closes, err)
+	}
+}
+
+// TestSharedFailedOpen: what could not be opened is tried again by the next config, and nothing is
+// closed that never was open.
+func TestSharedFailedOpen(t *testing.T) {
+	broken := errors.New("broken")
+	r, err := take[int](t.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.open(func() (int, func() error, error) { return 0, nil, broken }); !errors.Is(err, broken) {
+		t.Fatal(err)
+	}
+	if v, err := r.open(func() (int, func() error, error) { return 7, func() error { return nil }, nil }); v != 7 || err != nil {
+		t.Fatal(v, err)
+	}
+	if err := r.release(); err != nil {
+		t.Fatal(err)
+	}
+	validated, err := take[int](t.Name() + "2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validated.release(); err != nil {
+		t.Fatalf("a config that was only validated: %v", err)
+	}
+}
+
+// TestTakeOtherType: two kinds of resource under one key are an error, never a wrong pointer.
+func TestTakeOtherType(t *testing.T) {
+	r, err := take[int](t.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.release() }()
+	if _, err := take[string](t.Name()); err == nil {
+		t.Fatal("no error")
+	}
+}
+
+// TestTenancy: resources go when the config is closed and the last request has left, once; a request
+// that comes after that does not get in.
+func TestTenancy(t *testing.T) {
+	var g tenancy
+	emptied := 0
+	if !g.enter() || !g.enter() {
+		t.Fatal("the door is closed")
+	}
+	g.close(func() { emptied++ })
+	g.close(func() { emptied += 100 })
+	g.leave()
+	if emptied != 0 {
+		t.Fatal("closed while a request was inside")
+	}
+	if !g.enter() {
+		t.Fatal("a keep-alive connection of the old config still has its resources")
+	}
+	g.leave()
+	g.leave()
+	if emptied != 1 {
+		t.Fatalf("emptied %d times", emptied)
+	}
+	if g.enter() {
+		t.Fatal("entered after everything was given back")
+	}
+
+	var busy tenancy
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	for range 8 {
+		wg.Go(func() {
+			for range 1000 {
+				if busy.enter() {
+					busy.leave()
+				}
+			}
+		})
+	}
+	busy.close(func() { close(done) })
+	wg.Wait()
+	<-done
+}

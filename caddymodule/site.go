@@ -1,0 +1,206 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/anteroom-proxy/anteroom/gate"
+	"github.com/anteroom-proxy/anteroom/policy"
+	"github.com/anteroom-proxy/anteroom/portal"
+	"github.com/anteroom-proxy/anteroom/session"
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// Site is the gate in front of one site: it lets a request pass to the handlers behind it when the
+// session's role allows it, and answers everything else itself.
+type Site struct {
+	// The policy, one entry a line. A request that no line allows is refused.
+	Rules []Rule `json:"rules"`
+	// Origins (`https://host[:port]`) whose pages may send unsafe requests and open websockets
+	// here. Default: only the site's own.
+	AllowOrigins []string `json:"allow_origins,omitempty"`
+	// Where the directive stands ("Caddyfile:12"), for messages.
+	At string `json:"at,omitempty"`
+
+	logger  *slog.Logger
+	app     *App
+	server  *caddyhttp.Server
+	policy  *policy.Policy
+	running atomic.Pointer[siteRunning]
+}
+
+// Rule is one policy line.
+type Rule struct {
+	// The words of the line: `allow`, `role`, `doctor`, `GET`, `/patients/*`.
+	Words []string `json:"words"`
+	// Where the line stands ("Caddyfile:13"), for messages and the audit log.
+	At string `json:"at,omitempty"`
+}
+
+type siteRunning struct {
+	gate     *gate.Gate
+	sessions *session.Manager
+}
+
+// CaddyModule returns the module's information.
+func (*Site) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.anteroom", New: func() caddy.Module { return new(Site) }}
+}
+
+// parseSite reads the site directive:
+//
+//	anteroom {
+//		allow|deny WHO [METHODS] [PATHS]
+//		allow_origin https://HOST[:PORT]…
+//	}
+func parseSite(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	h.Next() // "anteroom"
+	if _, ok := h.Option("anteroom").(httpcaddyfile.App); !ok {
+		return nil, h.Errf("`anteroom` in a site needs the global option `anteroom { identity … }` at the top of the Caddyfile")
+	}
+	s := &Site{At: at(h.Dispenser)}
+	if h.NextArg() {
+		return nil, h.Errf("`anteroom` takes a block and no matcher, not %q: it stands before everything in its site", h.Val())
+	}
+	for nesting := h.Nesting(); h.NextBlock(nesting); {
+		switch h.Val() {
+		case "allow", "deny":
+			s.Rules = append(s.Rules, Rule{Words: append([]string{h.Val()}, h.RemainingArgs()...), At: at(h.Dispenser)})
+		case "allow_origin":
+			origins := h.RemainingArgs()
+			if len(origins) == 0 {
+				return nil, h.Errf("allow_origin needs at least one origin, for example https://portal.hospital.example")
+			}
+			s.AllowOrigins = append(s.AllowOrigins, origins...)
+		default:
+			return nil, h.Errf("unrecognized line %q; want one of allow, deny, allow_origin", h.Val())
+		}
+	}
+	if _, err := s.compile(); err != nil {
+		return nil, fmt.Errorf("the anteroom block at %s: %w", s.At, err)
+	}
+	return h.NewRoute(nil, s), nil
+}
+
+func (s *Site) compile() (*policy.Policy, error) {
+	lines := make([]policy.Line, len(s.Rules))
+	for i, r := range s.Rules {
+		lines[i] = policy.Line{Words: r.Words, At: r.At}
+	}
+	return policy.Compile(lines)
+}
+
+// rules are the site's rules and excepted origins in one comparable form: order does not matter.
+func (s *Site) rules() []string {
+	var lines []string
+	for _, r := range s.Rules {
+		lines = append(lines, strings.Join(r.Words, " "))
+	}
+	for _, o := range s.AllowOrigins {
+		lines = append(lines, "allow_origin "+o)
+	}
+	slices.Sort(lines)
+	return slices.Compact(lines)
+}
+
+// Provision compiles the policy and raises the server that the site belongs to.
+func (s *Site) Provision(ctx caddy.Context) error {
+	s.logger = ctx.Slogger()
+	app, err := ctx.AppIfConfigured("anteroom")
+	if err != nil {
+		return fmt.Errorf("%s: the anteroom handler needs the anteroom app (the global option `anteroom { … }`): %w", siteAt(s), err)
+	}
+	s.app = app.(*App)
+	if s.policy, err = s.compile(); err != nil {
+		return fmt.Errorf("%s: %w", siteAt(s), err)
+	}
+	srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		return fmt.Errorf("%s: the anteroom handler works only in a route of an http server", siteAt(s))
+	}
+	s.server = srv
+	raiseTLS(srv)
+	s.app.addSite(s)
+	return nil
+}
+
+// Validate reads the whole http app, whose shape is final by now, for ways round the gate.
+func (s *Site) Validate() error {
+	if len(s.app.sources) == 0 {
+		return fmt.Errorf("%s: nobody could sign in: add `identity oidc NAME { … }` to the global option `anteroom`", siteAt(s))
+	}
+	for _, role := range s.policy.Roles() {
+		if !slices.Contains(s.app.givable(), role) {
+			s.logger.Warn("a policy line names a role that no way to sign in can give; add `role "+role+" from …` or mend the line", "role", role, "site", siteAt(s))
+		}
+	}
+	return errors.Join(s.checkGate(), survey(s.app.http(), s.server))
+}
+
+// checkGate builds the gate as Start will, so that a bad origin is found while the config loads.
+func (s *Site) checkGate() error {
+	if _, err := gate.New(s.gateConfig(&running{})); err != nil {
+		return fmt.Errorf("%s: %w", siteAt(s), err)
+	}
+	return nil
+}
+
+func (s *Site) gateConfig(run *running) gate.Config {
+	return gate.Config{
+		Policy: s.policy, Sessions: run.sessions, Audit: run.audit, Prefix: s.app.Prefix,
+		Portal: run.portal, Deny: denyWith(run.portal), AllowOrigins: s.AllowOrigins,
+		ClientAddr: clientAddr, Logger: s.logger,
+	}
+}
+
+// build makes the gate; the app calls it in Start, when everything is open.
+func (s *Site) build(run *running) error {
+	g, err := gate.New(s.gateConfig(run))
+	if err != nil {
+		return err
+	}
+	s.running.Store(&siteRunning{gate: g, sessions: run.sessions})
+	return nil
+}
+
+// denyWith shows the portal's page for a refusal of the gate.
+func denyWith(p *portal.Portal) func(http.ResponseWriter, *http.Request, gate.Outcome) {
+	return func(w http.ResponseWriter, r *http.Request, o gate.Outcome) {
+		p.Refuse(w, r, portal.Refusal{Kind: string(o.Kind), Status: o.Status, Ref: o.Ref, Session: o.Session})
+	}
+}
+
+// ServeHTTP hands the request to the gate, and what the gate lets pass to the next handler. Before
+// Start (Caddy may serve a moment earlier) and after the last request of an old config it is 503.
+func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	run := s.running.Load()
+	if run == nil || !s.app.guests.enter() {
+		w.Header().Set("Retry-After", "1")
+		gate.WriteProblem(w, http.StatusServiceUnavailable, "unavailable", "the gate is starting", "")
+		return nil
+	}
+	defer s.app.guests.leave()
+	if strings.HasPrefix(r.URL.Path, s.app.Prefix) {
+		// Sign-in answers carry codes and states in their addresses; they stand in the audit log
+		// without them, and not in an access log.
+		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
+	}
+	var passed error
+	run.gate.Handle(w, r, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		passed = next.ServeHTTP(w, r)
+	}))
+	return passed
+}
+
+var (
+	_ caddy.Provisioner           = (*Site)(nil)
+	_ caddy.Validator             = (*Site)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Site)(nil)
+)

@@ -1,0 +1,39 @@
+package caddymodule
+
+import (
+	"log/slog"
+	"path/filepath"
+
+	"github.com/anteroom-proxy/anteroom/store"
+	"github.com/anteroom-proxy/anteroom/store/bolt"
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// Bolt is the embedded store: one file, `store.db` in the app's directory. It needs no other
+// process and serves one machine.
+type Bolt struct{}
+
+// CaddyModule returns the module's information.
+func (*Bolt) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "anteroom.store.bolt", New: func() caddy.Module { return new(Bolt) }}
+}
+
+// UnmarshalCaddyfile reads
+//
+//	store bolt
+func (*Bolt) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // "bolt"
+	if d.NextArg() || d.NextBlock(0) {
+		return d.Errf("`store bolt` takes nothing more; its folder is set by `directory`")
+	}
+	return nil
+}
+
+// Key names the file, for the pool.
+func (*Bolt) Key(dir string) string { return "bolt " + filepath.Join(dir, "store.db") }
+
+// OpenStore opens the file; another process that holds it is an error after a short wait.
+func (*Bolt) OpenStore(dir string, logger *slog.Logger) (store.Store, error) {
+	return bolt.Open(bolt.Config{Path: filepath.Join(dir, "store.db"), Logger: logger})
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/hardening"
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+)
+
+// run starts everything, says where it is, and stops when ctx ends.
+func run(ctx context.Context, o options, out io.Writer) error {
+	if err := os.MkdirAll(o.dir, 0o700); err != nil {
+		return fmt.Errorf("making the folder for the state: %w", err)
+	}
+	hosts := loopbackHosts()
+	if err := portsFree(hosts, o.port); err != nil {
+		return err
+	}
+	d := &demo{options: o, hosts: hosts}
+	if err := d.secrets(); err != nil {
+		return err
+	}
+	defer d.close()
+	if err := d.startUpstreams(); err != nil {
+		return err
+	}
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(d.caddyfile()), map[string]any{"filename": "demo"})
+	if err != nil {
+		return fmt.Errorf("preparing the config: %w", err)
+	}
+	if err := caddy.Load(config, true); err != nil {
+		return fmt.Errorf("starting: %w", err)
+	}
+	defer func() { _ = caddy.Stop() }()
+	if err := d.awaitReady(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%s\n\nOpen it in a browser. People: patient, doctor, finance, external, nobody; each has the own name as password.\nState and logs: %s\nStop with Ctrl-C.\n", d.address("localhost"), o.dir)
+	if o.readyFile != "" {
+		if err := writeFile(o.readyFile, d.address("localhost")+"\n"); err != nil {
+			return fmt.Errorf("writing the ready file: %w", err)
+		}
+	}
+	if !o.noBrowser {
+		openBrowser(d.address("localhost"))
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// demo is what one run holds.
+type demo struct {
+	options
+	hosts        []string // loopback addresses to listen on
+	clientSecret string
+	recovery     string // public half of the recovery key
+	hmacPort     int
+	issuer       string
+	upstreams    map[string]string // app → 127.0.0.1:port
+	servers      []*http.Server
+}
+
+func (d *demo) address(host string) string { return fmt.Sprintf("https://%s:%d", host, d.port) }
+
+func (d *demo) path(name string) string { return filepath.Join(d.dir, name) }
+
+// loopbackHosts are the loopback addresses that this machine has.
+func loopbackHosts() []string {
+	hosts := []string{"127.0.0.1"}
+	if l, err := net.Listen("tcp", "[::1]:0"); err == nil {
+		_ = l.Close()
+		hosts = append(hosts, "::1")
+	}
+	return hosts
+}
+
+func portsFree(hosts []string, port int) error {
+	for _, h := range hosts {
+		l, err := net.Listen("tcp", net.JoinHostPort(h, fmt.Sprint(port)))
+		if err != nil {
+			return fmt.Errorf("listening on port %d: %w; stop what uses it or choose another with --port", port, err)
+		}
+		_ = l.Close()
+	}
+	return nil
+}
+
+// secrets makes what the demo needs to keep: the token of /hmac-service and its recovery key at
+// first start, the provider's client secret anew at each.
+func (d *demo) secrets() error {
+	d.clientSecret = random()
+	if err := os.Setenv("ANTEROOM_DEMO_CLIENT_SECRET", d.clientSecret); err != nil {
+		return fmt.Errorf("handing over the client secret: %w", err)
+	}
+	if _, err := os.Stat(d.path("hmac.token")); errors.Is(err, fs.ErrNotExist) {
+		if err := writeFile(d.path("hmac.token"), random()+"\n"); err != nil {
+			return fmt.Errorf("writing the token of the hardening service: %w", err)
+		}
+	}
+	text, err := os.ReadFile(d.path("recovery.key"))
+	if errors.Is(err, fs.ErrNotExist) {
+		key, genErr := hardening.GenerateRecoveryKey(false)
+		if genErr != nil {
+			return fmt.Errorf("making the recovery key: %w", genErr)
+		}
+		if text, err = key.Text(); err == nil {
+			err = writeFile(d.path("recovery.key"), string(text))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("keeping the recovery key: %w", err)
+	}
+	key, err := hardening.ParseRecoveryKey(text)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", d.path("recovery.key"), err)
+	}
+	public, err := key.Recipient()
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", d.path("recovery.key"), err)
+	}
+	d.recovery = public.String()
+	return nil
+}
+
+func random() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails: crypto/rand ends the program instead
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// writeFile writes a file of mode 0600 whole or not at all.
+func writeFile(path, text string) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".anteroom-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	if _, err := tmp.WriteString(text); err != nil {
+		_ = tmp.Close()
+		return err
+	}
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}
+
+// close stops the sample applications and the provider.
+func (d *demo) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for _, s := range d.servers {
+		_ = s.Shutdown(ctx)
+	}
+}
