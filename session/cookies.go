@@ -144,11 +144,9 @@ func StripCookies(h http.Header) {
 	}
 	kept := make([]string, 0, len(lines))
 	for _, line := range lines {
-		if holdsOwn(line) {
-			line = stripLine(line)
-		}
-		if strings.Trim(line, " \t;") != "" {
-			kept = append(kept, line)
+		rest, removed := stripLine(line)
+		if !removed || strings.Trim(rest, " \t;") != "" {
+			kept = append(kept, rest)
 		}
 	}
 	if len(kept) == 0 {
@@ -158,24 +156,35 @@ func StripCookies(h http.Header) {
 	h["Cookie"] = kept
 }
 
-// stripLine drops the parts of one Cookie line that are ours.
-func stripLine(line string) string {
+// stripLine drops the parts of one Cookie line that are ours and leaves the bytes
+// of the others alone.
+func stripLine(line string) (rest string, removed bool) {
+	if !holdsOwn(line) {
+		return line, false
+	}
 	var b strings.Builder
 	b.Grow(len(line))
+	first := true
+	tail := line
 	for more := true; more; {
 		var part string
-		part, line, more = strings.Cut(line, ";")
-		if isOwnPart(part) {
+		part, tail, more = strings.Cut(tail, ";")
+		switch {
+		case isOwnPart(part):
+			removed = true
 			continue
-		}
-		if b.Len() == 0 {
-			part = trimLeft(part)
-		} else {
+		case !first:
 			b.WriteByte(';')
+		case removed:
+			part = trimLeft(part) // it stands at the beginning now
 		}
+		first = false
 		b.WriteString(part)
 	}
-	return b.String()
+	if !removed {
+		return line, false
+	}
+	return b.String(), true
 }
 
 // holdsOwn is the quick look: without our name's text nothing is to be removed.

@@ -146,3 +146,9 @@ func forgeBy(t testing.TB, key ed25519.PrivateKey, kid, typ string, claims any) 
 	}
 	return token
 }
+
+// pass lets time go by in which the store was heard.
+func pass(m *Manager, c *clock, d time.Duration) {
+	c.add(d)
+	m.follow()
+}

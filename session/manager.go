@@ -45,8 +45,9 @@ type Manager struct {
 	follows follower
 }
 
-// follower is what only the polling goroutine (and Start before it) touches.
+// follower is where reading the feed has got to.
 type follower struct {
+	mu      sync.Mutex
 	cursor  string
 	failing bool
 }
@@ -63,7 +64,10 @@ func (m *Manager) Start(ctx context.Context) error {
 	if m.running.Load() {
 		return errors.New("starting sessions: started already")
 	}
-	if err := m.poll(ctx); err != nil {
+	m.follows.mu.Lock()
+	err := m.poll(ctx)
+	m.follows.mu.Unlock()
+	if err != nil {
 		return fmt.Errorf("starting sessions: %w", err)
 	}
 	m.running.Store(true)
@@ -102,6 +106,8 @@ func (m *Manager) every(f func()) {
 
 // follow polls once. A failure is logged when it begins and when it ends.
 func (m *Manager) follow() {
+	m.follows.mu.Lock()
+	defer m.follows.mu.Unlock()
 	ctx, cancel := context.WithTimeout(m.life, pollTimeout)
 	defer cancel()
 	err := m.poll(ctx)
@@ -116,6 +122,7 @@ func (m *Manager) follow() {
 
 // poll reads what is new in the feed and whether the keys have changed. Only when
 // both succeeded does the store count as heard, from the time before the asking.
+// The follower is locked.
 func (m *Manager) poll(ctx context.Context) error {
 	began := m.now()
 	for {
@@ -144,11 +151,26 @@ func (m *Manager) poll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if m.ring.Swap(r) != r {
-		m.cache.keep(func(v *verified) bool { return r.find(v.kid) != nil })
-	}
+	m.useRing(r)
 	m.heard.Store(&began)
 	return nil
+}
+
+// useRing makes r the key set. Whoever may hold a session by a key that is gone
+// has none any more, and neither has its open connections: the ones that still
+// hold a good session connect again.
+func (m *Manager) useRing(r *ring) {
+	before := m.ring.Swap(r)
+	if before == r || before == nil {
+		return
+	}
+	m.cache.keep(func(v *verified) bool { return r.find(v.kid) != nil })
+	for _, k := range before.keys {
+		if r.find(k.kid) == nil {
+			m.log.Warn("a session signing key was removed; its sessions are over", "kid", k.kid)
+			m.fire(m.live.cutAll(), ErrNone)
+		}
+	}
 }
 
 // stale says whether the store was silent for too long.
