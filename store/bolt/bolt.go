@@ -19,7 +19,9 @@
 //     background, a bounded batch at a time.
 //   - When a write fails (disk full), its callers get store.ErrUnavailable and the
 //     file is opened anew before the next write, so that nothing in memory can
-//     differ from the disk. A page that cannot be read is an error, not a crash.
+//     differ from the disk. A file that turns out damaged while it is open (a bad
+//     block, a file cut short) does not end the process: everything is refused from
+//     then on, and the operator is told.
 //
 // What it trusts: the file system's locks (one process at a time; do not put the
 // file on a network file system) and whoever can write the file, since values are
@@ -35,7 +37,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -71,15 +75,20 @@ type Store struct {
 	done    sync.WaitGroup
 	once    sync.Once
 
-	// mu guards db: readers hold it shared while they use db, the writer holds it
-	// alone while it opens the file anew. db is nil after Close and after a reopen
-	// that failed.
-	mu sync.RWMutex
-	db *bolt.DB
+	// mu guards db and file: readers hold it shared while they use db, the writer holds
+	// it alone while it opens the file anew. db is nil after Close and after a reopen
+	// that failed. file is what db has open.
+	mu   sync.RWMutex
+	db   *bolt.DB
+	file *os.File
 
 	// broken is set by the writer after a transaction that failed; only the writer
 	// goroutine touches it.
 	broken bool
+
+	// hurt is set when bbolt panicked or faulted. Its locks may then be held for ever,
+	// so nobody calls it again in this process.
+	hurt atomic.Bool
 }
 
 var _ store.Store = (*Store)(nil)
@@ -114,7 +123,7 @@ func open(cfg Config, maxSize int) (*Store, error) {
 	if err := s.prepare(); err != nil {
 		return nil, err
 	}
-	if s.db, err = s.openFile(); err != nil {
+	if s.db, s.file, err = s.openFile(); err != nil {
 		return nil, err
 	}
 	s.done.Add(2)
@@ -147,29 +156,36 @@ func (s *Store) prepare() error {
 }
 
 // openFile opens the database and makes the buckets. bbolt panics on pages that do
-// not fit each other, therefore the recover: a damaged file is a message.
-func (s *Store) openFile() (db *bolt.DB, err error) {
+// not fit each other and faults on pages behind the end of a file that was cut short;
+// both become a message here.
+func (s *Store) openFile() (db *bolt.DB, file *os.File, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			if db != nil {
-				_ = db.Close()
+			if file != nil {
+				_ = file.Close() // bbolt cannot close what it did not finish to open; this frees the lock
 			}
-			db, err = nil, s.damaged(fmt.Errorf("%v", r))
+			db, file, err = nil, nil, s.damaged(fmt.Errorf("%v", r))
 		}
 	}()
 	db, err = bolt.Open(s.path, 0o600, &bolt.Options{
 		Timeout:      lockTimeout,
 		FreelistType: bolt.FreelistMapType,
 		MaxSize:      s.maxSize,
+		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			var err error
+			file, err = os.OpenFile(name, flag, mode)
+			return file, err
+		},
 	})
 	switch {
 	case errors.Is(err, bolt.ErrTimeout):
-		return nil, fmt.Errorf("opening the embedded store %s: another process has held it for %v: stop the other anteroom, or give this one a data directory of its own: %w",
+		return nil, nil, fmt.Errorf("opening the embedded store %s: another process has held it for %v: stop the other anteroom, or give this one a data directory of its own: %w",
 			s.path, lockTimeout, err)
 	case errors.Is(err, bolt.ErrInvalid), errors.Is(err, bolt.ErrChecksum), errors.Is(err, bolt.ErrVersionMismatch):
-		return nil, s.damaged(err)
+		return nil, nil, s.damaged(err)
 	case err != nil:
-		return nil, fmt.Errorf("opening the embedded store %s: %w", s.path, err)
+		return nil, nil, fmt.Errorf("opening the embedded store %s: %w", s.path, err)
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, name := range []string{labelKeys, labelFeed} {
@@ -184,9 +200,9 @@ func (s *Store) openFile() (db *bolt.DB, err error) {
 	}
 	if err != nil {
 		_ = db.Close()
-		return nil, fmt.Errorf("opening the embedded store %s: %w", s.path, err)
+		return nil, nil, fmt.Errorf("opening the embedded store %s: %w", s.path, err)
 	}
-	return db, nil
+	return db, file, nil
 }
 
 func (s *Store) damaged(err error) error {
@@ -209,6 +225,12 @@ func (s *Store) Close() error {
 	var err error
 	s.once.Do(func() {
 		close(s.closing)
+		if s.hurt.Load() {
+			// The writer or a reader may hang inside bbolt. Closing the file frees its lock
+			// for whoever opens it next; the memory map goes with the process.
+			err = s.file.Close()
+			return
+		}
 		s.done.Wait()
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -229,7 +251,18 @@ func unavailable(doing string, cause error) error {
 	return fmt.Errorf("%s: %w: %w", doing, store.ErrUnavailable, cause)
 }
 
-var errClosed = errors.New("it is closed")
+var (
+	errClosed = errors.New("it is closed or could not be opened again")
+	errHurt   = errors.New("its file is damaged")
+)
+
+// hurtBy ends the use of the file after a panic inside bbolt.
+func (s *Store) hurtBy(r any) error {
+	if !s.hurt.Swap(true) {
+		s.log.Error("the embedded store's file is damaged or cannot be read; everything that needs it is refused: look after the disk, restore the file and start again", "file", s.path, "cause", fmt.Sprint(r))
+	}
+	return errHurt
+}
 
 // view runs fn in a read transaction. The slices it sees are valid only inside.
 func (s *Store) view(ctx context.Context, doing string, fn func(keys, feed *bolt.Bucket) error) (err error) {
@@ -238,13 +271,16 @@ func (s *Store) view(ctx context.Context, doing string, fn func(keys, feed *bolt
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if s.hurt.Load() {
+		return unavailable(doing, errHurt)
+	}
 	if s.db == nil {
 		return unavailable(doing, errClosed)
 	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			s.log.Error("the embedded store's file is damaged", "file", s.path, "cause", fmt.Sprint(r))
-			err = unavailable(doing, fmt.Errorf("file %s is damaged", s.path))
+			err = unavailable(doing, s.hurtBy(r))
 		}
 	}()
 	var own error // what fn says; everything else is bbolt's

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync/atomic"
 
 	bolt "go.etcd.io/bbolt"
@@ -78,6 +79,9 @@ func (g *group) note(err error) error {
 func (s *Store) change(ctx context.Context, doing string, size int, fn func(*group) error) error {
 	if err := ctx.Err(); err != nil {
 		return unavailable(doing, err)
+	}
+	if s.hurt.Load() {
+		return unavailable(doing, errHurt)
 	}
 	c := &change{run: fn, size: size, done: make(chan error, 1)}
 	select {
@@ -185,21 +189,26 @@ func (s *Store) commit(changes []*change) {
 // be believed to have happened, although a failed last fsync can leave all of them
 // in the file.
 func (s *Store) transact(changes []*change) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	var tx *bolt.Tx
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("file %s is damaged: %v", s.path, r)
+			err = s.hurtBy(r)
+		} else if tx != nil {
+			// After a commit this does nothing. bbolt leaves a transaction open on one of
+			// its error paths, and an open one would block the next Begin for ever.
+			_ = tx.Rollback()
 		}
 	}()
+	if s.hurt.Load() {
+		return errHurt
+	}
 	if err := s.repair(); err != nil {
 		return err
 	}
-	tx, err := s.db.Begin(true) // only this goroutine sets s.db while it runs
-	if err != nil {
+	if tx, err = s.db.Begin(true); err != nil { // only this goroutine sets s.db while it runs
 		return err
 	}
-	// After a commit this does nothing. bbolt leaves a transaction open on one of its
-	// error paths, and an open one would block the next Begin for ever.
-	defer func() { _ = tx.Rollback() }()
 	g := &group{keys: tx.Bucket([]byte(labelKeys)), feed: tx.Bucket([]byte(labelFeed))}
 	for _, c := range changes {
 		if c.state.CompareAndSwap(waiting, running) {
@@ -228,11 +237,11 @@ func (s *Store) repair() error {
 		_ = s.db.Close()
 		s.db = nil
 	}
-	db, err := s.openFile()
+	db, file, err := s.openFile()
 	if err != nil {
 		return err
 	}
-	s.db, s.broken = db, false
+	s.db, s.file, s.broken = db, file, false
 	s.log.Info("the embedded store was opened anew after a failed write", "file", s.path)
 	return nil
 }

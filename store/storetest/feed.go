@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/store"
@@ -171,65 +170,3 @@ func feedRace(f *fixture) {
 		next[w]++
 	}
 }
-
-// doneContext: a context that is done changes nothing, and the error says so.
-func doneContext(f *fixture) {
-	f.put("a", "1", time.Time{})
-	ctx, cancel := context.WithCancel(f.Context())
-	cancel()
-	_, getErr := f.Get(ctx, "a")
-	_, takeErr := f.Take(ctx, "a")
-	_, listErr := f.List(ctx, "")
-	_, appendErr := f.Append(ctx, nil, time.Time{})
-	_, afterErr := f.After(ctx, "", 1)
-	for doing, err := range map[string]error{
-		"Get": getErr, "Take": takeErr, "List": listErr, "Append": appendErr, "After": afterErr,
-		"Put":            f.Put(ctx, "a", []byte("2"), time.Time{}),
-		"CompareAndSwap": f.CompareAndSwap(ctx, "a", []byte("1"), []byte("2"), time.Time{}),
-		"Delete":         f.Delete(ctx, "a"),
-	} {
-		f.is(err, context.Canceled, doing)
-		f.is(err, store.ErrUnavailable, doing)
-	}
-	f.want("a", "1")
-	if got, _ := f.after("", 0); len(got) != 0 {
-		f.Fatalf("the feed has %q", got)
-	}
-}
-
-// closed: after Close everything is ErrUnavailable, and calls that race with Close end.
-func closed(f *fixture) {
-	f.put("a", "1", time.Time{})
-	var wg sync.WaitGroup
-	for i := range 20 {
-		wg.Go(func() {
-			err := f.Put(f.Context(), fmt.Sprint("k", i), nil, time.Time{})
-			if err != nil {
-				f.is(err, store.ErrUnavailable, "Put while closing")
-			}
-		})
-	}
-	if err := f.Close(); err != nil {
-		f.Fatal(err)
-	}
-	wg.Wait()
-	if err := f.Close(); err != nil {
-		f.Fatalf("second Close: %v", err)
-	}
-	ctx := f.Context()
-	_, getErr := f.Get(ctx, "a")
-	_, takeErr := f.Take(ctx, "a")
-	_, listErr := f.List(ctx, "")
-	_, appendErr := f.Append(ctx, nil, time.Time{})
-	_, afterErr := f.After(ctx, "", 1)
-	for doing, err := range map[string]error{
-		"Get": getErr, "Take": takeErr, "List": listErr, "Append": appendErr, "After": afterErr,
-		"Put":            f.Put(ctx, "a", nil, time.Time{}),
-		"CompareAndSwap": f.CompareAndSwap(ctx, "a", nil, nil, time.Time{}),
-		"Delete":         f.Delete(ctx, "a"),
-	} {
-		f.is(err, store.ErrUnavailable, doing)
-	}
-}
-
-var _ testing.TB = (*fixture)(nil)
