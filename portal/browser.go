@@ -11,10 +11,12 @@ import (
 // one answer"); it stands here a second time because the portal must not
 // import the gate.
 func isAPIClient(r *http.Request) bool {
-	if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" && mode != "navigate" {
-		return true
+	for _, mode := range r.Header["Sec-Fetch-Mode"] {
+		if mode != "navigate" {
+			return true
+		}
 	}
-	if r.Header.Get("X-Requested-With") != "" || r.Header.Get("Upgrade") != "" {
+	if len(r.Header["X-Requested-With"]) > 0 || strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		return true
 	}
 	for _, line := range r.Header["Accept"] {

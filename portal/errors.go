@@ -135,7 +135,7 @@ func (p *Portal) writeProblem(w http.ResponseWriter, e *errorPage, ref string) {
 		Status int    `json:"status"`
 		Detail string `json:"detail"`
 		Ref    string `json:"ref,omitempty"`
-	}{"urn:anteroom:problem:" + e.problem, e.title, e.status, e.text[0], ref})
+	}{"urn:anteroom:problem:" + e.problem, http.StatusText(e.status), e.status, e.title + ". " + e.text[0], ref})
 	if err != nil { // cannot happen: strings and a number
 		body = []byte("{}")
 	}
