@@ -123,7 +123,7 @@ func TestAttackFlood(t *testing.T) {
 			b.signIn("hospital", "/x")
 			delete(b.jar, session.CookieToken)
 		}
-		b.expectFailure(b.get("/.anteroom/login?return_to=%2Fx"), errLoop, reasonLoop)
+		b.expectFailure(b.get("/.anteroom/login?return_to=%2Fx"), pageLoop, reasonLoop)
 		b.signIn("hospital", "/x") // the link on the page works
 	})
 	t.Run("S13 a browser that keeps nothing", func(t *testing.T) {
@@ -133,7 +133,7 @@ func TestAttackFlood(t *testing.T) {
 		state := b.begin("hospital", "/x")
 		b.jar = map[string]string{}
 		answer := b.get(callback("hospital", state), fromProvider)
-		b.expectFailure(answer, errAttempt, reasonMissing)
+		b.expectFailure(answer, pageAttempt, reasonMissing)
 		expect(t, answer, 400, "blocking cookies")
 	})
 	t.Run("S13 signing in often is no loop", func(t *testing.T) {

@@ -44,7 +44,7 @@ func TestAttackSignOut(t *testing.T) {
 				b := w.browser()
 				b.signIn("hospital", "/")
 				before := fmt.Sprint(b.jar)
-				expect(t, b.do("POST", "/.anteroom/"+path, edit), http.StatusForbidden, errCrossOrigin.title, w.audit.last(t).Ref)
+				expect(t, b.do("POST", "/.anteroom/"+path, edit), http.StatusForbidden, pageCrossOrigin.title, w.audit.last(t).Ref)
 				if fmt.Sprint(b.jar) != before {
 					t.Error("cookies changed")
 				}

@@ -39,11 +39,11 @@ func TestAttackState(t *testing.T) {
 		expect(t, b.get(callback("hospital", state), fromProvider), http.StatusSeeOther)
 		sid := b.mustSession().ID
 		answer := b.get(callback("hospital", state))
-		expect(t, answer, http.StatusBadRequest, errDone.title, "Go on to the application", "Dr. Ada Doe")
+		expect(t, answer, http.StatusBadRequest, pageDone.title, "Go on to the application", "Dr. Ada Doe")
 		if b.mustSession().ID != sid {
 			t.Error("the first session did not stay")
 		}
-		old.expectFailure(old.get(callback("hospital", state), fromProvider), errAttempt, reasonUsed)
+		old.expectFailure(old.get(callback("hospital", state), fromProvider), pageAttempt, reasonUsed)
 		never(t, w, 1)
 	})
 	row("5 twenty at once", func(t *testing.T, w *world, b *browser) {
@@ -75,14 +75,14 @@ func TestAttackState(t *testing.T) {
 		b := w.browser()
 		stateA, stateB := a.begin("hospital", "/a"), b.begin("hospital", "/b")
 		a.jar, b.jar = b.jar, a.jar
-		a.expectFailure(a.get(callback("hospital", stateA), fromProvider), errAttempt, reasonMissing)
-		b.expectFailure(b.get(callback("hospital", stateB), fromProvider), errAttempt, reasonMissing)
+		a.expectFailure(a.get(callback("hospital", stateA), fromProvider), pageAttempt, reasonMissing)
+		b.expectFailure(b.get(callback("hospital", stateB), fromProvider), pageAttempt, reasonMissing)
 		never(t, w, 0)
 	})
 	row("5 sealed content under another attempt's name", func(t *testing.T, w *world, b *browser) {
 		one, two := b.begin("hospital", "/a"), b.begin("hospital", "/b")
 		b.jar[attemptName(one)] = b.jar[attemptName(two)]
-		b.expectFailure(b.get(callback("hospital", one), fromProvider), errAttempt, reasonUnreadable)
+		b.expectFailure(b.get(callback("hospital", one), fromProvider), pageAttempt, reasonUnreadable)
 		never(t, w, 0)
 	})
 	row("5 state is 256 random bits", func(t *testing.T, w *world, b *browser) {
@@ -112,7 +112,7 @@ func TestAttackState(t *testing.T) {
 			flipped := []byte(value)
 			flipped[i] ^= 1
 			c.jar[name] = string(flipped)
-			c.expectFailure(c.get(callback("hospital", state)), errAttempt, reasonUnreadable)
+			c.expectFailure(c.get(callback("hospital", state)), pageAttempt, reasonUnreadable)
 		}
 		for i := range state {
 			flipped := []byte(state)
@@ -127,9 +127,9 @@ func TestAttackState(t *testing.T) {
 	row("8 9 N24 delivered to another provider's callback", func(t *testing.T, w *world, b *browser) {
 		state := b.begin("hospital", "/x")
 		kept := b.clone()
-		b.expectFailure(b.get(callback("city", state), fromProvider), errAttempt, reasonSource)
+		b.expectFailure(b.get(callback("city", state), fromProvider), pageAttempt, reasonSource)
 		// It is out in the open now, and used up for its own provider as well.
-		kept.expectFailure(kept.get(callback("hospital", state), fromProvider), errAttempt, reasonUsed)
+		kept.expectFailure(kept.get(callback("hospital", state), fromProvider), pageAttempt, reasonUsed)
 		never(t, w, 0)
 	})
 	row("9 each provider has its own callback address", func(t *testing.T, w *world, b *browser) {
@@ -144,7 +144,7 @@ func TestAttackState(t *testing.T) {
 			state := b.begin("hospital", "/x")
 			other := b.clone()
 			other.host = host
-			other.expectFailure(other.get(callback("hospital", state), fromProvider), errAttempt, reasonHost)
+			other.expectFailure(other.get(callback("hospital", state), fromProvider), pageAttempt, reasonHost)
 		}
 		never(t, w, 0)
 	})
@@ -152,7 +152,7 @@ func TestAttackState(t *testing.T) {
 	row("10 N23 N26 callback in a browser that began nothing", func(t *testing.T, w *world, attacker *browser) {
 		state := attacker.begin("hospital", "/x")
 		victim := w.browser()
-		victim.expectFailure(victim.get(callback("hospital", state), fromProvider), errAttempt, reasonMissing)
+		victim.expectFailure(victim.get(callback("hospital", state), fromProvider), pageAttempt, reasonMissing)
 		for _, query := range []string{"", "?sid=x", "?state=", "?code=c", "?state=" + state + "&try=" + url.QueryEscape(attacker.jar[attemptName(state)])} {
 			expect(t, victim.get("/.anteroom/callback/hospital"+query, fromProvider), http.StatusBadRequest)
 		}
@@ -177,7 +177,7 @@ func TestAttackState(t *testing.T) {
 		name := attemptName(state)
 		b.expectFailure(b.get(callback("hospital", state), func(r *http.Request) {
 			r.Header.Add("Cookie", name+"="+b.jar[name])
-		}), errAttempt, reasonUnreadable)
+		}), pageAttempt, reasonUnreadable)
 		never(t, w, 0)
 	})
 	// A code that the provider refused must not be sent a second time.
@@ -187,7 +187,7 @@ func TestAttackState(t *testing.T) {
 			w.sources[0].finishErr = &identity.Failure{Kind: identity.ErrRefused, Reason: "token.invalid_grant"}
 		})
 		answer := b.get(callback("hospital", state), fromProvider)
-		b.expectFailure(answer, errRefused, "token.invalid_grant")
+		b.expectFailure(answer, pageRefused, "token.invalid_grant")
 		if answer.Header().Get("Location") != "" {
 			t.Error("the browser is sent round again")
 		}
@@ -231,7 +231,7 @@ func TestAttackCallbackQuery(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			answer := b.get("/.anteroom/callback/hospital?"+query, fromProvider)
-			expect(t, answer, http.StatusBadRequest, errAttempt.title)
+			expect(t, answer, http.StatusBadRequest, pageAttempt.title)
 			if body := answer.Body.String(); strings.Contains(body, "alert(1)") || strings.Contains(body, "access_denied") {
 				t.Error("the page shows the provider's words")
 			}

@@ -72,7 +72,7 @@ func TestAnyNodeFinishes(t *testing.T) {
 	expect(t, b.get(callback("hospital", one)), http.StatusSeeOther)
 	w.portal = other
 	expect(t, b.get(callback("hospital", two)), http.StatusSeeOther)
-	copied.expectFailure(copied.get(callback("hospital", one)), errAttempt, reasonUsed)
+	copied.expectFailure(copied.get(callback("hospital", one)), pageAttempt, reasonUsed)
 }
 
 // TestNothingOffTheRecord: when the audit log is down, every end of a sign-in
@@ -89,7 +89,7 @@ func TestNothingOffTheRecord(t *testing.T) {
 		b.get("/.anteroom/login"),
 		b.do("POST", "/.anteroom/logout", header("Origin", "https://evil.example")),
 	} {
-		expect(t, answer, http.StatusServiceUnavailable, errUnavailable.title)
+		expect(t, answer, http.StatusServiceUnavailable, pageUnavailable.title)
 		if len(answer.Result().Cookies()) != 0 {
 			t.Errorf("cookies %v", answer.Result().Cookies())
 		}

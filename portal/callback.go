@@ -24,7 +24,7 @@ func (p *Portal) callback(s identity.Source) http.HandlerFunc {
 		}
 		q, ok := callbackQuery(r.URL.RawQuery)
 		if !ok {
-			p.fail(w, r, s, failure{page: errAttempt, reason: reasonQuery}, "/")
+			p.fail(w, r, s, failure{page: pageAttempt, reason: reasonQuery}, "/")
 			return
 		}
 		// Known before the attempt is used up, so that the person can try again
@@ -83,28 +83,28 @@ func (p *Portal) take(w http.ResponseWriter, r *http.Request, s identity.Source,
 		}
 	}
 	if found.count == 0 {
-		return none, &failure{page: errAttempt, reason: reasonMissing}
+		return none, &failure{page: pageAttempt, reason: reasonMissing}
 	}
 	dropCookie(w, name)
 	if found.count > 1 {
-		return none, &failure{page: errAttempt, reason: reasonUnreadable}
+		return none, &failure{page: pageAttempt, reason: reasonUnreadable}
 	}
 	a, err := p.openAttempt(r.Context(), found.value, state)
 	if err != nil {
-		return none, &failure{page: errAttempt, reason: reasonUnreadable, err: err}
+		return none, &failure{page: pageAttempt, reason: reasonUnreadable, err: err}
 	}
 	a.ReturnTo = returnTo(a.ReturnTo, p.prefix) // was checked before it was sealed; the rule may have changed since
 	reason := a.fits(s.Name(), r.Host, p.now())
 	if reason == reasonExpired {
-		return a, &failure{page: errAttempt, reason: reason}
+		return a, &failure{page: pageAttempt, reason: reason}
 	}
 	// The state is out in the open now, whoever delivered it and wherever:
 	// from here on it is worth nothing any more.
 	if err := p.consume(context.WithoutCancel(r.Context()), a); err != nil {
 		if errors.Is(err, store.ErrConflict) {
-			return a, &failure{page: errAttempt, reason: reasonUsed, err: err}
+			return a, &failure{page: pageAttempt, reason: reasonUsed, err: err}
 		}
-		return a, &failure{page: errUnavailable, reason: reasonStore, err: err}
+		return a, &failure{page: pageUnavailable, reason: reasonStore, err: err}
 	}
 	if reason == "" && hasCookie(r, promptCookie) && !a.Reauthenticate {
 		// Begun before somebody signed out of this browser. signOut deletes such
@@ -112,7 +112,7 @@ func (p *Portal) take(w http.ResponseWriter, r *http.Request, s identity.Source,
 		reason = reasonBefore
 	}
 	if reason != "" {
-		return a, &failure{page: errAttempt, reason: reason}
+		return a, &failure{page: pageAttempt, reason: reason}
 	}
 	return a, nil
 }
@@ -150,7 +150,7 @@ func (p *Portal) admit(w http.ResponseWriter, r *http.Request, s identity.Source
 	}
 	if old != nil {
 		if err := p.replace(r, old); err != nil {
-			p.fail(w, r, s, failure{page: errUnavailable, reason: reasonStore, err: err}, a.ReturnTo)
+			p.fail(w, r, s, failure{page: pageUnavailable, reason: reasonStore, err: err}, a.ReturnTo)
 			return
 		}
 	}
@@ -159,7 +159,7 @@ func (p *Portal) admit(w http.ResponseWriter, r *http.Request, s identity.Source
 		Session: audit.SessionLabel(sess.ID), Decision: "allowed",
 	})
 	if err != nil {
-		p.showError(w, r, errUnavailable, "", errorLinks{again: p.loginURL("", a.ReturnTo)})
+		p.showError(w, r, pageUnavailable, "", errorLinks{again: p.loginURL("", a.ReturnTo)})
 		return
 	}
 	round := 1

@@ -21,51 +21,51 @@ type errorPage struct {
 }
 
 var (
-	errNotFound = &errorPage{http.StatusNotFound, "not-found", "There is no such page", []string{
+	pageNotFound = &errorPage{http.StatusNotFound, "not-found", "There is no such page", []string{
 		"The address may have been mistyped, or the page may have moved."}}
-	errMethod = &errorPage{http.StatusMethodNotAllowed, "method", "This does not work here", []string{
+	pageMethod = &errorPage{http.StatusMethodNotAllowed, "method", "This does not work here", []string{
 		"The page was asked for in a way that it does not answer. Nothing was changed."}}
-	errNoSession = &errorPage{http.StatusUnauthorized, "no-session", "You are not signed in", []string{
+	pageNoSession = &errorPage{http.StatusUnauthorized, "no-session", "You are not signed in", []string{
 		"Please sign in to go on. After some time without use you are signed out automatically."}}
-	errForbidden = &errorPage{http.StatusForbidden, "forbidden", "This page is not for your role", []string{
+	pageForbidden = &errorPage{http.StatusForbidden, "forbidden", "This page is not for your role", []string{
 		"You are signed in, but your role does not open this page.",
 		"If you need it for your work, ask the people who look after access in your organisation and give them the reference number below."}}
-	errAmbiguous = &errorPage{http.StatusBadRequest, "ambiguous-path", "This address cannot be used", []string{
+	pageAmbiguous = &errorPage{http.StatusBadRequest, "ambiguous-path", "This address cannot be used", []string{
 		"It could mean more than one page, so it was not passed on. Please start again from the beginning of the application."}}
-	errCrossOrigin = &errorPage{http.StatusForbidden, "cross-origin", "This was sent from another website", []string{
+	pageCrossOrigin = &errorPage{http.StatusForbidden, "cross-origin", "This was sent from another website", []string{
 		"To protect you, changes are only accepted from the application's own pages. Nothing was changed."}}
-	errMisdirected = &errorPage{http.StatusMisdirectedRequest, "misdirected", "Please open this page again", []string{
+	pageMisdirected = &errorPage{http.StatusMisdirectedRequest, "misdirected", "Please open this page again", []string{
 		"Your browser used a connection that was made for another site. Close this window, open the page again, and it should work."}}
-	errUnavailable = &errorPage{http.StatusServiceUnavailable, "unavailable", "This does not work at the moment", []string{
+	pageUnavailable = &errorPage{http.StatusServiceUnavailable, "unavailable", "This does not work at the moment", []string{
 		"To keep records safe, nothing is shown while a part of the system does not answer. Please try again in a minute."}}
-	errTooMany = &errorPage{http.StatusTooManyRequests, "too-many-requests", "Too many sign-ins at once", []string{
+	pageTooMany = &errorPage{http.StatusTooManyRequests, "too-many-requests", "Too many sign-ins at once", []string{
 		"There were very many sign-ins from your network. Please wait a minute and try again."}}
-	errNotSignedOut = &errorPage{http.StatusServiceUnavailable, "unavailable", "You are NOT signed out", []string{
+	pageNotSignedOut = &errorPage{http.StatusServiceUnavailable, "unavailable", "You are NOT signed out", []string{
 		"Signing out could not be stored just now, so you are still signed in.",
 		"Please try again in a minute. Do not leave this computer before it has worked."}}
 )
 
 // The bad ends of a sign-in.
 var (
-	errAttempt = &errorPage{http.StatusBadRequest, "sign-in", "This sign-in cannot be finished", []string{
+	pageAttempt = &errorPage{http.StatusBadRequest, "sign-in", "This sign-in cannot be finished", []string{
 		"It was finished before, took longer than ten minutes, or was started in another window or browser.",
 		"Please sign in again. If you see this page once more, your browser may be blocking cookies for this site."}}
-	errDone = &errorPage{http.StatusBadRequest, "sign-in", "You are already signed in", []string{
+	pageDone = &errorPage{http.StatusBadRequest, "sign-in", "You are already signed in", []string{
 		"This sign-in was finished before, or took too long. Your session goes on as it was."}}
-	errRefused = &errorPage{http.StatusBadRequest, "sign-in", "You could not be signed in", []string{
+	pageRefused = &errorPage{http.StatusBadRequest, "sign-in", "You could not be signed in", []string{
 		"The answer of the sign-in service was not accepted.",
 		"Please try again. If it happens once more, give your help desk the reference number below."}}
-	errDeclined = &errorPage{http.StatusForbidden, "sign-in", "The sign-in was not completed", []string{
+	pageDeclined = &errorPage{http.StatusForbidden, "sign-in", "The sign-in was not completed", []string{
 		"It was cancelled, or the sign-in service did not let you in. You can try again."}}
-	errNoAnswer = &errorPage{http.StatusServiceUnavailable, "unavailable", "The sign-in service does not answer", []string{
+	pageNoAnswer = &errorPage{http.StatusServiceUnavailable, "unavailable", "The sign-in service does not answer", []string{
 		"This is not your fault. Please try again in a minute."}}
-	errTooLarge = &errorPage{http.StatusForbidden, "sign-in-too-large", "Your account does not fit", []string{
+	pageTooLarge = &errorPage{http.StatusForbidden, "sign-in-too-large", "Your account does not fit", []string{
 		"Your account has more roles or longer names than a browser can keep for a session, so you were not signed in.",
 		"Give your help desk the reference number below: your account needs fewer roles for this application."}}
-	errLoop = &errorPage{http.StatusBadRequest, "sign-in-loop", "Your browser does not stay signed in", []string{
+	pageLoop = &errorPage{http.StatusBadRequest, "sign-in-loop", "Your browser does not stay signed in", []string{
 		"You signed in, but your browser did not keep the two cookies that hold your session, so you would be sent round in a circle.",
 		"Please allow cookies for this site, or use another browser, and sign in again."}}
-	errNoSources = &errorPage{http.StatusServiceUnavailable, "unavailable", "There is no way to sign in", []string{
+	pageNoSources = &errorPage{http.StatusServiceUnavailable, "unavailable", "There is no way to sign in", []string{
 		"No sign-in service has been set up for this site."}}
 )
 
@@ -97,34 +97,34 @@ func classify(err error) (*errorPage, string) {
 	reason := identity.Reason(err)
 	switch {
 	case errors.Is(err, session.ErrTooLarge):
-		return errTooLarge, reasonTooLarge
+		return pageTooLarge, reasonTooLarge
 	case errors.Is(err, session.ErrStale):
-		return errUnavailable, reasonStale
+		return pageUnavailable, reasonStale
 	case errors.Is(err, session.ErrGrant):
-		return errRefused, reasonGrant
+		return pageRefused, reasonGrant
 	case errors.Is(err, store.ErrConflict):
-		return errAttempt, reasonUsed
+		return pageAttempt, reasonUsed
 	case errors.Is(err, store.ErrUnavailable):
-		return errUnavailable, reasonStore
+		return pageUnavailable, reasonStore
 	case errors.Is(err, identity.ErrDeclined):
-		return errDeclined, reason
+		return pageDeclined, reason
 	case errors.Is(err, identity.ErrRefused):
-		return errRefused, reason
+		return pageRefused, reason
 	case errors.Is(err, identity.ErrUnavailable):
-		return errNoAnswer, reason
+		return pageNoAnswer, reason
 	}
-	return errUnavailable, reasonUnknown
+	return pageUnavailable, reasonUnknown
 }
 
 // refusals maps the gate's kinds to pages.
 var refusals = map[string]*errorPage{
-	"no-session":     errNoSession,
-	"forbidden":      errForbidden,
-	"ambiguous-path": errAmbiguous,
-	"method":         errMethod,
-	"cross-origin":   errCrossOrigin,
-	"unavailable":    errUnavailable,
-	"misdirected":    errMisdirected,
+	"no-session":     pageNoSession,
+	"forbidden":      pageForbidden,
+	"ambiguous-path": pageAmbiguous,
+	"method":         pageMethod,
+	"cross-origin":   pageCrossOrigin,
+	"unavailable":    pageUnavailable,
+	"misdirected":    pageMisdirected,
 }
 
 // writeProblem answers an API client (RFC 9457).

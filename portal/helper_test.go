@@ -6,7 +6,6 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -480,5 +479,3 @@ func (b *browser) expectFailure(w *httptest.ResponseRecorder, page *errorPage, r
 	}
 	b.mustNoSession()
 }
-
-func fmtState(i int) string { return fmt.Sprintf("%043d", i) }

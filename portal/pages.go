@@ -115,7 +115,7 @@ func (p *Portal) show(w http.ResponseWriter, r *http.Request, name string, statu
 	var body bytes.Buffer
 	if err := pages[name].ExecuteTemplate(&body, "layout", v); err != nil {
 		p.log.Error("filling page", "page", name, "error", err)
-		p.writeProblem(w, errUnavailable, v.Ref)
+		p.writeProblem(w, pageUnavailable, v.Ref)
 		return
 	}
 	pageHeaders(w.Header())

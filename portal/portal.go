@@ -139,12 +139,12 @@ func New(c Config) (*Portal, error) {
 // are compared as they were sent: another spelling is another path.
 func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !validHost(r.Host) {
-		p.showError(w, r, errMisdirected, "", errorLinks{})
+		p.showError(w, r, pageMisdirected, "", errorLinks{})
 		return
 	}
 	rest, ok := strings.CutPrefix(r.URL.EscapedPath(), p.prefix)
 	if !ok {
-		p.showError(w, r, errNotFound, "", errorLinks{})
+		p.showError(w, r, pageNotFound, "", errorLinks{})
 		return
 	}
 	head, tail, deep := strings.Cut(rest, "/")
@@ -168,7 +168,7 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case deep && head == "callback" && p.source(tail) != nil:
 		p.only(p.callback(p.source(tail)), http.MethodGet)(w, r)
 	default:
-		p.showError(w, r, errNotFound, "", errorLinks{})
+		p.showError(w, r, pageNotFound, "", errorLinks{})
 	}
 }
 
@@ -183,7 +183,7 @@ func (p *Portal) only(next http.HandlerFunc, methods ...string) http.HandlerFunc
 			}
 		}
 		w.Header().Set("Allow", strings.Join(methods, ", "))
-		p.showError(w, r, errMethod, "", errorLinks{})
+		p.showError(w, r, pageMethod, "", errorLinks{})
 	}
 }
 

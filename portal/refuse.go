@@ -23,9 +23,9 @@ func (l errorLinks) list(p *Portal, e *errorPage) (list []link) {
 		list = append(list, link{Href: href, Text: text, Main: len(list) == 0 && l.change == ""})
 	}
 	switch {
-	case e == errNotSignedOut:
+	case e == pageNotSignedOut:
 		add(p.prefix+"logout", "Try to sign out again")
-	case e == errNoAnswer && l.again != "":
+	case e == pageNoAnswer && l.again != "":
 		add(l.again, "Try again")
 	case l.again != "" && l.who != nil:
 		add("/", "Go on to the application")
@@ -81,7 +81,7 @@ type Refusal struct {
 func (p *Portal) Refuse(w http.ResponseWriter, r *http.Request, ref Refusal) {
 	e := refusals[ref.Kind]
 	if e == nil {
-		e = errUnavailable
+		e = pageUnavailable
 	}
 	status := ref.Status
 	if status < 400 || status > 599 {
@@ -93,14 +93,14 @@ func (p *Portal) Refuse(w http.ResponseWriter, r *http.Request, ref Refusal) {
 	}
 	l := errorLinks{who: ref.Session, home: r.URL.Path != "/"}
 	switch {
-	case e == errNoSession:
+	case e == pageNoSession:
 		p.challenge(w)
 		l = errorLinks{again: p.loginURL("", to)}
-	case e == errUnavailable:
+	case e == pageUnavailable:
 		l = errorLinks{retry: to}
-	case e == errMisdirected:
+	case e == pageMisdirected:
 		l = errorLinks{}
-	case e == errForbidden && ref.Session != nil:
+	case e == pageForbidden && ref.Session != nil:
 		l.change = p.prefix + "switch"
 		if to != "/" {
 			l.change += "?return_to=" + url.QueryEscape(to)

@@ -51,7 +51,7 @@ func TestRefuse(t *testing.T) {
 		t.Run("kind "+kind, func(t *testing.T) {
 			e := refusals[kind]
 			if e == nil {
-				e = errUnavailable
+				e = pageUnavailable
 			}
 			expect(t, b.refuse("GET", "/%2e%2e//evil.example", Refusal{Kind: kind, Ref: "ABCDEFGHJK"}), status, e.title, "ABCDEFGHJK")
 		})
@@ -63,7 +63,7 @@ func TestRefuse(t *testing.T) {
 		}
 	})
 	t.Run("zero refusal", func(t *testing.T) {
-		expect(t, b.refuse("GET", "/x", Refusal{}), http.StatusServiceUnavailable, errUnavailable.title)
+		expect(t, b.refuse("GET", "/x", Refusal{}), http.StatusServiceUnavailable, pageUnavailable.title)
 	})
 	t.Run("HEAD", func(t *testing.T) {
 		if answer := b.refuse("HEAD", "/x", Refusal{Kind: "forbidden"}); answer.Body.Len() != 0 || answer.Code != 403 {
@@ -97,8 +97,8 @@ func allPages(t *testing.T) map[string]string {
 	for kind := range refusals {
 		out["refused-"+kind] = b.refuse("GET", "/patients/12", Refusal{Kind: kind, Ref: "7K3QWV9ZP2", Session: s}).Body.String()
 	}
-	for name, e := range map[string]*errorPage{"declined": errDeclined, "refused": errRefused, "too-large": errTooLarge, "loop": errLoop, "too-many": errTooMany,
-		"not-signed-out": errNotSignedOut, "no-sources": errNoSources} {
+	for name, e := range map[string]*errorPage{"declined": pageDeclined, "refused": pageRefused, "too-large": pageTooLarge, "loop": pageLoop, "too-many": pageTooMany,
+		"not-signed-out": pageNotSignedOut, "no-sources": pageNoSources} {
 		answer := httptest.NewRecorder()
 		one.portal.showError(answer, b.request("GET", "/x"), e, "7K3QWV9ZP2", errorLinks{again: "/.anteroom/login"})
 		out[name] = answer.Body.String()

@@ -26,7 +26,7 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if len(p.sources) == 0 {
-		p.showError(w, r, errNoSources, "", errorLinks{})
+		p.showError(w, r, pageNoSources, "", errorLinks{})
 		return
 	}
 	v := p.newView(r, "Sign in")
@@ -52,7 +52,7 @@ func (p *Portal) begin(w http.ResponseWriter, r *http.Request, s identity.Source
 	if rounds(r) >= roundMax {
 		if _, err := p.sessions.Find(r.Header["Cookie"], r.Host); err != nil {
 			dropCookie(w, roundCookie) // so that the link on the page tries afresh
-			p.fail(w, r, s, failure{page: errLoop, reason: reasonLoop}, to)
+			p.fail(w, r, s, failure{page: pageLoop, reason: reasonLoop}, to)
 			return
 		}
 	}
@@ -74,7 +74,7 @@ func (p *Portal) begin(w http.ResponseWriter, r *http.Request, s identity.Source
 	a.Keep = step.Keep
 	cookie, err := p.sealAttempt(r.Context(), a)
 	if err != nil {
-		p.fail(w, r, s, failure{page: errUnavailable, reason: reasonSeal, err: err}, to)
+		p.fail(w, r, s, failure{page: pageUnavailable, reason: reasonSeal, err: err}, to)
 		return
 	}
 	for _, name := range surplus(heldAttempts(r, p.now()), len(cookie.Name)+len(cookie.Value), p.now()) {
@@ -148,21 +148,21 @@ type failure struct {
 // fail records a failed sign-in and shows its page. When it cannot be
 // recorded the person sees an outage instead: nothing happens off the record.
 func (p *Portal) fail(w http.ResponseWriter, r *http.Request, s identity.Source, f failure, to string) {
-	if f.page == errAttempt && f.session != nil {
-		f.page = errDone // the back button, mostly
+	if f.page == pageAttempt && f.session != nil {
+		f.page = pageDone // the back button, mostly
 	}
 	decision := "failed"
-	if f.page == errDeclined {
+	if f.page == pageDeclined {
 		decision = "denied"
 	}
 	ref, err := p.record(r, audit.Event{Kind: "sign-in", Source: s.Name(), Decision: decision, Reason: f.reason})
 	if err != nil {
-		p.showError(w, r, errUnavailable, "", errorLinks{})
+		p.showError(w, r, pageUnavailable, "", errorLinks{})
 		return
 	}
 	p.log.Warn("sign-in failed", "ref", ref, "source", s.Name(), "reason", f.reason, "error", f.err)
 	links := errorLinks{again: p.loginURL("", to), who: f.session}
-	if f.page == errNoAnswer {
+	if f.page == pageNoAnswer {
 		links.again = p.loginURL(s.Name(), to)
 		for _, o := range p.sources {
 			if o.Name() != s.Name() {
@@ -176,7 +176,7 @@ func (p *Portal) fail(w http.ResponseWriter, r *http.Request, s identity.Source,
 // tooMany answers beyond the rate limit. It leaves no audit record: a flood
 // must not fill the disk.
 func (p *Portal) tooMany(w http.ResponseWriter, r *http.Request) {
-	p.showError(w, r, errTooMany, "", errorLinks{})
+	p.showError(w, r, pageTooMany, "", errorLinks{})
 }
 
 // record writes an audit event and returns its reference number. It goes on

@@ -73,7 +73,7 @@ func TestSignInSeveralSources(t *testing.T) {
 func TestNoSourceAtAll(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	expect(t, w.browser().get("/.anteroom/login"), http.StatusServiceUnavailable, errNoSources.title)
+	expect(t, w.browser().get("/.anteroom/login"), http.StatusServiceUnavailable, pageNoSources.title)
 }
 
 func TestBeginFails(t *testing.T) {
@@ -86,13 +86,13 @@ func TestBeginFails(t *testing.T) {
 	}{
 		{"unavailable", func(w *world) {
 			w.sources[0].beginErr = &identity.Failure{Kind: identity.ErrUnavailable, Reason: "discovery", Err: errors.New("secret detail")}
-		}, errNoAnswer, "discovery"},
-		{"unknown error", func(w *world) { w.sources[0].beginErr = errors.New("secret detail") }, errUnavailable, reasonUnknown},
-		{"no address", func(w *world) { w.sources[0].redirect = "/local" }, errNoAnswer, reasonStep},
-		{"script address", func(w *world) { w.sources[0].redirect = "javascript:alert(1)" }, errNoAnswer, reasonStep},
-		{"address with line end", func(w *world) { w.sources[0].redirect = "https://x.example/\r\nSet-Cookie: a=b" }, errNoAnswer, reasonStep},
-		{"sealer down", func(w *world) { w.sealer.err = errSealer }, errUnavailable, reasonSeal},
-		{"too much to keep", func(w *world) { w.sources[0].keep = make([]byte, 4000) }, errUnavailable, reasonSeal},
+		}, pageNoAnswer, "discovery"},
+		{"unknown error", func(w *world) { w.sources[0].beginErr = errors.New("secret detail") }, pageUnavailable, reasonUnknown},
+		{"no address", func(w *world) { w.sources[0].redirect = "/local" }, pageNoAnswer, reasonStep},
+		{"script address", func(w *world) { w.sources[0].redirect = "javascript:alert(1)" }, pageNoAnswer, reasonStep},
+		{"address with line end", func(w *world) { w.sources[0].redirect = "https://x.example/\r\nSet-Cookie: a=b" }, pageNoAnswer, reasonStep},
+		{"sealer down", func(w *world) { w.sealer.err = errSealer }, pageUnavailable, reasonSeal},
+		{"too much to keep", func(w *world) { w.sources[0].keep = make([]byte, 4000) }, pageUnavailable, reasonSeal},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -108,7 +108,7 @@ func TestBeginFails(t *testing.T) {
 			if len(b.jar) != 0 {
 				t.Errorf("cookies were set: %v", b.jar)
 			}
-			if tt.page == errNoAnswer {
+			if tt.page == pageNoAnswer {
 				expect(t, answer, 503, "Try again", `href="/.anteroom/login/hospital?return_to=%2Fx"`, "Sign in with City", `href="/.anteroom/login/city?return_to=%2Fx"`)
 			}
 		})
@@ -128,20 +128,20 @@ func TestFinishFails(t *testing.T) {
 		page   *errorPage
 		reason string
 	}{
-		{"unavailable", failure(identity.ErrUnavailable, "token.network"), errNoAnswer, "token.network"},
-		{"refused", failure(identity.ErrRefused, "idtoken.iss"), errRefused, "idtoken.iss"},
-		{"declined", failure(identity.ErrDeclined, "access_denied"), errDeclined, "access_denied"},
-		{"unknown error", func(s *source) { s.finishErr = io.ErrUnexpectedEOF }, errUnavailable, reasonUnknown},
-		{"no subject", func(s *source) { s.id.Subject = "" }, errRefused, "identity.subject"},
-		{"control character in a name", func(s *source) { s.id.Name = "Ada\r\nRemote-User: root" }, errRefused, "identity.name"},
-		{"role outside the grammar", func(s *source) { s.id.Roles = []string{"doctor,admin"} }, errRefused, "identity.roles"},
-		{"zero identity", func(s *source) { s.id = identity.Identity{} }, errRefused, "identity.source"},
-		{"another source's identity", func(s *source) { s.id.Source = "city" }, errRefused, reasonSourceName},
+		{"unavailable", failure(identity.ErrUnavailable, "token.network"), pageNoAnswer, "token.network"},
+		{"refused", failure(identity.ErrRefused, "idtoken.iss"), pageRefused, "idtoken.iss"},
+		{"declined", failure(identity.ErrDeclined, "access_denied"), pageDeclined, "access_denied"},
+		{"unknown error", func(s *source) { s.finishErr = io.ErrUnexpectedEOF }, pageUnavailable, reasonUnknown},
+		{"no subject", func(s *source) { s.id.Subject = "" }, pageRefused, "identity.subject"},
+		{"control character in a name", func(s *source) { s.id.Name = "Ada\r\nRemote-User: root" }, pageRefused, "identity.name"},
+		{"role outside the grammar", func(s *source) { s.id.Roles = []string{"doctor,admin"} }, pageRefused, "identity.roles"},
+		{"zero identity", func(s *source) { s.id = identity.Identity{} }, pageRefused, "identity.source"},
+		{"another source's identity", func(s *source) { s.id.Source = "city" }, pageRefused, reasonSourceName},
 		{"too large for a cookie", func(s *source) {
 			for i := range 200 {
 				s.id.Roles = append(s.id.Roles, strings.Repeat("r", 40)+string(rune('a'+i%26)))
 			}
-		}, errTooLarge, reasonTooLarge},
+		}, pageTooLarge, reasonTooLarge},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -157,7 +157,7 @@ func TestFinishFails(t *testing.T) {
 			}
 			// Used up, also though it failed (row 5).
 			again := b.clone()
-			b.expectFailure(b.get(callback("hospital", state)), errAttempt, reasonMissing)
+			b.expectFailure(b.get(callback("hospital", state)), pageAttempt, reasonMissing)
 			again.jar = map[string]string{}
 			if n := w.sources[0].finished(); n != 1 {
 				t.Errorf("the source was asked %d times", n)
@@ -175,19 +175,19 @@ func TestClassify(t *testing.T) {
 		page   *errorPage
 		reason string
 	}{
-		{session.ErrTooLarge, errTooLarge, reasonTooLarge},
-		{session.ErrStale, errUnavailable, reasonStale},
-		{session.ErrGrant, errRefused, reasonGrant},
-		{session.ErrClosed, errUnavailable, reasonUnknown},
-		{session.ErrNone, errUnavailable, reasonUnknown},
-		{store.ErrConflict, errAttempt, reasonUsed},
-		{store.ErrUnavailable, errUnavailable, reasonStore},
-		{store.ErrNotFound, errUnavailable, reasonUnknown},
-		{fail(identity.ErrDeclined), errDeclined, "code"},
-		{fail(identity.ErrRefused), errRefused, "code"},
-		{fail(identity.ErrUnavailable), errNoAnswer, "code"},
-		{errors.New("anything else"), errUnavailable, reasonUnknown},
-		{nil, errUnavailable, reasonUnknown},
+		{session.ErrTooLarge, pageTooLarge, reasonTooLarge},
+		{session.ErrStale, pageUnavailable, reasonStale},
+		{session.ErrGrant, pageRefused, reasonGrant},
+		{session.ErrClosed, pageUnavailable, reasonUnknown},
+		{session.ErrNone, pageUnavailable, reasonUnknown},
+		{store.ErrConflict, pageAttempt, reasonUsed},
+		{store.ErrUnavailable, pageUnavailable, reasonStore},
+		{store.ErrNotFound, pageUnavailable, reasonUnknown},
+		{fail(identity.ErrDeclined), pageDeclined, "code"},
+		{fail(identity.ErrRefused), pageRefused, "code"},
+		{fail(identity.ErrUnavailable), pageNoAnswer, "code"},
+		{errors.New("anything else"), pageUnavailable, reasonUnknown},
+		{nil, pageUnavailable, reasonUnknown},
 	} {
 		page, reason := classify(tt.err)
 		if page != tt.page || reason != tt.reason {
@@ -213,7 +213,7 @@ func TestAttemptExpires(t *testing.T) {
 			expect(t, answer, http.StatusSeeOther)
 			continue
 		}
-		b.expectFailure(answer, errAttempt, reasonExpired)
+		b.expectFailure(answer, pageAttempt, reasonExpired)
 		expect(t, answer, 400, `href="/.anteroom/login?return_to=%2Fx"`)
 	}
 	if n := w.sources[0].finished(); n != 1 {
@@ -229,7 +229,7 @@ func TestAuditDown(t *testing.T) {
 	state := b.begin("hospital", "/x")
 	w.audit.set(func(audit.Event) bool { return true })
 	answer := b.get(callback("hospital", state), fromProvider)
-	expect(t, answer, http.StatusServiceUnavailable, errUnavailable.title)
+	expect(t, answer, http.StatusServiceUnavailable, pageUnavailable.title)
 	b.mustNoSession()
 	for name := range b.jar {
 		if !strings.HasPrefix(name, attemptCookie) {
@@ -251,7 +251,7 @@ func TestStoreFaults(t *testing.T) {
 			b := w.browser()
 			state := b.begin("hospital", "/x")
 			w.store.set(func(string) (bool, error) { return apply, store.ErrUnavailable })
-			b.expectFailure(b.get(callback("hospital", state), fromProvider), errUnavailable, reasonStore)
+			b.expectFailure(b.get(callback("hospital", state), fromProvider), pageUnavailable, reasonStore)
 			if n := w.sources[0].finished(); n != 0 {
 				t.Errorf("the source was asked %d times", n)
 			}
@@ -404,7 +404,7 @@ func TestOtherPaths(t *testing.T) {
 		"/.anteroom/callback/nobody?state=a", "/.anteroom/callback/Hospital", "/.anteroom/LOGIN", "/.anteroom/lo%67in", "/.anteroom/session/",
 		"/.anteroom/login%2fhospital", "/.anteroom/%2e", "/.anteroom/logout/x", "/other", "/.anteroom/jwks.json.bak",
 	} {
-		expect(t, b.get(path), http.StatusNotFound, errNotFound.title)
+		expect(t, b.get(path), http.StatusNotFound, pageNotFound.title)
 		expect(t, b.get(path, program), http.StatusNotFound, "urn:anteroom:problem:not-found")
 	}
 	for path, allow := range map[string]string{
@@ -417,7 +417,7 @@ func TestOtherPaths(t *testing.T) {
 				continue
 			}
 			answer := b.do(method, path)
-			expect(t, answer, http.StatusMethodNotAllowed, errMethod.title)
+			expect(t, answer, http.StatusMethodNotAllowed, pageMethod.title)
 			if got := answer.Header().Get("Allow"); got != allow {
 				t.Errorf("%s %s allows %q, want %q", method, path, got, allow)
 			}
@@ -470,7 +470,7 @@ func TestHostMustBeOne(t *testing.T) {
 		r.Host = host
 		answer := httptest.NewRecorder()
 		w.portal.ServeHTTP(answer, r)
-		expect(t, answer, http.StatusMisdirectedRequest, errMisdirected.title)
+		expect(t, answer, http.StatusMisdirectedRequest, pageMisdirected.title)
 	}
 	if len(w.sources[0].begins) != 0 {
 		t.Error("a sign-in began for a host that cannot be one")

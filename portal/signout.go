@@ -36,7 +36,7 @@ func (p *Portal) askLogout(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, session.ErrNone):
 		p.signedOut(w, r, false)
 	default:
-		p.showError(w, r, errUnavailable, "", errorLinks{})
+		p.showError(w, r, pageUnavailable, "", errorLinks{})
 	}
 }
 
@@ -64,10 +64,10 @@ func (p *Portal) signOut(w http.ResponseWriter, r *http.Request, reason string) 
 		// A foreign page could otherwise sign people out while they work.
 		ref, err := p.record(r, audit.Event{Kind: "sign-out", Decision: "denied", Reason: reasonOrigin})
 		if err != nil {
-			p.showError(w, r, errUnavailable, "", errorLinks{})
+			p.showError(w, r, pageUnavailable, "", errorLinks{})
 			return false, false
 		}
-		p.showError(w, r, errCrossOrigin, ref, errorLinks{})
+		p.showError(w, r, pageCrossOrigin, ref, errorLinks{})
 		return false, false
 	}
 	s, err := p.sessions.Find(r.Header["Cookie"], r.Host)
@@ -100,7 +100,7 @@ func (p *Portal) notSignedOut(w http.ResponseWriter, r *http.Request, s *session
 		ref = ""
 	}
 	p.log.Error("sign-out not stored", "ref", ref, "error", cause)
-	p.showError(w, r, errNotSignedOut, ref, errorLinks{})
+	p.showError(w, r, pageNotSignedOut, ref, errorLinks{})
 }
 
 // forget removes what the browser holds of us, other tabs' attempts included:

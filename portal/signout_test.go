@@ -84,8 +84,8 @@ func TestTabLeftOpen(t *testing.T) {
 	b.expectSignOutKept(t)
 	stubborn := b.clone()
 	stubborn.jar[attemptName(state)] = kept.jar[attemptName(state)]
-	b.expectFailure(b.get(callback("hospital", state), fromProvider), errAttempt, reasonMissing)
-	stubborn.expectFailure(stubborn.get(callback("hospital", state), fromProvider), errAttempt, reasonBefore)
+	b.expectFailure(b.get(callback("hospital", state), fromProvider), pageAttempt, reasonMissing)
+	stubborn.expectFailure(stubborn.get(callback("hospital", state), fromProvider), pageAttempt, reasonBefore)
 }
 
 func (b *browser) expectSignOutKept(t *testing.T) {
@@ -170,11 +170,11 @@ func TestSessionsDown(t *testing.T) {
 	state := b.begin("hospital", "/y")
 	w.sessions.Close()
 	for _, path := range []string{"", "session", "logout"} {
-		expect(t, b.get("/.anteroom/"+path), http.StatusServiceUnavailable, errUnavailable.title)
+		expect(t, b.get("/.anteroom/"+path), http.StatusServiceUnavailable, pageUnavailable.title)
 	}
 	expect(t, b.get("/.anteroom/session", program), http.StatusServiceUnavailable, "urn:anteroom:problem:unavailable")
-	expect(t, b.do(http.MethodPost, "/.anteroom/logout"), http.StatusServiceUnavailable, errNotSignedOut.title)
-	expect(t, b.get(callback("hospital", state)), http.StatusServiceUnavailable, errUnavailable.title)
+	expect(t, b.do(http.MethodPost, "/.anteroom/logout"), http.StatusServiceUnavailable, pageNotSignedOut.title)
+	expect(t, b.get(callback("hospital", state)), http.StatusServiceUnavailable, pageUnavailable.title)
 	if len(b.attempts()) != 1 || w.sources[0].finished() != 1 {
 		t.Error("the attempt was used up although it could not be finished")
 	}

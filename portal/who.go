@@ -18,12 +18,12 @@ func (p *Portal) current(w http.ResponseWriter, r *http.Request, page bool) *ses
 	case err == nil:
 		return s
 	case !errors.Is(err, session.ErrNone):
-		p.showError(w, r, errUnavailable, "", errorLinks{})
+		p.showError(w, r, pageUnavailable, "", errorLinks{})
 	case page && !isAPIClient(r):
 		redirect(w, http.StatusFound, p.loginURL("", p.prefix))
 	default:
 		p.challenge(w)
-		p.writeProblem(w, errNoSession, "")
+		p.writeProblem(w, pageNoSession, "")
 	}
 	return nil
 }
@@ -70,7 +70,7 @@ func (p *Portal) session(w http.ResponseWriter, r *http.Request) {
 	body, err := json.Marshal(answer)
 	if err != nil {
 		p.log.Error("encoding session", "error", err)
-		p.writeProblem(w, errUnavailable, "")
+		p.writeProblem(w, pageUnavailable, "")
 		return
 	}
 	pageHeaders(w.Header())
