@@ -50,25 +50,31 @@ func (c *clock) add(d time.Duration) {
 // faults is a real store whose calls can go wrong in both ways: lost, and done but reported lost.
 type faults struct {
 	store.Store
-	get, cas   error // returned without doing anything
-	lose       bool  // compare-and-set says yes and does nothing
-	misreport  error // compare-and-set does it and says this
+	mu         sync.Mutex // guards what follows
+	get, cas   error      // returned without doing anything
+	lose       bool       // compare-and-set says yes and does nothing
+	misreport  error      // compare-and-set does it and says this
 	beforeCAS  func()
 	getAfter   error // Get fails once a write was tried
 	triedWrite bool
 }
 
 func (f *faults) Get(ctx context.Context, key string) ([]byte, error) {
-	if f.get != nil {
-		return nil, f.get
+	f.mu.Lock()
+	err := f.get
+	if f.triedWrite && err == nil {
+		err = f.getAfter
 	}
-	if f.triedWrite && f.getAfter != nil {
-		return nil, f.getAfter
+	f.mu.Unlock()
+	if err != nil {
+		return nil, err
 	}
 	return f.Store.Get(ctx, key)
 }
 
 func (f *faults) CompareAndSwap(ctx context.Context, key string, old, new []byte, expires time.Time) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.triedWrite = true
 	if f.beforeCAS != nil {
 		f.beforeCAS()

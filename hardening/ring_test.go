@@ -322,7 +322,8 @@ func TestStoreFaults(t *testing.T) {
 				if c.want == ErrLocked {
 					return
 				}
-				*st = faults{Store: st.Store}
+				st = &faults{Store: st.Store}
+				n.cfg.Store = st
 				o := n.mustSync(t)
 				restarted := newNode(t, st, clock, nil, k).mustSync(t)
 				if restarted.file.Ring != o.file.Ring || !bytes.Equal(restarted.key("p1"), o.key("p1")) {
@@ -346,7 +347,8 @@ func TestStoreFaults(t *testing.T) {
 				if c.want == ErrLocked {
 					return
 				}
-				*st = faults{Store: st.Store}
+				st = &faults{Store: st.Store}
+				n.cfg.Store = st
 				n.mustSync(t, next)
 				if !bytes.Equal(newNode(t, st, clock, nil, next).mustSync(t).key("p1"), before.key("p1")) {
 					t.Error("the new key does not open the ring")
@@ -359,7 +361,7 @@ func TestStoreFaults(t *testing.T) {
 // TestNodesRace: many nodes start at once on an empty store, each with a certificate of its own; one ring comes out of it
 // and every key opens it.
 func TestNodesRace(t *testing.T) {
-	c, st := newClock(), openBolt(t).Store
+	c, st := newClock(), openBolt(t)
 	nodes := make([]*node, 6)
 	for i := range nodes {
 		nodes[i] = newNode(t, st, c, nil, testKey(t, c))

@@ -44,21 +44,20 @@ func (s *Service) Protect(ctx context.Context, items []Item) ([]string, error) {
 	}
 	records := make([]string, len(items))
 	for i, item := range items {
-		if records[i], err = s.protect(ctx, ring, item); err != nil {
+		if err := s.takeSlot(ctx); err != nil {
 			return nil, err
 		}
+		records[i] = ring.protect(item)
+		s.slots.give()
 	}
 	return records, nil
 }
 
-func (s *Service) protect(ctx context.Context, ring *openRing, item Item) (string, error) {
-	r := record{ring: ring.file.Ring, layers: []string{ring.body.Primary}, context: item.Context, salt: newSalt()}
-	slow, err := s.slow(ctx, item.Secret, r.salt)
-	if err != nil {
-		return "", err
-	}
-	r.tag = innerTag(ring.key(ring.body.Primary), item.Context, item.UID, r.salt, slow)
-	return r.String(), nil
+// protect makes a record under the newest pepper. Its caller holds a slot.
+func (o *openRing) protect(item Item) string {
+	r := record{ring: o.file.Ring, layers: []string{o.body.Primary}, context: item.Context, salt: newSalt()}
+	r.tag = innerTag(o.key(o.body.Primary), item.Context, item.UID, r.salt, slowHash(item.Secret, r.salt))
+	return r.String()
 }
 
 // Verify compares one secret with one record. A record of another ring is [ErrForeign], never a plain "no". Wrong secrets
@@ -86,11 +85,11 @@ func (s *Service) Verify(ctx context.Context, v Verification) (Result, error) {
 	if err := s.cfg.Limits.spend(len(rec.layers)); err != nil {
 		return Result{}, err
 	}
-	slow, err := s.slow(ctx, v.Secret, rec.salt)
-	if err != nil {
+	if err := s.takeSlot(ctx); err != nil {
 		return Result{}, err
 	}
-	tag := innerTag(ring.key(rec.layers[0]), v.Context, v.UID, rec.salt, slow)
+	defer s.slots.give()
+	tag := innerTag(ring.key(rec.layers[0]), v.Context, v.UID, rec.salt, slowHash(v.Secret, rec.salt))
 	for _, id := range rec.layers[1:] {
 		tag = overTag(ring.key(id), tag)
 	}
@@ -103,11 +102,7 @@ func (s *Service) Verify(ctx context.Context, v Verification) (Result, error) {
 	if slices.Equal(rec.layers, []string{ring.body.Primary}) {
 		return Result{Match: true}, nil
 	}
-	fresh, err := s.protect(ctx, ring, v.Item)
-	if err != nil {
-		return Result{Match: true}, nil // the old record is as good as it was; the next sign-in makes the new one
-	}
-	return Result{Match: true, NeedsRehash: true, Record: fresh}, nil
+	return Result{Match: true, NeedsRehash: true, Record: ring.protect(v.Item)}, nil
 }
 
 // readStored reads the record of a verification; "-" becomes one that nothing matches.
@@ -158,14 +153,10 @@ func (s *Service) ready(ctx context.Context) (*openRing, error) {
 	return s.cfg.Ring.wait(ctx)
 }
 
-func (s *Service) slow(ctx context.Context, secret string, salt []byte) ([]byte, error) {
+func (s *Service) takeSlot(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, waitReady)
 	defer cancel()
-	if err := s.slots.take(ctx); err != nil {
-		return nil, err
-	}
-	defer s.slots.give()
-	return slowHash(secret, salt), nil
+	return s.slots.take(ctx)
 }
 
 // uidKey is the keyed hash that stands for a uid. Without the ring nobody can tell whose it is.

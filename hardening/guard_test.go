@@ -1,0 +1,115 @@
+package hardening
+
+import (
+	"crypto/tls"
+	"net/http"
+	"net/netip"
+	"testing"
+)
+
+// TestGuard is the table of ways to reach the service wrongly. Each row changes one thing of a connection that is right.
+func TestGuard(t *testing.T) {
+	addr := netip.MustParseAddr
+	hosts := []string{"localhost", "auth.hospital.example", "*.apps.example"}
+	header := func(name, value string) func(*Facts) {
+		return func(f *Facts) { f.Header = http.Header{name: {value}} }
+	}
+	for name, c := range map[string]struct {
+		change func(*Facts)
+		want   verdict
+		reason string
+	}{
+		"a local program":               {func(*Facts) {}, local, ""},
+		"HTTP/2":                        {func(f *Facts) { f.ProtoMajor, f.ProtoMinor = 2, 0 }, local, ""},
+		"IPv6 ::1":                      {func(f *Facts) { a := addr("::1"); f.KernelRemote, f.KernelLocal, f.Remote, f.Client = a, a, a, a }, local, ""},
+		"::ffff:127.0.0.1":              {func(f *Facts) { a := addr("::ffff:127.0.0.1"); f.KernelRemote, f.KernelLocal = a, a }, local, ""},
+		"Host without port, upper case": {func(f *Facts) { f.Host, f.SNI = "LOCALHOST", "LocalHost" }, local, ""},
+		"wildcard site":                 {func(f *Facts) { f.Host, f.SNI = "a.apps.example:443", "a.apps.example" }, local, ""},
+		"the zero value":                {func(f *Facts) { *f = Facts{} }, elsewhere, "elsewhere"},
+		"remote client":                 {func(f *Facts) { a := addr("192.0.2.2"); f.KernelRemote, f.Remote, f.Client = a, a, a }, elsewhere, "elsewhere"},
+		"remote client, X-Forwarded-For 127.0.0.1": {func(f *Facts) {
+			a := addr("192.0.2.2")
+			f.KernelRemote, f.Remote, f.Client = a, a, a
+			f.Header = http.Header{"X-Forwarded-For": {"127.0.0.1"}}
+		}, elsewhere, "elsewhere"},
+		"trusted remote proxy says client 127.0.0.1":  {func(f *Facts) { f.KernelRemote, f.Remote = addr("192.0.2.2"), addr("192.0.2.2") }, elsewhere, "elsewhere"},
+		"trusted local proxy says client 203.0.113.9": {func(f *Facts) { f.Client = addr("203.0.113.9") }, refused, "guard.client"},
+		"PROXY protocol: stranger says 127.0.0.1":     {func(f *Facts) { f.KernelRemote = addr("192.0.2.2") }, elsewhere, "elsewhere"},
+		"PROXY protocol: local balancer, stranger":    {func(f *Facts) { f.Remote, f.Client = addr("203.0.113.9"), addr("203.0.113.9") }, refused, "guard.remote"},
+		"127.0.0.6, a service mesh":                   {func(f *Facts) { a := addr("127.0.0.6"); f.KernelRemote, f.Remote, f.Client = a, a, a }, refused, "guard.kernel-remote"},
+		"127.255.255.254":                             {func(f *Facts) { f.KernelRemote = addr("127.255.255.254") }, refused, "guard.kernel-remote"},
+		"::ffff:127.0.0.6":                            {func(f *Facts) { f.KernelRemote = addr("::ffff:127.0.0.6") }, refused, "guard.kernel-remote"},
+		"::1 with a zone":                             {func(f *Facts) { f.KernelRemote = addr("::1%eth0") }, refused, "guard.kernel-remote"},
+		"local end is the public address":             {func(f *Facts) { f.KernelLocal = addr("192.0.2.1") }, refused, "guard.kernel-local"},
+		"local end unknown":                           {func(f *Facts) { f.KernelLocal = netip.Addr{} }, refused, "guard.kernel-local"},
+		"HTTP/3 from this host": {func(f *Facts) {
+			f.KernelRemote, f.KernelLocal, f.ProtoMajor, f.ProtoMinor = netip.Addr{}, netip.Addr{}, 3, 0
+		}, refused, "guard.kernel-remote"},
+		"HTTP/3 from elsewhere": {func(f *Facts) {
+			a := addr("192.0.2.2")
+			f.KernelRemote, f.KernelLocal, f.Remote, f.Client, f.ProtoMajor = netip.Addr{}, netip.Addr{}, a, a, 3
+		}, elsewhere, "elsewhere"},
+		"unknown wrapper, client says loopback": {func(f *Facts) {
+			f.KernelRemote, f.KernelLocal, f.Remote = netip.Addr{}, netip.Addr{}, addr("192.0.2.2")
+		}, refused, "guard.kernel-remote"},
+		"unix socket":                     {func(f *Facts) { n := netip.Addr{}; f.KernelRemote, f.KernelLocal, f.Remote, f.Client = n, n, n, n }, elsewhere, "elsewhere"},
+		"HTTP/1.0":                        {func(f *Facts) { f.ProtoMinor = 0 }, refused, "guard.protocol"},
+		"HTTP/3 with addresses":           {func(f *Facts) { f.ProtoMajor, f.ProtoMinor = 3, 0 }, refused, "guard.protocol"},
+		"plain HTTP":                      {func(f *Facts) { f.TLSVersion, f.HandshakeComplete, f.SNI = 0, false, "" }, refused, "guard.tls"},
+		"TLS 1.2":                         {func(f *Facts) { f.TLSVersion = tls.VersionTLS12 }, refused, "guard.tls"},
+		"early data":                      {func(f *Facts) { f.HandshakeComplete = false }, refused, "guard.early-data"},
+		"no SNI":                          {func(f *Facts) { f.SNI = "" }, refused, "guard.host"},
+		"SNI of another site":             {func(f *Facts) { f.SNI = "other.example" }, refused, "guard.host"},
+		"Host of another site":            {func(f *Facts) { f.Host = "other.example" }, refused, "guard.host"},
+		"DNS rebinding: both evil.test":   {func(f *Facts) { f.SNI, f.Host = "evil.test", "evil.test:8444" }, refused, "guard.host"},
+		"by address":                      {func(f *Facts) { f.SNI, f.Host = "", "127.0.0.1:8444" }, refused, "guard.host"},
+		"two labels under a wildcard":     {func(f *Facts) { f.SNI, f.Host = "a.b.apps.example", "a.b.apps.example" }, refused, "guard.host"},
+		"empty label under a wildcard":    {func(f *Facts) { f.SNI, f.Host = ".apps.example", ".apps.example" }, refused, "guard.host"},
+		"another Caddy site proxies here": {header("Via", "2.0 Caddy"), refused, "guard.trace"},
+		"X-Forwarded-For":                 {header("X-Forwarded-For", "203.0.113.9"), refused, "guard.trace"},
+		"X-Forwarded-Proto":               {header("X-Forwarded-Proto", "https"), refused, "guard.trace"},
+		"X-Forwarded, empty":              {header("X-Forwarded", ""), refused, "guard.trace"},
+		"X_Forwarded_For":                 {header("X_forwarded_for", "1"), refused, "guard.trace"},
+		"x.forwarded.for":                 {header("x.forwarded.for", "1"), refused, "guard.trace"},
+		"Forwarded":                       {header("Forwarded", "for=127.0.0.1"), refused, "guard.trace"},
+		"X-Real-Ip":                       {header("X-Real-Ip", "127.0.0.1"), refused, "guard.trace"},
+		"X-Envoy-External-Address":        {header("X-Envoy-External-Address", "1"), refused, "guard.trace"},
+		"page in a local browser":         {header("Sec-Fetch-Mode", "no-cors"), refused, "guard.trace"},
+		"Sec-Ch-Ua":                       {header("Sec-Ch-Ua", "x"), refused, "guard.trace"},
+		"Origin":                          {header("Origin", "https://evil.test"), refused, "guard.trace"},
+		"Origin null":                     {header("Origin", "null"), refused, "guard.trace"},
+		"Referer":                         {header("Referer", "https://app.example/"), refused, "guard.trace"},
+		"Cookie":                          {header("Cookie", "a=b"), refused, "guard.trace"},
+		"preflight":                       {header("Access-Control-Request-Method", "POST"), refused, "guard.trace"},
+		"ordinary headers of a program": {func(f *Facts) {
+			f.Header = http.Header{"User-Agent": {"python-requests/2.32"}, "Accept": {"*/*"}, "Accept-Encoding": {"gzip"}, "Connection": {"keep-alive"}, "Authorization": {"Bearer x"}, "Traceparent": {"00-…"}, "X-Request-Id": {"1"}}
+		}, local, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := goodFacts()
+			c.change(&f)
+			if v, reason := guard(f, hosts); v != c.want || reason != c.reason {
+				t.Errorf("verdict %d, reason %q", v, reason)
+			}
+		})
+	}
+	var zero verdict
+	if zero != refused {
+		t.Error("the zero verdict does not refuse")
+	}
+	if v, _ := guard(goodFacts(), nil); v != refused {
+		t.Error("without allowed names the guard lets somebody in")
+	}
+}
+
+func TestOwns(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/hmac-service": true, "/hmac-service/": true, "/hmac-service/v1/protect": true, "/hmac-service/x": true,
+		"//hmac-service": true, "/./hmac-service": true, "/a/../hmac-service": true, "hmac-service": true, "/hmac-service/../hmac-service": true,
+		"/hmac-service/..": true, "/": false, "": false, "/hmac-services": false, "/hmac": false, "/a/hmac-service": false, "/HMAC-SERVICE": false,
+	} {
+		if Owns(path) != want {
+			t.Errorf("%q: %v", path, !want)
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package hardening
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestTokenFile(t *testing.T) {
+	for name, c := range map[string]struct {
+		text string
+		mode os.FileMode
+		want string // "" loads
+	}{
+		"owner only":       {testToken, 0o600, ""},
+		"group may read":   {testToken + "\n", 0o640, ""},
+		"Windows line end": {testToken + "\r\n", 0o600, ""},
+		"others may read":  {testToken, 0o644, "chmod o="},
+		"others may write": {testToken, 0o602, "chmod o="},
+		"31 characters":    {testToken[:31], 0o600, "32 to 4096 characters"},
+		"empty":            {"", 0o600, "32 to 4096 characters"},
+		"huge":             {strings.Repeat("a", 4097), 0o600, "32 to 4096 characters"},
+		"two lines":        {testToken + "\n" + testToken, 0o600, "blanks"},
+		"blank at the end": {testToken + " ", 0o600, "blanks"},
+		"not ASCII":        {testToken + "ü", 0o600, "not ASCII"},
+		"NUL":              {testToken + "\x00", 0o600, "blanks"},
+	} {
+		_, err := OpenTokenFile(writeToken(t, c.text, c.mode))
+		switch {
+		case c.want == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), testToken[:20])):
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	dir := t.TempDir()
+	if _, err := OpenTokenFile(dir); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a folder: %v", err)
+	}
+	if _, err := OpenTokenFile(filepath.Join(dir, "absent")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("absent: %v", err)
+	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenTokenFile(pipe); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a pipe: %v", err)
+	}
+}
+
+// TestTokenChanges: a new content is in force at once; a file that went bad lets nobody in.
+func TestTokenChanges(t *testing.T) {
+	path := writeToken(t, testToken, 0o600)
+	f, err := OpenTokenFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.check(testToken); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{"", testToken[1:], testToken + "x", strings.ToUpper(testToken), testToken + "\n"} {
+		if err := f.check(bad); !errors.Is(err, errToken) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	replace := func(text string, mode os.FileMode) {
+		t.Helper()
+		next := filepath.Join(filepath.Dir(path), "next")
+		if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(next, mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(next, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second := strings.Repeat("s", 40)
+	replace(second, 0o600)
+	if f.check(testToken) == nil || f.check(second) != nil {
+		t.Error("the new token is not in force")
+	}
+	for name, step := range map[string]func(){
+		"mode":    func() { os.Chmod(path, 0o604) },
+		"short":   func() { replace("short", 0o600) },
+		"removed": func() { os.Remove(path) },
+	} {
+		replace(second, 0o600)
+		if err := f.check(second); err != nil {
+			t.Fatal(err)
+		}
+		step()
+		for range 2 {
+			if err := f.check(second); err == nil || errors.Is(err, errToken) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	replace(second, 0o600)
+	if err := f.check(second); err != nil {
+		t.Error("a mended file is not read:", err)
+	}
+}
