@@ -165,6 +165,8 @@ func TestStripCookies(t *testing.T) {
 		"no header":                     {nil, nil},
 		"blank lines are not ours":      {[]string{"", "a=1"}, []string{"", "a=1"}},
 		"assignment inside a value":     {[]string{"x=__Host-anteroom-ctx=secret; y=1"}, []string{"y=1"}},
+		"control character before it":   {[]string{"\"=\";\r" + tok + "; y=x"}, []string{`"="; y=x`}},
+		"Latin-1 blank before it":       {[]string{"\u00a0" + tok + "; y=x"}, []string{"y=x"}},
 		"two in a row at the beginning": {[]string{tok + "; __Host-anteroom-ctx=c;   a=1"}, []string{"a=1"}},
 	} {
 		t.Run(row, func(t *testing.T) {

@@ -200,28 +200,45 @@ func holdsOwn(line string) bool {
 // isOwnPart says whether some cookie parser could read a cookie with one of our
 // names out of this part of a Cookie line.
 func isOwnPart(part string) bool {
-	if hasOwnPrefix(strings.TrimLeft(part, " \t\"',=")) {
+	if hasOwnPrefix(trimEdges(part)) {
 		return true
 	}
 	for i := 1; i+len(CookieToken) <= len(part); i++ {
-		if part[i] != '_' || !hasOwnPrefix(part[i:]) || !strings.ContainsRune(" \t\"',=", rune(part[i-1])) {
+		if part[i] != '_' || !isEdge(part[i-1]) || !hasOwnPrefix(part[i:]) {
 			continue
 		}
 		// Only an assignment is a cookie; a value that merely mentions
 		// the name is the app's own.
 		rest := strings.TrimLeft(part[i:], "_-ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.")
-		if strings.HasPrefix(trimLeft(rest), "=") {
-			return true
+		for rest != "" && isEdge(rest[0]) {
+			if rest[0] == '=' {
+				return true
+			}
+			rest = rest[1:]
 		}
 	}
 	return false
 }
 
+// isEdge says whether a byte may stand around a cookie's name in the eyes of some
+// parser: blanks, control characters, quotes, commas, what is blank in Latin-1.
+func isEdge(c byte) bool {
+	return c <= ' ' || c >= 0x7f || c == '"' || c == '\'' || c == ',' || c == '='
+}
+
+func trimEdges(s string) string {
+	for s != "" && isEdge(s[0]) {
+		s = s[1:]
+	}
+	return s
+}
+
 // IsOwnCookie reports whether a Set-Cookie line of an app sets a cookie whose
-// name begins with __Host-anteroom in any case. A nameless cookie whose value
-// begins so counts too: browsers send it back looking like ours.
+// name begins with __Host-anteroom in any case, whatever quotes or blanks stand
+// before it. A nameless cookie whose value begins so counts too: browsers send it
+// back looking like ours.
 func IsOwnCookie(setCookie string) bool {
-	return hasOwnPrefix(strings.TrimLeft(setCookie, " \t="))
+	return hasOwnPrefix(trimEdges(setCookie))
 }
 
 func hasOwnPrefix(s string) bool {

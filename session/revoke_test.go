@@ -1,0 +1,410 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/store"
+)
+
+// flaky is a store that can be cut off.
+type flaky struct {
+	store.Store
+	dead atomic.Bool
+}
+
+func (f *flaky) Append(ctx context.Context, value []byte, expires time.Time) (string, error) {
+	if f.dead.Load() {
+		return "", store.ErrUnavailable
+	}
+	return f.Store.Append(ctx, value, expires)
+}
+
+func (f *flaky) After(ctx context.Context, cursor string, limit int) ([]store.Entry, error) {
+	if f.dead.Load() {
+		return nil, store.ErrUnavailable
+	}
+	return f.Store.After(ctx, cursor, limit)
+}
+
+// J72: both copied cookies together are refused after sign-out, on this node, on
+// another one, and after a restart of everything.
+func TestJ72Revoked(t *testing.T) {
+	dir, c := t.TempDir(), newClock()
+	sealer, s := openSealer(t, dir), openStore(t, dir, c.now)
+	a, b := start(t, s, sealer, c.now), start(t, s, sealer, c.now)
+	session, cookies := issue(t, a)
+	_, others := issue(t, b)
+	for _, m := range []*Manager{a, b} {
+		wantFound(t, m, lines(cookies))
+		wantFound(t, m, lines(others))
+	}
+	c.add(2 * time.Minute)
+	a.follow()
+	b.follow()
+	renewed, _, err := b.Renew(session, lines(cookies), host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Revoke(context.Background(), session.ID); err != nil {
+		t.Fatal(err)
+	}
+	b.follow()
+	check := func(m *Manager) {
+		t.Helper()
+		wantNone(t, m, lines(cookies))
+		wantNone(t, m, line(renewed.Value, cookies[1].Value))
+		wantNone(t, m, line(cookies[0].Value+"=", cookies[1].Value)) // with J38
+		wantFound(t, m, lines(others))
+	}
+	check(a)
+	check(b)
+	a.Close()
+	b.Close()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := start(t, openStore(t, dir, c.now), openSealer(t, dir), c.now)
+	check(again)
+	if string(again.JWKS()) != string(a.JWKS()) {
+		t.Error("the keys changed over a restart")
+	}
+	if err := again.Revoke(context.Background(), session.ID); err != nil { // once more is fine
+		t.Errorf("%v", err)
+	}
+}
+
+func TestRevokeErrors(t *testing.T) {
+	dir, c := t.TempDir(), newClock()
+	s := &flaky{Store: openStore(t, dir, c.now)}
+	m := start(t, s, openSealer(t, dir), c.now)
+	session, cookies := issue(t, m)
+	for _, sid := range []string{"", "x", strings.Repeat("A", 23), "../../../../../../../..", session.ID + "\n", "%s%n%s%n%s%n%s%n%s%n%s%"} {
+		if err := m.Revoke(context.Background(), sid); err == nil {
+			t.Errorf("%q revoked", sid)
+		}
+	}
+	s.dead.Store(true)
+	if err := m.Revoke(context.Background(), session.ID); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("%v", err)
+	}
+	// It was not durable, so it did not happen: the person can try again.
+	wantFound(t, m, lines(cookies))
+	s.dead.Store(false)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // the browser hangs up
+	if err := m.Revoke(ctx, session.ID); err != nil {
+		t.Errorf("%v", err)
+	}
+	wantNone(t, m, lines(cookies))
+	if _, _, err := m.Issue(ctx, grant(), host); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestStale(t *testing.T) {
+	dir, c := t.TempDir(), newClock()
+	s := &flaky{Store: openStore(t, dir, c.now)}
+	m := start(t, s, openSealer(t, dir), c.now)
+	session, cookies := issue(t, m)
+	told := make(chan error, 1)
+	defer m.Watch(session.ID, func(err error) { told <- err })()
+	s.dead.Store(true)
+	c.add(30 * time.Second)
+	wantFound(t, m, lines(cookies))
+	c.add(time.Nanosecond)
+	wantError(t, m, lines(cookies), host, ErrStale)
+	wantNone(t, m, line(cookies[0].Value, strings.Repeat("A", 43))) // who has no session learns nothing
+	wantNone(t, m, nil)
+	if _, _, err := m.Issue(context.Background(), grant(), host); !errors.Is(err, ErrStale) {
+		t.Errorf("Issue: %v", err)
+	}
+	c.add(time.Minute)
+	if _, _, err := m.Renew(session, lines(cookies), host); !errors.Is(err, ErrStale) {
+		t.Errorf("Renew: %v", err)
+	}
+	m.sweep()
+	if err := <-told; !errors.Is(err, ErrStale) {
+		t.Errorf("watcher: %v", err)
+	}
+	m.Watch(session.ID, func(err error) { told <- err })()
+	if err := <-told; !errors.Is(err, ErrStale) {
+		t.Errorf("late watcher: %v", err)
+	}
+	s.dead.Store(false)
+	m.follow()
+	wantFound(t, m, lines(cookies))
+}
+
+// What the feed holds and nobody understands closes the doors; it may be a
+// revocation of a newer version.
+func TestFeedEntries(t *testing.T) {
+	good := newID()
+	entry := func(kind, sid string, until any) string {
+		return fmt.Sprintf(`{"kind":%q,"sid":%q,"until":%v}`, kind, sid, until)
+	}
+	for name, c := range map[string]struct {
+		value string
+		want  error
+	}{
+		"a revocation":           {entry(labelRevoked, good, 1999999999), nil},
+		"one of the past":        {entry(labelRevoked, good, 1), nil},
+		"another package's":      {`{"kind":"anteroom/other/thing/v1","x":1}`, nil},
+		"a newer kind of ours":   {entry("anteroom/session/revoked-user/v1", good, 1999999999), errFeed},
+		"a newer member":         {`{"kind":"` + labelRevoked + `","sid":"` + good + `","until":1999999999,"x":1}`, errFeed},
+		"no session id":          {entry(labelRevoked, "x", 1999999999), errFeed},
+		"no end":                 {`{"kind":"` + labelRevoked + `","sid":"` + good + `"}`, errFeed},
+		"end of another type":    {entry(labelRevoked, good, `"x"`), errFeed},
+		"no kind":                {`{}`, errFeed},
+		"not JSON":               {"\x00\x01", errFeed},
+		"empty":                  {"", errFeed},
+		"revocation, cut short":  {entry(labelRevoked, good, 1999999999)[:40], errFeed},
+		"format characters":      {`{"kind":"%s%n%x"}`, nil},
+		"negative end":           {entry(labelRevoked, good, -1), errFeed},
+		"kind of a longer name":  {entry(labelRevoked+"x", good, 1999999999), errFeed},
+		"kind in other spelling": {entry(strings.ToUpper(labelRevoked), good, 1999999999), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, clock := t.TempDir(), newClock()
+			s, sealer := openStore(t, dir, clock.now), openSealer(t, dir)
+			running := start(t, s, sealer, clock.now)
+			_, cookies := issue(t, running)
+			if _, err := s.Append(context.Background(), []byte(c.value), clock.now().Add(time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+			m, err := New(Config{Store: s, Sealer: sealer, Now: clock.now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			if err := m.Start(context.Background()); !errors.Is(err, c.want) {
+				t.Errorf("Start: %v, want %v", err, c.want)
+			}
+			clock.add(31 * time.Second)
+			running.follow()
+			want := error(nil)
+			if c.want != nil {
+				want = ErrStale
+			}
+			if _, err := running.Find(lines(cookies), host); !errors.Is(err, want) {
+				t.Errorf("Find: %v, want %v", err, want)
+			}
+		})
+	}
+}
+
+// A feed that begins anew is read from its beginning.
+func TestFeedSetBack(t *testing.T) {
+	dir, c := t.TempDir(), newClock()
+	sealer := openSealer(t, dir)
+	s := &swapped{Store: openStore(t, dir, c.now)}
+	m := start(t, s, sealer, c.now)
+	first, cookies := issue(t, m)
+	second, others := issue(t, m)
+	if err := m.Revoke(context.Background(), first.ID); err != nil {
+		t.Fatal(err)
+	}
+	m.follow()
+	old, err := s.Get(context.Background(), labelStoreKeys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.follows.mu.Lock() // no poll in between
+	s.Store = openStore(t, t.TempDir(), c.now)
+	err = s.Put(context.Background(), labelStoreKeys, old, time.Time{})
+	m.follows.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := start(t, s.Store, sealer, c.now)
+	if err := elsewhere.Revoke(context.Background(), second.ID); err != nil {
+		t.Fatal(err)
+	}
+	m.follows.mu.Lock()
+	m.follows.cursor = "00000000000000ff"
+	m.follows.mu.Unlock()
+	m.follow()
+	wantNone(t, m, lines(cookies))
+	wantNone(t, m, lines(others))
+}
+
+type swapped struct{ store.Store }
+
+func TestWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s, sealer := openStore(t, dir, nil), openSealer(t, dir)
+		a, b := start(t, s, sealer, nil), start(t, s, sealer, nil)
+		began := time.Now()
+		session, cookies := issue(t, a)
+		wantFound(t, b, lines(cookies))
+		type cut struct {
+			node  string
+			err   error
+			after time.Duration
+		}
+		cuts := make(chan cut, 10)
+		watch := func(node string, m *Manager, sid string) func() {
+			return m.Watch(sid, func(err error) { cuts <- cut{node, err, time.Since(began)} })
+		}
+		expect := func(node string, want error, from, to time.Duration) {
+			t.Helper()
+			if c := <-cuts; c.node != node || !errors.Is(c.err, want) || c.after < from || c.after > to {
+				t.Errorf("%+v, want %s %v in %v to %v", c, node, want, from, to)
+			}
+		}
+		stopA, stopB := watch("a", a, session.ID), watch("b", b, session.ID)
+		watch("stopped", a, session.ID)()
+		time.Sleep(10 * time.Minute)
+		// The idle end moves with the renewal.
+		cookie, next, err := a.Renew(session, lines(cookies), host)
+		if err != nil || cookie == nil {
+			t.Fatal(err)
+		}
+		expect("b", ErrNone, 15*time.Minute-2*time.Second, 15*time.Minute+time.Second) // b did not hear of it
+		expect("a", ErrNone, 25*time.Minute-2*time.Second, 25*time.Minute+time.Second)
+		stopA()
+		stopB()
+		stopA()
+		watch("late", a, next.ID)()
+		expect("late", ErrNone, 25*time.Minute, 26*time.Minute)
+
+		session, cookies = issue(t, a)
+		wantFound(t, b, lines(cookies))
+		defer watch("a", a, session.ID)()
+		defer watch("b", b, session.ID)()
+		defer watch("unknown", a, newID())()
+		expect("unknown", ErrNone, 0, time.Hour)
+		began = time.Now()
+		if err := a.Revoke(t.Context(), session.ID); err != nil {
+			t.Fatal(err)
+		}
+		expect("a", ErrNone, 0, 0)
+		expect("b", ErrNone, 0, time.Second)
+		defer watch("revoked", a, session.ID)()
+		expect("revoked", ErrNone, 0, time.Second)
+
+		session, _ = issue(t, a)
+		defer watch("a", a, session.ID)()
+		a.Close()
+		b.Close()
+		expect("a", ErrClosed, 0, time.Minute)
+		synctest.Wait()
+		if len(cuts) != 0 {
+			t.Errorf("%+v", <-cuts)
+		}
+		s.Close()
+	})
+}
+
+// The absolute end cuts, whatever was renewed.
+func TestWatchAbsoluteEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s := openStore(t, dir, nil)
+		m := start(t, s, openSealer(t, dir), nil, func(c *Config) { c.Idle, c.Absolute = time.Minute, 5*time.Minute })
+		current, cookies := issue(t, m)
+		ends, token := current.Ends, cookies[0].Value
+		over := make(chan time.Time, 1)
+		defer m.Watch(current.ID, func(error) { over <- time.Now() })()
+		for time.Now().Before(ends) {
+			cookie, next, err := m.Renew(current, line(token, cookies[1].Value), host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if cookie != nil {
+				token, current = cookie.Value, next
+			}
+			time.Sleep(20 * time.Second)
+		}
+		if at := <-over; at.Before(ends) || at.After(ends.Add(time.Second)) {
+			t.Errorf("cut at %v, ends at %v", at, ends)
+		}
+		m.Close()
+		s.Close()
+	})
+}
+
+// cut and stop at the same time, cuts that call stop, panic, block or revoke.
+func TestWatchRaces(t *testing.T) {
+	m, _ := manager(t)
+	for range 20 {
+		s, cookies := issue(t, m)
+		wantFound(t, m, lines(cookies))
+		var all sync.WaitGroup
+		var called [50]atomic.Int32
+		for i := range called {
+			all.Go(func() {
+				var stop func()
+				var mu sync.Mutex
+				mu.Lock()
+				stop = m.Watch(s.ID, func(error) {
+					called[i].Add(1)
+					if i%10 == 0 {
+						panic("a fault in somebody's cut")
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					stop()
+				})
+				mu.Unlock()
+				if i%2 == 0 {
+					stop()
+				}
+			})
+		}
+		all.Go(func() {
+			if err := m.Revoke(context.Background(), s.ID); err != nil {
+				t.Error(err)
+			}
+		})
+		all.Wait()
+		for i := range called {
+			if n := called[i].Load(); n > 1 {
+				t.Errorf("cut %d times", n)
+			}
+		}
+	}
+}
+
+func TestWatchersAreBounded(t *testing.T) {
+	m, c := manager(t)
+	s, _ := issue(t, m)
+	told := make(chan error, 2*maxWatchers)
+	for range maxWatchers {
+		m.Watch(s.ID, func(err error) { told <- err })
+	}
+	if len(told) != 0 {
+		t.Fatalf("%v", <-told)
+	}
+	m.Watch(s.ID, func(err error) { told <- err })
+	if err := <-told; !errors.Is(err, errTooManyWatchers) {
+		t.Errorf("%v", err)
+	}
+	// Nothing of an ended session stays.
+	for range 1000 {
+		issue(t, m)
+	}
+	if err := m.Revoke(context.Background(), newID()); err != nil {
+		t.Fatal(err)
+	}
+	c.add(24 * time.Hour)
+	m.sweep()
+	left := 0
+	for i := range m.live.shards {
+		shard := &m.live.shards[i]
+		shard.mu.Lock()
+		left += len(shard.lives) + len(shard.revoked)
+		shard.mu.Unlock()
+	}
+	if left != 0 {
+		t.Errorf("%d entries left", left)
+	}
+}
