@@ -159,3 +159,8 @@ func Cut(e Endpoint) Fault {
 		connection.Close()
 	})
 }
+
+// GoTo is a handler for [Replace] that redirects to a path of the provider.
+func GoTo(path string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, path, http.StatusFound) }
+}
