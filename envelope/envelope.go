@@ -58,16 +58,22 @@ const (
 // Envelope seals and opens under one master key. It is made by OpenLocal; the zero
 // value seals nothing and opens nothing. Its methods may be called from any goroutine.
 type Envelope struct {
-	master *secret
+	// derive makes a key of n bytes for one purpose; the master key is inside it and
+	// nowhere else, see secret.go. nil denies.
+	derive func(purpose string, n int) ([]byte, error)
 	id     [keyIDLen]byte
 }
 
 func newEnvelope(master *secret) (*Envelope, error) {
-	id, err := hkdf.Key(sha256.New, master[:], nil, labelKeyID, keyIDLen)
+	e := &Envelope{derive: func(purpose string, n int) ([]byte, error) {
+		return hkdf.Key(sha256.New, master[:], nil, purpose, n)
+	}}
+	id, err := e.derive(labelKeyID, keyIDLen)
 	if err != nil {
 		return nil, fmt.Errorf("deriving the key id: %w", err)
 	}
-	return &Envelope{master: master, id: [keyIDLen]byte(id)}, nil
+	e.id = [keyIDLen]byte(id)
+	return e, nil
 }
 
 // Seal encrypts plaintext so that only Open with the same label and master key gives
@@ -122,10 +128,10 @@ func (e *Envelope) Open(ctx context.Context, label string, sealed []byte) ([]byt
 // aead makes the cipher of one label. Deriving costs about a microsecond, so nothing
 // derived is kept in memory.
 func (e *Envelope) aead(label string) (cipher.AEAD, error) {
-	if e == nil || e.master == nil {
+	if e == nil || e.derive == nil {
 		return nil, errors.New("no master key")
 	}
-	key, err := hkdf.Key(sha256.New, e.master[:], nil, labelSeal+"\x00"+label, chacha20poly1305.KeySize)
+	key, err := e.derive(labelSeal+"\x00"+label, chacha20poly1305.KeySize)
 	if err != nil {
 		return nil, err
 	}

@@ -24,8 +24,9 @@ func (secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 func (secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
 
 // An Envelope prints as nothing either. fmt cannot call methods of unexported fields,
-// therefore the outer type has its own, and keeps the key behind a pointer, which fmt
-// prints as an address when a third type contains an Envelope.
+// neither ours nor those of a type that contains an Envelope: it then follows pointers
+// (a %s of a struct prints the array behind them). A closure is the one thing that it
+// shows as an address only, therefore the key stands in one.
 func (Envelope) String() string               { return redacted }
 func (Envelope) GoString() string             { return redacted }
 func (Envelope) Format(f fmt.State, _ rune)   { _, _ = io.WriteString(f, redacted) }
