@@ -47,6 +47,7 @@ func take[T any](key string) (reference[T], error) {
 	}
 	res, ok := v.(*shared[T])
 	if !ok {
+		_, _ = pool.Delete(key) // the mismatch is what is reported
 		return reference[T]{}, fmt.Errorf("taking %q: the pool holds a %T there", key, v)
 	}
 	return reference[T]{key: key, res: res}, nil
