@@ -44,7 +44,7 @@ func wantsHSTS(host string) bool {
 }
 
 func (a *answer) setHSTS(h http.Header) {
-	if a.hsts {
+	if old := h["Strict-Transport-Security"]; a.hsts && (len(old) != 1 || old[0] != hsts) {
 		h["Strict-Transport-Security"] = []string{hsts}
 	}
 }
@@ -106,7 +106,25 @@ func (a *answer) commit() {
 
 // finish cleans what an app can still send after its last byte: trailers, which are the headers of now. Nothing is committed
 // here, since whoever called the gate may still answer in place of an app that did not.
-func (a *answer) finish() { a.clean() }
+func (a *answer) finish() {
+	if !a.committed || a.trailers() {
+		a.clean()
+	}
+}
+
+// trailers reports whether the app announced trailers or has some unannounced.
+func (a *answer) trailers() bool {
+	h := a.Header()
+	if len(h["Trailer"]) > 0 {
+		return true
+	}
+	for name := range h {
+		if strings.HasPrefix(name, http.TrailerPrefix) {
+			return true
+		}
+	}
+	return false
+}
 
 // clean removes what an app must not say, in headers and in trailers (which net/http marks by a prefix): cookies under our names,
 // identities, another Strict-Transport-Security.
@@ -115,10 +133,10 @@ func (a *answer) clean() {
 	for name, values := range h {
 		bare := strings.TrimPrefix(name, http.TrailerPrefix)
 		switch {
-		case strings.EqualFold(bare, "Set-Cookie"):
+		case len(bare) == len("Set-Cookie") && strings.EqualFold(bare, "Set-Cookie"):
 			keepForeign(h, name, values)
-		case strings.EqualFold(bare, "Strict-Transport-Security"):
-			if !a.x.gate.noHSTS {
+		case len(bare) == len("Strict-Transport-Security") && strings.EqualFold(bare, "Strict-Transport-Security"):
+			if !a.x.gate.noHSTS && (!a.hsts || len(values) != 1 || values[0] != hsts || name != "Strict-Transport-Security") {
 				delete(h, name)
 			}
 		case isIdentity(bare):

@@ -148,6 +148,7 @@ type rig struct {
 	audit    *recorder
 	server   *httptest.Server
 	gate     *Gate
+	rows     int
 	app      http.Handler // what the app does after writing down the request; nil: 200 and "app"
 
 	mu   sync.Mutex
@@ -165,8 +166,11 @@ func (r *rig) take() []received {
 func (r *rig) upstream(w http.ResponseWriter, req *http.Request) {
 	got := received{Method: req.Method, Target: req.RequestURI, Host: req.Host, Header: req.Header.Clone()}
 	if req.Header.Get("Upgrade") == "" {
-		body, _ := io.ReadAll(req.Body)
+		body, err := io.ReadAll(req.Body)
 		got.Body, got.Trailer = string(body), req.Trailer.Clone()
+		if err != nil {
+			got.Body = "aborted"
+		}
 	}
 	r.mu.Lock()
 	r.seen = append(r.seen, got)
@@ -272,6 +276,9 @@ func (r *rig) send(raw string) []reply {
 		if err != nil {
 			return list
 		}
+		if resp.StatusCode < 200 && resp.StatusCode != http.StatusSwitchingProtocols {
+			continue
+		}
 		body, _ := io.ReadAll(resp.Body)
 		list = append(list, reply{resp, string(body)})
 		if resp.Close || resp.StatusCode == http.StatusSwitchingProtocols {
@@ -308,8 +315,11 @@ type row struct {
 func (r *rig) attack(t *testing.T, a row) ([]reply, []received) {
 	t.Helper()
 	r.take()
-	replies := r.send(a.raw)
-	got := r.take()
+	// A request that the proxy gave up can reach the app after its answer; the mark tells whose it is.
+	r.rows++
+	mark := fmt.Sprint(r.rows)
+	replies := r.send(strings.Replace(a.raw, "\r\n\r\n", "\r\nX-Row: "+mark+"\r\n\r\n", 1))
+	got := slices.DeleteFunc(r.take(), func(g received) bool { m := g.Header.Get("X-Row"); return m != "" && m != mark })
 	if len(replies) == 0 {
 		t.Fatal("no answer")
 	}
@@ -317,7 +327,7 @@ func (r *rig) attack(t *testing.T, a row) ([]reply, []received) {
 		if !slices.Contains(a.want, reply.StatusCode) {
 			t.Errorf("status %d, want %v", reply.StatusCode, a.want)
 		}
-		if reply.StatusCode != http.StatusBadRequest && reply.Header.Get("Strict-Transport-Security") != hsts {
+		if byGate := !slices.Contains([]int{400, 417, 501}, reply.StatusCode); byGate && reply.Header.Get("Strict-Transport-Security") != hsts {
 			t.Errorf("no HSTS in %d: %q", reply.StatusCode, reply.Header["Strict-Transport-Security"])
 		}
 	}
@@ -329,7 +339,7 @@ func (r *rig) attack(t *testing.T, a row) ([]reply, []received) {
 		if g.Target != a.target { // invariant 1
 			t.Errorf("the app received %q, judged was %q", g.Target, a.target)
 		}
-		public := g.Target == "/" || strings.HasPrefix(g.Target, "/public")
+		public := g.Target == "/" || strings.HasPrefix(g.Target, "/?") || strings.HasPrefix(g.Target, "/public")
 		if a.who == nil && !public { // invariant 3
 			t.Errorf("the app received %s %q without a session", g.Method, g.Target)
 		}

@@ -51,6 +51,34 @@ func fold(b *[longestName]byte, name string) []byte {
 	return b[:n]
 }
 
+// byLetter holds the prefixes under their first letter.
+type byLetter [26][]string
+
+func group(lists ...[]string) (g byLetter) {
+	for _, list := range lists {
+		for _, p := range list {
+			g[p[0]-'a'] = append(g[p[0]-'a'], p)
+		}
+	}
+	return g
+}
+
+var (
+	identities = group(identityPrefixes)
+	spoofables = group(identityPrefixes, otherPrefixes)
+)
+
+// candidates returns the prefixes that a name could begin with.
+func (g *byLetter) candidates(name string) []string {
+	if name == "" {
+		return nil
+	}
+	if letter := name[0] | 0x20; 'a' <= letter && letter <= 'z' {
+		return g[letter-'a']
+	}
+	return nil
+}
+
 func hasPrefixOf(folded []byte, prefixes []string) bool {
 	for _, p := range prefixes {
 		if len(folded) >= len(p) && string(folded[:len(p)]) == p {
@@ -62,11 +90,12 @@ func hasPrefixOf(folded []byte, prefixes []string) bool {
 
 // isIdentity reports whether a header name says who somebody is.
 func isIdentity(name string) bool {
-	if name == "" || strings.IndexByte("acortxACORTX", name[0]) < 0 { // no other letter begins one of them
+	candidates := identities.candidates(name)
+	if len(candidates) == 0 {
 		return false
 	}
 	var b [longestName]byte
-	return hasPrefixOf(fold(&b, name), identityPrefixes)
+	return hasPrefixOf(fold(&b, name), candidates)
 }
 
 // isSpoofable reports whether a header must not come from a client.
@@ -84,7 +113,7 @@ func isSpoofable(name string) bool {
 	if len(name) < longestName && others[string(folded)] {
 		return true
 	}
-	return hasPrefixOf(folded, identityPrefixes) || hasPrefixOf(folded, otherPrefixes)
+	return hasPrefixOf(folded, spoofables.candidates(name))
 }
 
 // strip removes from the request whatever a client must not say, scrubs Connection, drops trailers, and reports whether an
@@ -97,6 +126,9 @@ func strip(r *http.Request) (upgrade bool) {
 		}
 	}
 	r.Trailer = nil
+	if c := h["Connection"]; len(c) == 1 && (c[0] == "keep-alive" || c[0] == "close") && h["Upgrade"] == nil {
+		return false // as nearly every client writes it
+	}
 	kept, asked := scrub(h["Connection"])
 	up := h["Upgrade"]
 	upgrade = asked && len(up) == 1 && up[0] == "websocket" && r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor >= 1
