@@ -1,0 +1,332 @@
+package oidc
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/identity"
+	"github.com/anteroom-proxy/anteroom/upstreams/idp/idptest"
+)
+
+// Requirements 3, 20, 41, 47, 48 and row C27: metadata that is not usable means
+// no authorization request, a reason, and a source that still works when the
+// provider is mended.
+func TestMetadataRefused(t *testing.T) {
+	set := func(name string, value any) idptest.Fault {
+		return idptest.Metadata(func(m map[string]any) {
+			if m[name] = value; value == nil {
+				delete(m, name)
+			}
+		})
+	}
+	r := newRig(t, hasty)
+	for _, c := range []struct {
+		name, reason string
+		fault        idptest.Fault
+	}{
+		{"C27 issuer with a slash", "discovery.issuer", set("issuer", r.server.URL+"/")},
+		{"R41 issuer in another case", "discovery.issuer", set("issuer", strings.ToUpper(r.server.URL))},
+		{"R41 issuer with one character more", "discovery.issuer", set("issuer", r.server.URL+"1")},
+		{"R41 issuer missing", "discovery.issuer", set("issuer", nil)},
+		{"R41 issuer a list", "discovery.issuer", set("issuer", []string{r.server.URL})},
+		{"J42 issuer in another spelling of the name", "discovery.issuer", idptest.Metadata(func(m map[string]any) { m["Issuer"] = m["issuer"]; delete(m, "issuer") })},
+		{"R3 PKCE plain only", "discovery.pkce", set("code_challenge_methods_supported", []string{"plain"})},
+		{"R3 PKCE list empty", "discovery.pkce", set("code_challenge_methods_supported", []string{})},
+		{"R3 PKCE not a list", "discovery.pkce", set("code_challenge_methods_supported", 5)},
+		{"R20 http token endpoint elsewhere", "discovery.token_endpoint", set("token_endpoint", "http://login.hospital.example/token")},
+		{"R20 token endpoint without scheme", "discovery.token_endpoint", set("token_endpoint", "/token")},
+		{"R20 ftp", "discovery.token_endpoint", set("token_endpoint", "ftp://127.0.0.1/token")},
+		{"R47 keys at a cloud's metadata service", "discovery.jwks_uri", set("jwks_uri", "http://169.254.169.254/latest")},
+		{"R47 keys there over https", "discovery.jwks_uri", set("jwks_uri", "https://169.254.169.254/latest")},
+		{"R47 keys there in IPv6", "discovery.jwks_uri", set("jwks_uri", "https://[fe80::1]/")},
+		{"R47 keys there as a mapped address", "discovery.jwks_uri", set("jwks_uri", "https://[::ffff:169.254.169.254]/")},
+		{"R47 keys in a file", "discovery.jwks_uri", set("jwks_uri", "file:///etc/passwd")},
+		{"R47 keys at 0.0.0.0", "discovery.jwks_uri", set("jwks_uri", "https://0.0.0.0/")},
+		{"user in an endpoint", "discovery.userinfo_endpoint", set("userinfo_endpoint", "http://a:b@127.0.0.1/userinfo")},
+		{"fragment in an endpoint", "discovery.authorization_endpoint", set("authorization_endpoint", r.server.URL+"/authorize#x")},
+		{"our parameter in an endpoint", "discovery.authorization_endpoint", set("authorization_endpoint", r.server.URL+"/authorize?response_type=token")},
+		{"authorization endpoint missing", "discovery.authorization_endpoint", set("authorization_endpoint", nil)},
+		{"token endpoint missing", "discovery.token_endpoint", set("token_endpoint", nil)},
+		{"keys missing", "discovery.jwks_uri", set("jwks_uri", nil)},
+		{"userinfo a number", "discovery.userinfo_endpoint", set("userinfo_endpoint", 5)},
+		{"iss promise a string", "discovery.iss", set("authorization_response_iss_parameter_supported", "true")},
+		{"no client_secret_basic", "discovery.client_auth", set("token_endpoint_auth_methods_supported", []string{"client_secret_post"})},
+		{"only shared-secret signatures", "discovery.algs", set("id_token_signing_alg_values_supported", []string{"HS256", "none"})},
+		{"signatures not a list", "discovery.algs", set("id_token_signing_alg_values_supported", map[string]any{})},
+		{"R48 404", "discovery.unreachable", idptest.Status(idptest.AtMetadata, 404)},
+		{"R48 500", "discovery.unreachable", idptest.Status(idptest.AtMetadata, 500)},
+		{"R48 HTML", "discovery.unreachable", idptest.Status(idptest.AtMetadata, 200)},
+		{"R48 connection cut", "discovery.unreachable", idptest.Cut(idptest.AtMetadata)},
+		{"R48 no answer", "discovery.unreachable", idptest.Hang(idptest.AtMetadata)},
+		{"R47 too large", "discovery.unreachable", idptest.Huge(idptest.AtMetadata, maxBody+1)},
+		{"R47 redirect to another host", "discovery.unreachable", idptest.RedirectTo(idptest.AtMetadata, "http://127.0.0.1:1/")},
+		{"R47 redirect in a circle", "discovery.unreachable", idptest.Replace(idptest.AtMetadata, idptest.GoTo("/.well-known/openid-configuration"))},
+		{"J41 duplicate member", "discovery.unreachable", idptest.Text(idptest.AtMetadata, "application/json", `{"issuer":"a","issuer":"b"}`)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r.source = r.another(t, hasty)
+			who, err := r.attempt(t, c.fault)
+			wantFailure(t, who, err, identity.ErrUnavailable, c.reason)
+			if n := r.server.Count(idptest.AtAuthorize); n != 0 {
+				t.Error("the browser was sent to the provider")
+			}
+			r.server.Pass(failureFresh)
+			r.accepts(t)
+		})
+	}
+}
+
+func TestMetadataAccepted(t *testing.T) {
+	r := newRig(t, nil)
+	for name, change := range map[string]func(map[string]any){
+		"no list of PKCE methods":   func(m map[string]any) { delete(m, "code_challenge_methods_supported") },
+		"no list of algorithms":     func(m map[string]any) { delete(m, "id_token_signing_alg_values_supported") },
+		"no list of client methods": func(m map[string]any) { delete(m, "token_endpoint_auth_methods_supported") },
+		"C34 unknown members": func(m map[string]any) {
+			m["registration_endpoint"] = "file:///x"
+			m["mtls_endpoint_aliases"] = map[string]any{"token_endpoint": "http://evil.example/"}
+		},
+		"endpoint at another loopback": func(m map[string]any) {
+			m["jwks_uri"] = strings.Replace(m["jwks_uri"].(string), "127.0.0.1", "localhost", 1)
+		},
+		"query in the authorization endpoint": func(m map[string]any) {
+			m["authorization_endpoint"] = m["authorization_endpoint"].(string) + "?tenant=a"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r.source = r.another(t, nil)
+			_, err := r.attempt(t, idptest.Metadata(change))
+			// localhost is another host for the provider's own check: only
+			// that we go there counts here.
+			if err != nil && identity.Reason(err) != "jwks.unreachable" {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// Requirement 48: New makes no connection, failures are remembered for seconds
+// only, and the provider is asked once however many people wait.
+func TestDeadProvider(t *testing.T) {
+	r := newRig(t, nil)
+	if n := r.server.Count(idptest.AtMetadata); n != 0 {
+		t.Fatalf("New made %d requests", n)
+	}
+	r.server.Use(idptest.Status(idptest.AtMetadata, 503))
+	for range 5 {
+		_, err := r.source.Begin(context.Background(), started)
+		if !errors.Is(err, identity.ErrUnavailable) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if n := r.server.Count(idptest.AtMetadata); n != 1 {
+		t.Errorf("%d requests within the same second, want 1", n)
+	}
+	r.server.Pass(failureFresh)
+	r.accepts(t)
+	if !strings.Contains(r.log.String(), "level=ERROR") {
+		t.Error("the operator is not told")
+	}
+}
+
+func TestNobodyListens(t *testing.T) {
+	s, err := New(Config{Name: "n", Issuer: "http://127.0.0.1:1", ClientID: "c", ClientSecret: "s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Begin(context.Background(), started)
+	wantFailure(t, identity.Identity{}, err, identity.ErrUnavailable, "discovery.unreachable")
+	if !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("the operator learns only %q", err)
+	}
+}
+
+// Row N36.
+func TestN36MetadataChanges(t *testing.T) {
+	evil := idptest.New(t)
+	for name, change := range map[string]func(map[string]any){
+		"N36 issuer":                 func(m map[string]any) { m["issuer"] = evil.URL },
+		"N36 token endpoint":         func(m map[string]any) { m["token_endpoint"] = evil.URL + "/token" },
+		"N36 keys":                   func(m map[string]any) { m["jwks_uri"] = evil.URL + "/jwks" },
+		"N36 authorization endpoint": func(m map[string]any) { m["authorization_endpoint"] = evil.URL + "/authorize" },
+		"N36 userinfo":               func(m map[string]any) { m["userinfo_endpoint"] = evil.URL + "/userinfo" },
+		"N36 port":                   func(m map[string]any) { m["token_endpoint"] = "http://127.0.0.1:1/token" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, nil)
+			r.accepts(t)
+			r.server.Pass(metadataFresh)
+			// The old metadata serves on, and somebody hears of it.
+			r.accepts(t, idptest.Metadata(change))
+			if n := r.server.Count(idptest.AtMetadata); n != 1 {
+				t.Errorf("%d requests for the metadata, want 1", n)
+			}
+			if !strings.Contains(r.log.String(), "level=ERROR") {
+				t.Error("no alarm")
+			}
+			for _, e := range []idptest.Endpoint{idptest.AtToken, idptest.AtKeys, idptest.AtAuthorize, idptest.AtUserInfo} {
+				if evil.Count(e) != 0 {
+					t.Errorf("%s of the other provider was asked", e)
+				}
+			}
+		})
+	}
+	t.Run("N36 after the maximum age a provider may have moved", func(t *testing.T) {
+		r := newRig(t, nil)
+		r.accepts(t)
+		r.server.Pass(metadataKeep)
+		r.server.Use(idptest.Metadata(func(m map[string]any) { m["authorization_endpoint"] = evil.URL + "/authorize" }))
+		if to, _ := url.Parse(r.begin(t).RedirectURL); "http://"+to.Host != evil.URL {
+			t.Errorf("still sent to %s", to.Host)
+		}
+	})
+	t.Run("N36 userinfo appears elsewhere", func(t *testing.T) {
+		r := newRig(t, nil)
+		r.accepts(t, idptest.Metadata(func(m map[string]any) { delete(m, "userinfo_endpoint") }))
+		r.server.Pass(metadataFresh)
+		r.accepts(t, lean, idptest.Metadata(func(m map[string]any) { m["userinfo_endpoint"] = evil.URL + "/userinfo" }))
+		if n := evil.Count(idptest.AtUserInfo); n != 0 {
+			t.Error("the access token went to the other provider")
+		}
+	})
+}
+
+func TestMetadataKeptWhileProviderIsDown(t *testing.T) {
+	r := newRig(t, nil)
+	r.accepts(t)
+	r.server.Pass(metadataFresh)
+	r.accepts(t, idptest.Status(idptest.AtMetadata, 503))
+	r.accepts(t, idptest.Status(idptest.AtMetadata, 503))
+	if n := r.server.Count(idptest.AtMetadata); n != 0 {
+		t.Errorf("asked %d times again within a minute", n)
+	}
+	r.server.Pass(retryAfter)
+	r.accepts(t, idptest.Status(idptest.AtMetadata, 503))
+	if n := r.server.Count(idptest.AtMetadata); n != 1 {
+		t.Errorf("asked %d times after a minute, want 1", n)
+	}
+	r.server.Pass(metadataKeep)
+	who, err := r.attempt(t, idptest.Status(idptest.AtMetadata, 503))
+	wantFailure(t, who, err, identity.ErrUnavailable, "discovery.unreachable")
+}
+
+// Requirement 47: what an https provider may name.
+func TestR47Endpoints(t *testing.T) {
+	for _, c := range []struct {
+		issuer, endpoint string
+		ok               bool
+	}{
+		{"https://login.example", "https://login.example/token", true},
+		{"https://login.example", "https://tokens.example/token", true},
+		{"https://login.example", "https://10.1.2.3/token", true},
+		{"https://login.example", "http://login.example/token", false},
+		{"https://login.example", "https://127.0.0.1/token", false},
+		{"https://login.example", "https://127.9.9.9/token", false},
+		{"https://login.example", "https://[::1]/token", false},
+		{"https://login.example", "https://[::ffff:127.0.0.1]/token", false},
+		{"https://login.example", "https://localhost/token", false},
+		{"https://login.example", "https://LOCALHOST/token", false},
+		{"https://login.example", "https://x.localhost/token", false},
+		{"https://login.example", "http://localhost/token", false},
+		{"https://login.example", "https://169.254.169.254/token", false},
+		{"https://login.example", "https://224.0.0.1/token", false},
+		{"https://login.example", "https://u@login.example/token", false},
+		{"https://login.example", "https:///token", false},
+		{"https://login.example", "https:login.example", false},
+		{"https://login.example", "//login.example/token", false},
+		{"https://169.254.1.1", "https://169.254.1.1/token", true},
+		{"https://127.0.0.1", "https://localhost/token", true},
+		{"https://127.0.0.1", "http://127.0.0.1/token", false},
+		{"http://127.0.0.1:1", "http://127.0.0.1:2/token", true},
+		{"http://127.0.0.1:1", "http://login.example/token", false},
+		{"http://localhost", "http://127.0.0.2/token", false},
+	} {
+		if err := checkEndpoint(c.issuer, c.endpoint); (err == nil) != c.ok {
+			t.Errorf("%s names %s: %v, want accepted %v", c.issuer, c.endpoint, err, c.ok)
+		}
+	}
+}
+
+// A name that was fine and resolves to this machine or a link-local address is
+// stopped where the connection is made.
+func TestR47Dial(t *testing.T) {
+	server := idptest.New(t)
+	at, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	get := func(issuer, address string) error {
+		response, err := newClient(nil, issuer).Get(address)
+		if err == nil {
+			response.Body.Close()
+		}
+		return err
+	}
+	// Plain HTTP here only because the address is judged before anything is
+	// sent; 127.0.0.1 stands for what a name would resolve to.
+	if err := get("https://login.example", server.URL+"/jwks"); err == nil || !strings.Contains(err.Error(), "not one a provider can have") {
+		t.Errorf("connected to this machine for an issuer elsewhere: %v", err)
+	}
+	if err := get("https://login.example", "http://localhost:"+at.Port()+"/jwks"); err == nil {
+		t.Error("connected to localhost for an issuer elsewhere")
+	}
+	if err := get(server.URL, server.URL+"/jwks"); err != nil {
+		t.Errorf("the issuer's own address: %v", err)
+	}
+	if n := server.Count(idptest.AtKeys); n != 1 {
+		t.Errorf("%d requests arrived, want 1", n)
+	}
+	for text, ok := range map[string]bool{"169.254.169.254": false, "::ffff:169.254.169.254": false, "fe80::1": false, "fe80::1%lo": false, "::1": false,
+		"0.0.0.0": false, "::": false, "ff02::1": false, "10.0.0.1": true, "192.168.1.1": true, "fd00::1": true, "93.184.216.34": true} {
+		if err := checkAddress(netip.MustParseAddr(text)); (err == nil) != ok {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// Cookies are not kept and a given client's own are not sent.
+func TestNoCookies(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.HTTPClient = &http.Client{Transport: cookieMonster{http.DefaultTransport}} })
+	r.accepts(t)
+	for _, e := range []idptest.Endpoint{idptest.AtMetadata, idptest.AtKeys, idptest.AtToken} {
+		for _, request := range r.server.Requests(e) {
+			if request.Header.Get("Cookie") != "" {
+				t.Errorf("%s got a cookie", e)
+			}
+		}
+	}
+}
+
+// cookieMonster offers a cookie with every answer.
+type cookieMonster struct{ inner http.RoundTripper }
+
+func (m cookieMonster) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := m.inner.RoundTrip(r)
+	if err == nil {
+		response.Header.Add("Set-Cookie", "sid=1; Path=/")
+	}
+	return response, err
+}
+
+// A clock that is set back does not make old keys young again.
+func TestCacheClock(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	fetches := 0
+	c := &cache[int]{now: func() time.Time { return now }, fresh: time.Hour, keep: 24 * time.Hour,
+		fetch: func(context.Context, int, bool) (int, error) { fetches++; return fetches, nil }}
+	for _, step := range []struct {
+		by   time.Duration
+		want int
+	}{{0, 1}, {59 * time.Minute, 1}, {time.Minute, 2}, {-30 * time.Second, 2}, {-2 * time.Hour, 3}, {48 * time.Hour, 4}} {
+		now = now.Add(step.by)
+		if got, _, err := c.get(t.Context()); err != nil || got != step.want {
+			t.Fatalf("after %v: %d, %v; want %d", step.by, got, err, step.want)
+		}
+	}
+}
