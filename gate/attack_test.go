@@ -179,6 +179,12 @@ func TestMethodAttack(t *testing.T) {
 	t.Run("M2 a method with a tab", func(t *testing.T) {
 		r.attack(t, row{raw: request("GET\t", "/members/x", dana), who: dana, want: []int{400, 405}})
 	})
+	t.Run("P13 OPTIONS *", func(t *testing.T) { // net/http answers by itself, without session, app or identity
+		replies := r.send(request("OPTIONS", "*", dana))
+		if got := r.take(); len(replies) != 1 || replies[0].StatusCode != 200 || replies[0].body != "" || len(got) > 0 {
+			t.Errorf("%+v, received %+v", replies, got)
+		}
+	})
 	t.Run("M2 listed", func(t *testing.T) {
 		dav := newRig(t, func(c *Config) { c.Policy = compile(t, "allow role doctor PROPFIND /members/**") })
 		dana := dav.dana()

@@ -90,6 +90,8 @@ func New(c Config) (*Gate, error) {
 	for _, origin := range c.AllowOrigins {
 		if err := g.origins.AddTrustedOrigin(origin); err != nil {
 			problems = append(problems, fmt.Errorf("creating gate: allowed origin %q: write scheme and host only, such as https://portal.example: %w", origin, err))
+		} else if browser := asBrowsers(origin); browser != origin { // it would never match
+			problems = append(problems, fmt.Errorf("creating gate: allowed origin %q: write %s, as browsers send it", origin, browser))
 		}
 		g.trusted[origin] = true
 	}
@@ -183,6 +185,15 @@ func (x *exchange) pass(next http.Handler) {
 	}
 	next.ServeHTTP(&x.answer, x.r.WithContext(ctx))
 	x.answer.finish()
+}
+
+// asBrowsers returns an origin as browsers write it: lower case, without the scheme's own port (RFC 6454 section 6.2).
+func asBrowsers(origin string) string {
+	origin = strings.ToLower(origin)
+	if scheme, _, _ := strings.Cut(origin, ":"); scheme == "https" {
+		return strings.TrimSuffix(origin, ":443")
+	}
+	return strings.TrimSuffix(origin, ":80")
 }
 
 // connectionAddr is the address of the connection without its port.

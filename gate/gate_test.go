@@ -3,6 +3,7 @@ package gate
 import (
 	"crypto/tls"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -47,6 +48,9 @@ func TestNewErrors(t *testing.T) {
 		"prefix with a dot segment":   {Prefix: "/../"},
 		"origin with a path":          {AllowOrigins: []string{"https://portal.example/x"}},
 		"origin without scheme":       {AllowOrigins: []string{"portal.example"}},
+		"origin in upper case":        {AllowOrigins: []string{"https://Portal.example"}},
+		"origin with its own port":    {AllowOrigins: []string{"https://portal.example:443"}},
+		"plain origin with its port":  {AllowOrigins: []string{"http://portal.example:80"}},
 		"second origin of two faulty": {AllowOrigins: []string{"https://ok.example", "*"}},
 	} {
 		if g, err := New(c); g != nil || err == nil || !strings.Contains(err.Error(), "write ") {
@@ -87,6 +91,29 @@ func TestFailsClosed(t *testing.T) {
 	}, never)
 	if w.Code != 503 {
 		t.Errorf("closed session manager: %d", w.Code)
+	}
+}
+
+func TestConnectionAddr(t *testing.T) {
+	for addr, want := range map[string]string{"192.0.2.1:1": "192.0.2.1", "[::1]:1": "::1", "@": "@"} {
+		if got := connectionAddr(&http.Request{RemoteAddr: addr}); got != want {
+			t.Errorf("%q: %q", addr, got)
+		}
+	}
+}
+
+// The warning about a wrong transport comes at once, and then at most once a minute.
+func TestMisdirectionIsLogged(t *testing.T) {
+	var out strings.Builder
+	c := &clock{t: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
+	g := mustNew(t, Config{Now: c.now, Logger: slog.New(slog.NewTextHandler(&out, nil))})
+	for range 3 {
+		g.misdirection.warn(nil)
+	}
+	c.add(time.Minute)
+	g.misdirection.warn(&tls.ConnectionState{Version: tls.VersionTLS12})
+	if got := out.String(); strings.Count(got, "level=WARN") != 2 || !strings.Contains(got, "tls=none") || !strings.Contains(got, `tls="TLS 1.2" not_logged_before=2`) {
+		t.Errorf("logged:\n%s", got)
 	}
 }
 

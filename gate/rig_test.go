@@ -304,7 +304,6 @@ func request(method, target string, who *person, lines ...string) string {
 
 // row is one line of an attack table: what is sent, who sends it, which status may come back.
 type row struct {
-	name   string
 	raw    string
 	target string // of a request that may be forwarded; empty: nothing may be
 	who    *person
