@@ -465,6 +465,11 @@ func TestR31Email(t *testing.T) {
 			}
 		})
 	}
+	t.Run("R31 userinfo says it", func(t *testing.T) {
+		r := newRig(t, byMail)
+		who, err := r.attempt(t, idptest.DropClaims("name", "email_verified"), idptest.UserInfo(func(u map[string]any) { u["email_verified"] = false }))
+		wantFailure(t, who, err, identity.ErrRefused, "username.unverified")
+	})
 	r := newRig(t, byMail)
 	who, err := r.attempt(t)
 	if err != nil || who.Username != "doctor@hospital.example" {

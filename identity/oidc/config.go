@@ -40,6 +40,9 @@ func (c Config) check() error {
 	if strings.HasPrefix(c.RolesClaim, ".") || strings.HasSuffix(c.RolesClaim, ".") || strings.Contains(c.RolesClaim, "..") {
 		wrong("roles_claim %q: write a claim's name, or a path such as realm_access.roles", c.RolesClaim)
 	}
+	if p := c.UsernamePrefix; p != "" && (!visible(p) || p[0] == ' ') {
+		wrong("username_prefix %q: write printable ASCII that does not begin with a blank", p)
+	}
 	for value, roles := range c.Roles {
 		for _, role := range roles {
 			if !identity.ValidRole(role) {

@@ -47,7 +47,7 @@ func (m mapping) lacking(token claimSet) bool {
 // is how an object becomes a user.
 func (m mapping) apply(sources []claimSet) (identity.Identity, error) {
 	var i identity.Identity
-	username, from, err := first(sources, m.usernameClaim)
+	username, err := first(sources, m.usernameClaim)
 	if err != nil {
 		return i, refused("username.type")
 	}
@@ -57,19 +57,18 @@ func (m mapping) apply(sources []claimSet) (identity.Identity, error) {
 		return i, refused("username.missing")
 	}
 	// At some providers everybody can enter any address as theirs.
-	if m.usernameClaim == "email" && unverified(from) {
+	if m.usernameClaim == "email" && unverified(sources) {
 		return i, refused("username.unverified")
 	}
 	i.Username = m.prefix + username
-	if i.Name, _, err = first(sources, "name"); err != nil {
+	if i.Name, err = first(sources, "name"); err != nil {
 		return i, refused("name.type")
 	}
-	email, from, err := first(sources, "email")
-	if err != nil {
+	if i.Email, err = first(sources, "email"); err != nil {
 		return i, refused("email.type")
 	}
-	if !unverified(from) {
-		i.Email = email
+	if unverified(sources) {
+		i.Email = ""
 	}
 	if i.Roles, err = m.rolesOf(sources); err != nil {
 		return i, refused("roles.type")
@@ -130,18 +129,18 @@ func find(c jws.Claims, path string) json.RawMessage {
 	return find(inner, rest)
 }
 
-// first gives a text claim from the first source that has it, and that source.
-func first(sources []claimSet, name string) (string, claimSet, error) {
+// first gives a text claim from the first source that has it.
+func first(sources []claimSet, name string) (string, error) {
 	for _, source := range sources {
 		text, present, err := optional(source.Claims, name)
 		if err != nil {
-			return "", claimSet{}, err
+			return "", err
 		}
 		if present && text != "" {
-			return text, source, nil
+			return text, nil
 		}
 	}
-	return "", claimSet{}, nil
+	return "", nil
 }
 
 // optional is a string claim for which null means absent, as providers send it
@@ -155,9 +154,14 @@ func optional(c jws.Claims, name string) (string, bool, error) {
 
 func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
 
-// unverified is true when the provider says that it did not check the address.
-// Some send the word as a string.
-func unverified(c claimSet) bool {
-	raw := c.Claims["email_verified"]
-	return !isNull(raw) && string(raw) != "true" && string(raw) != `"true"`
+// unverified is true when the provider says anywhere that it did not check the
+// address. Some send the word as a string.
+func unverified(sources []claimSet) bool {
+	for _, source := range sources {
+		raw := source.Claims["email_verified"]
+		if !isNull(raw) && string(raw) != "true" && string(raw) != `"true"` {
+			return true
+		}
+	}
+	return false
 }

@@ -52,7 +52,7 @@ type Config struct {
 	Roles          map[string][]string // value of the roles claim -> role names; others are dropped
 	UsernameClaim  string              // empty: "preferred_username"
 	UsernamePrefix string              // put in front of every username of this source
-	HTTPClient     *http.Client        // nil: our own; else its Transport is used, and its Timeout when below 5 s
+	HTTPClient     *http.Client        // nil: our own; else its Transport as it is, and its Timeout when below 5 s
 	Now            func() time.Time    // nil: time.Now
 	Logger         *slog.Logger        // nil: none
 }

@@ -233,6 +233,8 @@ func TestConfigRefused(t *testing.T) {
 		{"secret with an end of line", func(c *Config) { c.ClientSecret = "s3cr3t\n" }, "line break"},
 		{"two scopes in one", func(c *Config) { c.Scopes = []string{"openid profile"} }, "not a scope"},
 		{"broken path", func(c *Config) { c.RolesClaim = "a..b" }, "roles_claim"},
+		{"prefix with a line break", func(c *Config) { c.UsernamePrefix = "a\n" }, "username_prefix"},
+		{"prefix that begins with a blank", func(c *Config) { c.UsernamePrefix = " a" }, "username_prefix"},
 		{"bad role", func(c *Config) { c.Roles = map[string][]string{"g": {"a,b"}} }, "a role is"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
