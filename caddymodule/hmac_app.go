@@ -1,0 +1,208 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/hardening"
+	"github.com/anteroom-proxy/anteroom/store"
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// hmacApp is what all hmac_service of a config share. Nobody configures it: the first handler brings it up, and Caddy then
+// starts it like any app. So the directive needs no global option, and a store that cannot be opened fails the load.
+type hmacApp struct {
+	ctx    caddy.Context
+	logger *slog.Logger
+	base   *App // where store and audit log are: the config's, or the defaults
+
+	storeRef reference[openStore]
+	auditRef reference[audit.Recorder]
+	store    lateStore
+	audit    lateAudit
+	guests   tenancy
+	follow   sync.WaitGroup
+
+	mu       sync.Mutex // guards services
+	services []*HMACService
+}
+
+// CaddyModule returns the module's information.
+func (*hmacApp) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "anteroom_hmac", New: func() caddy.Module { return new(hmacApp) }}
+}
+
+// Provision takes references to the same store and audit log as the anteroom app, whether or not it is configured.
+func (a *hmacApp) Provision(ctx caddy.Context) error {
+	a.ctx, a.logger = ctx, ctx.Slogger()
+	switch app, err := ctx.AppIfConfigured("anteroom"); {
+	case err == nil:
+		a.base = app.(*App)
+	case errors.Is(err, caddy.ErrNotConfigured):
+		dir := filepath.Join(caddy.AppDataDir(), "anteroom")
+		a.base = &App{Directory: dir, Audit: filepath.Join(dir, "audit"), storeFrom: &Bolt{}}
+	default:
+		return err
+	}
+	var err1, err2 error
+	a.storeRef, err1 = take[openStore]("store " + a.base.storeFrom.Key(a.base.Directory))
+	a.auditRef, err2 = take[audit.Recorder]("audit " + a.base.Audit)
+	return errors.Join(err1, err2)
+}
+
+// add registers a service and returns the limits of its ring, which live on through reloads.
+func (a *hmacApp) add(h *HMACService) (*hardening.Limits, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, other := range a.services {
+		if other.Ring == h.Ring && (other.Recovery != h.Recovery || other.limit() != h.limit()) {
+			return nil, fmt.Errorf("the ring %q is also used by %s, with another `recovery` or `limit`; write the same lines in both", h.Ring, other.where())
+		}
+	}
+	ref, err := take[*hardening.Limits]("hmac limits " + h.Ring)
+	if err != nil {
+		return nil, err
+	}
+	h.limits = ref
+	a.services = append(a.services, h)
+	return ref.open(func() (*hardening.Limits, func() error, error) {
+		limits, err := hardening.NewLimits(h.limit().Units, h.limit().Burst, nil)
+		return limits, func() error { return nil }, err
+	})
+}
+
+// Start opens store and audit log, looks at each ring once and follows it until the config is replaced.
+func (a *hmacApp) Start() error {
+	st, err := a.storeRef.open(a.base.openStore)
+	if err != nil {
+		return fmt.Errorf("opening the store: %w", err)
+	}
+	log, err := a.auditRef.open(a.base.openAudit)
+	if err != nil {
+		return fmt.Errorf("opening the audit log: %w", err)
+	}
+	a.store.set(st)
+	a.audit.set(log)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, h := range a.services {
+		if err := h.start(); err != nil {
+			return fmt.Errorf("%s: %w", h.where(), err)
+		}
+	}
+	return nil
+}
+
+func (h *HMACService) start() error {
+	limits, err := h.limits.open(nil) // open since Provision
+	if err != nil {
+		return err
+	}
+	if err := limits.Set(h.limit().Units, h.limit().Burst); err != nil {
+		return err
+	}
+	if h.NoRecovery {
+		h.logger.Warn("no_recovery: when the TLS key of "+h.Subject+" is lost, every record of the ring is lost; make a recovery key with `anteroom keys ring recovery-key --out FILE`", "ring", h.Ring)
+	}
+	// At a reload with a new certificate file this is the moment at which both keys are in the cache.
+	h.look(h.app.ctx)
+	h.app.follow.Go(func() { h.followRing(h.app.ctx) })
+	return nil
+}
+
+// followRing polls until the config is replaced; ctx ends then. While keys of a renewal wait, it looks every second.
+func (h *HMACService) followRing(ctx context.Context) {
+	h.app.follow.Go(func() { h.ring.Follow(ctx) })
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if h.keys.waiting() > 0 {
+				h.look(ctx)
+			}
+		}
+	}
+}
+
+// Stop does nothing: requests of this config may still be running. Cleanup gives things back.
+func (a *hmacApp) Stop() error { return nil }
+
+// Cleanup gives the shared resources back when the last request has left and nobody follows a ring any more.
+func (a *hmacApp) Cleanup() error {
+	a.guests.close(func() {
+		a.follow.Wait()
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		problems := []error{a.auditRef.release(), a.storeRef.release()}
+		for _, h := range a.services {
+			problems = append(problems, h.limits.release())
+		}
+		if err := errors.Join(problems...); err != nil {
+			a.logger.Error("closing the store and the audit log", "error", err)
+		}
+	})
+	return nil
+}
+
+// httpPort is the http app's port for plain HTTP.
+func (a *hmacApp) httpPort() int {
+	app, err := a.ctx.AppIfConfigured("http")
+	if err != nil {
+		return 0
+	}
+	return app.(*caddyhttp.App).HTTPPort
+}
+
+// lateStore is the store from the moment on at which it is open. Before that every call fails as if the store were away,
+// and a request waits for its ring.
+type lateStore struct{ p atomic.Pointer[openStore] }
+
+func (l *lateStore) set(s openStore) { l.p.Store(&s) }
+
+// Get implements hardening.Store.
+func (l *lateStore) Get(ctx context.Context, key string) ([]byte, error) {
+	if s := l.p.Load(); s != nil {
+		return s.Get(ctx, key)
+	}
+	return nil, fmt.Errorf("not started yet: %w", store.ErrUnavailable)
+}
+
+// CompareAndSwap implements hardening.Store.
+func (l *lateStore) CompareAndSwap(ctx context.Context, key string, old, new []byte, expires time.Time) error {
+	if s := l.p.Load(); s != nil {
+		return s.CompareAndSwap(ctx, key, old, new, expires)
+	}
+	return fmt.Errorf("not started yet: %w", store.ErrUnavailable)
+}
+
+// lateAudit is the audit log from the moment on at which it is open. No record, no answer: before that there is none.
+type lateAudit struct {
+	p atomic.Pointer[audit.Recorder]
+}
+
+func (l *lateAudit) set(r audit.Recorder) { l.p.Store(&r) }
+
+// Record implements audit.Recorder.
+func (l *lateAudit) Record(ctx context.Context, e audit.Event) error {
+	if r := l.p.Load(); r != nil {
+		return (*r).Record(ctx, e)
+	}
+	return fmt.Errorf("not started yet: %w", audit.ErrUnavailable)
+}
+
+var (
+	_ caddy.App          = (*hmacApp)(nil)
+	_ caddy.Provisioner  = (*hmacApp)(nil)
+	_ caddy.CleanerUpper = (*hmacApp)(nil)
+)

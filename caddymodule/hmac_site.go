@@ -1,0 +1,92 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// enclosure is the site in which an hmac_service stands.
+type enclosure struct {
+	server   *caddyhttp.Server
+	hosts    []string // lower case; none when the site has no host
+	services int      // how many hmac_service are in it
+	alone    bool     // nothing else in it answers
+}
+
+// enclosing finds the site of the handler that is being provisioned. A directive cannot see its site's hosts and a handler
+// is not told them, but routes are provisioned one after the other, and Caddy drops a route's JSON when all of it is
+// loaded: the first route that still has its JSON is the one that we are in.
+func enclosing(srv *caddyhttp.Server) (enclosure, error) {
+	e := enclosure{server: srv}
+	for i, route := range srv.Routes {
+		if len(route.HandlersRaw) == 0 {
+			continue
+		}
+		e.hosts, _ = hostsOf(route)
+		site := caddyhttp.RouteList{route}
+		if len(e.hosts) == 0 { // the only site of its server, which the adapter spreads over several routes
+			site = srv.Routes
+		}
+		e.alone = true
+		return e, e.look(site, fmt.Sprintf("routes[%d]", i), srv.NamedRoutes, 0)
+	}
+	return e, nil // an error route or a named route: no site that could be known
+}
+
+// look counts the services of a site and finds out whether anything else in it answers.
+func (e *enclosure) look(list caddyhttp.RouteList, path string, named map[string]*caddyhttp.Route, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("routes are nested deeper than %d; simplify the site", maxDepth)
+	}
+	for _, route := range list {
+		steps, err := stepsOf(route, path)
+		if err != nil {
+			return err
+		}
+		for _, s := range steps {
+			switch {
+			case s.name == "hmac_service":
+				e.services++
+			case s.name != "subroute" && !passive[s.name]:
+				e.alone = false
+			}
+			plain, _ := s.inner(named)
+			for _, inner := range plain {
+				if err := e.look(inner, s.path, named, depth+1); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// only is the site's one host by name. With several there is no first one: the adapter hands them on in random order, and
+// the ring's name hangs on it.
+func (e enclosure) only() (string, error) {
+	var names []string
+	for _, h := range e.hosts {
+		if _, err := netip.ParseAddr(strings.Trim(h, "[]")); err != nil && !strings.Contains(h, "{") {
+			names = append(names, h)
+		}
+	}
+	switch len(names) {
+	case 0:
+		return "", errors.New("the site has no host name of which the TLS key could be taken; write `subject NAME`, for example `subject localhost`, and call the service by that name")
+	case 1:
+		return names[0], nil
+	}
+	return "", fmt.Errorf("the site has several hosts (%s); write `subject NAME` to say whose TLS key wraps the ring", strings.Join(names, ", "))
+}
+
+// names are the names under which local programs may call.
+func (e enclosure) names(subject string) []string {
+	if len(e.hosts) == 0 {
+		return []string{subject}
+	}
+	return e.hosts
+}

@@ -1,0 +1,182 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/hardening"
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddytls"
+	"github.com/caddyserver/certmagic"
+)
+
+// keyring finds the TLS keys of one subject.
+type keyring struct {
+	subject string
+
+	mu      sync.Mutex // guards pending
+	pending []hardening.TLSKey
+}
+
+// live returns the subject's TLS keys: those in Caddy's certificate cache, newest certificate first, and those of a renewal
+// that the ring has not taken over yet. It is the ring's question at every look.
+func (k *keyring) live(context.Context) ([]hardening.TLSKey, error) {
+	keys, err := k.served()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	keys = append(keys, k.pending...)
+	if len(keys) > 0 {
+		return keys, nil
+	}
+	return nil, err
+}
+
+// served reads the cache. The subject's own certificates hide those of a wildcard, as in a handshake.
+func (k *keyring) served() ([]hardening.TLSKey, error) {
+	certs := caddytls.AllMatchingCertificates(k.subject)
+	if own := slices.DeleteFunc(slices.Clone(certs), func(c certmagic.Certificate) bool { return !slices.Contains(c.Names, k.subject) }); len(own) > 0 {
+		certs = own
+	}
+	slices.SortStableFunc(certs, func(a, b certmagic.Certificate) int { return begin(b).Compare(begin(a)) })
+	var keys []hardening.TLSKey
+	var problems []error
+	for _, c := range certs {
+		key, err := hardening.NewTLSKey(c.PrivateKey, end(c))
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		keys = append(keys, key)
+	}
+	return keys, errors.Join(problems...)
+}
+
+func begin(c certmagic.Certificate) time.Time {
+	if c.Leaf == nil {
+		return time.Time{}
+	}
+	return c.Leaf.NotBefore
+}
+
+func end(c certmagic.Certificate) time.Time {
+	if c.Leaf == nil {
+		return time.Time{}
+	}
+	return c.Leaf.NotAfter
+}
+
+// renewal is the handler of the event cert_obtained. Its fields are unexported, so that the events app, which prints its
+// handlers at DEBUG, has nothing to print.
+type renewal struct {
+	service *HMACService
+	ctx     caddy.Context
+}
+
+// followRenewals subscribes to the event that tells of a new certificate before it is served: the moment, and the only one,
+// at which old and new key are both at hand.
+func (h *HMACService) followRenewals(ctx caddy.Context) error {
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("%s: following renewals: %w", h.where(), err)
+	}
+	if err := events.(*caddyevents.App).On("cert_obtained", &renewal{h, ctx}); err != nil {
+		return fmt.Errorf("%s: following renewals: %w", h.where(), err)
+	}
+	return nil
+}
+
+// Handle wraps the ring for the new key. It runs before the key is served and may take its time for that. It never vetoes:
+// a site must not lose its certificate for this, and the ring's poll tries again with what is kept here.
+func (r *renewal) Handle(_ context.Context, e caddy.Event) error {
+	name, _ := e.Data["identifier"].(string)
+	k := &r.service.keys
+	if name != k.subject && !certmagic.MatchWildcard(k.subject, name) {
+		return nil
+	}
+	keys, err := k.served() // the old one: after this event it is gone
+	if err != nil {
+		r.service.logger.Warn("reading the TLS keys before a renewal", "error", err)
+	}
+	next, err := loadKey(r.ctx, e.Data)
+	if err != nil {
+		r.service.logger.Warn("the renewed TLS key could not be read early; the next look finds it", "error", err)
+	} else {
+		keys = append(keys, next)
+	}
+	k.keep(keys)
+	r.service.look(r.ctx)
+	return nil
+}
+
+// loadKey reads the new key from the storage, where it lies already.
+func loadKey(ctx caddy.Context, data map[string]any) (hardening.TLSKey, error) {
+	keyPath, _ := data["private_key_path"].(string)
+	certPath, _ := data["certificate_path"].(string)
+	raw, err := ctx.Storage().Load(ctx, keyPath)
+	if err != nil {
+		return hardening.TLSKey{}, fmt.Errorf("loading key: %w", err)
+	}
+	defer clear(raw)
+	key, err := certmagic.PEMDecodePrivateKey(raw)
+	if err != nil {
+		return hardening.TLSKey{}, errors.New("loading key: it is not a private key in PEM") // the cause could quote it
+	}
+	chain, err := ctx.Storage().Load(ctx, certPath)
+	if err != nil {
+		return hardening.TLSKey{}, fmt.Errorf("loading certificate: %w", err)
+	}
+	block, _ := pem.Decode(chain)
+	if block == nil {
+		return hardening.TLSKey{}, errors.New("loading certificate: it is not PEM")
+	}
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return hardening.TLSKey{}, fmt.Errorf("loading certificate: %w", err)
+	}
+	return hardening.NewTLSKey(key, leaf.NotAfter)
+}
+
+// keep holds keys until the ring has a stanza for each.
+func (k *keyring) keep(keys []hardening.TLSKey) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.pending = append(k.pending, keys...)
+	if len(k.pending) > maxPending { // a store that is away for many renewals
+		k.pending = slices.Delete(k.pending, 0, len(k.pending)-maxPending)
+	}
+}
+
+const maxPending = 16
+
+// taken drops the first n kept keys, which a successful look has wrapped the ring for.
+func (k *keyring) taken(n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.pending = slices.Delete(k.pending, 0, min(n, len(k.pending)))
+}
+
+func (k *keyring) waiting() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.pending)
+}
+
+// look brings the ring up to date once. The ring itself tells the operator of trouble.
+func (h *HMACService) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	n := h.keys.waiting()
+	if h.ring.Sync(ctx) == nil {
+		h.keys.taken(n)
+	}
+}
+
+// lookTimeout bounds how long a start or a renewal waits for the ring.
+const lookTimeout = 5 * time.Second
