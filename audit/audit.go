@@ -86,6 +86,8 @@ type Log struct {
 	done    sync.WaitGroup
 	once    sync.Once
 
+	pendings sync.Pool // of *pending; of this log alone, as channels may not leave a test's bubble
+
 	mu     sync.Mutex // guards queue and closed
 	queue  []*pending
 	closed bool
@@ -102,8 +104,6 @@ type pending struct {
 	tail []byte     // the encoded event without what the writer adds in front
 	done chan error // buffered: the writer never waits for a caller that went away
 }
-
-var pendings = sync.Pool{New: func() any { return &pending{done: make(chan error, 1)} }}
 
 // Open opens the log in cfg.Dir and continues where it ended. It fails when another
 // process has the folder, or when nothing can be written to it.
@@ -149,15 +149,18 @@ func (l *Log) Record(ctx context.Context, e Event) error {
 	if e.Kind == "" {
 		return fmt.Errorf("recording an event: %w: it has no kind", ErrUnavailable)
 	}
-	p := pendings.Get().(*pending)
+	p, ok := l.pendings.Get().(*pending)
+	if !ok {
+		p = &pending{done: make(chan error, 1)}
+	}
 	p.tail = appendEvent(p.tail[:0], &e)
 	if err := l.enqueue(p); err != nil {
-		pendings.Put(p)
+		l.pendings.Put(p)
 		return err
 	}
 	select {
 	case err := <-p.done:
-		pendings.Put(p)
+		l.pendings.Put(p)
 		return err
 	case <-ctx.Done():
 		// p stays with the writer, which may be using it.

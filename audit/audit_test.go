@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -322,20 +323,35 @@ func TestRefAndLabel(t *testing.T) {
 // conflicts within one process as well.)
 func TestSecondProcess(t *testing.T) {
 	dir := t.TempDir()
-	l := openLog(t, Config{Dir: dir}, systemDisk)
-	_, err := Open(Config{Dir: dir})
-	if err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "another process") {
-		t.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	again, err := Open(Config{Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := again.Close(); err != nil {
-		t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		l, err := Open(Config{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		_, err = Open(Config{Dir: dir})
+		if err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "another process") {
+			t.Error(err)
+		}
+		if waited := time.Since(begin); waited < lockTimeout/2 || waited > 2*lockTimeout {
+			t.Errorf("Open waited for %v", waited)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Open(Config{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := again.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestLabel(t *testing.T) {
+	if !strings.HasPrefix(labelSession, "anteroom/audit/") || !strings.HasSuffix(labelSession, "/v1") {
+		t.Errorf("label %q", labelSession)
 	}
 }
 

@@ -23,12 +23,15 @@ const (
 // timeFormat is RFC 3339 in UTC with milliseconds.
 const timeFormat = "2006-01-02T15:04:05.000Z"
 
-// appendHead begins a record: what the writer adds to an event.
-func appendHead(b []byte, seq uint64, at time.Time, prev []byte) []byte {
+// appendTime formats the time of a record.
+func appendTime(b []byte, at time.Time) []byte { return at.UTC().AppendFormat(b, timeFormat) }
+
+// appendHead begins a record: what the writer adds to an event. at is a formatted time.
+func appendHead(b []byte, seq uint64, at, prev []byte) []byte {
 	b = append(b, `{"seq":`...)
 	b = strconv.AppendUint(b, seq, 10)
 	b = append(b, `,"time":"`...)
-	b = at.UTC().AppendFormat(b, timeFormat)
+	b = append(b, at...)
 	b = append(b, `","prev":"`...)
 	b = append(b, prev...)
 	return append(b, '"')
@@ -80,6 +83,14 @@ func appendRoles(b []byte, roles []string) []byte {
 	return append(b, ']')
 }
 
+// plain marks the ASCII characters that stand for themselves.
+var plain = func() (t [utf8.RuneSelf]bool) {
+	for c := byte(' '); c < 0x7f; c++ {
+		t[c] = c != '"' && c != '\\'
+	}
+	return t
+}()
+
 // appendString writes a JSON string (RFC 8259, section 7). Beyond what JSON asks it
 // escapes everything that is not printable: a terminal that shows the log must not
 // act on control characters (ESC, C1), and text direction marks must not make a
@@ -94,7 +105,7 @@ func appendString(b []byte, s string, limit int) []byte {
 	for i := 0; i < len(s); {
 		c := s[i]
 		if c < utf8.RuneSelf {
-			if c >= ' ' && c != '"' && c != '\\' && c != 0x7f {
+			if plain[c] {
 				i++
 				continue
 			}

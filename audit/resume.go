@@ -68,7 +68,7 @@ func (l *Log) resume(at time.Time) error {
 func (l *Log) keepCount(e end) {
 	w := &l.writer
 	if e.seq >= w.seq {
-		w.seq, w.prev = e.seq, e.hash
+		w.seq, w.prev = e.seq, append(w.prev[:0], e.hash...)
 	}
 }
 

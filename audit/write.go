@@ -21,15 +21,15 @@ const hashLen = 43
 // writer is the state of the end of the log.
 type writer struct {
 	seq  uint64 // of the last line
-	prev string // hash of the last line, "" before the first
+	prev []byte // hash of the last line, empty before the first
 	file file   // the newest file; nil after a failure, then resume opens it again
 	name name   // its name
 	size int64  // its size
 	note string // reason of the record of our own that comes next; "" for none
 
-	buf       []byte
-	batch     []*pending // the queue's other half: the two slices take turns
-	lastError time.Time  // when a failed write was last logged
+	buf, hash, time []byte     // used again by each group
+	batch           []*pending // the queue's other half: the two slices take turns
+	lastError       time.Time  // when a failed write was last logged
 }
 
 // errorEvery is how often a disk that keeps failing is logged: each refused request
@@ -107,11 +107,12 @@ func (l *Log) tryGroup(group []*pending) error {
 			return err
 		}
 	}
-	seq, prev, buf := w.seq, []byte(w.prev), w.buf[:0]
+	seq, prev, buf := w.seq, append(w.hash[:0], w.prev...), w.buf[:0]
+	w.time = appendTime(w.time[:0], at)
 	add := func(tail []byte) {
 		seq++
 		start := len(buf)
-		buf = appendHead(buf, seq, at, prev)
+		buf = appendHead(buf, seq, w.time, prev)
 		buf = append(buf, tail...)
 		prev = appendHash(prev[:0], buf[start:len(buf)-1])
 	}
@@ -121,7 +122,7 @@ func (l *Log) tryGroup(group []*pending) error {
 	for _, p := range group {
 		add(p.tail)
 	}
-	w.buf = buf
+	w.buf, w.hash = buf, prev
 	if err := l.rotate(at, int64(len(buf))); err != nil {
 		return err
 	}
@@ -134,7 +135,7 @@ func (l *Log) tryGroup(group []*pending) error {
 	if n != len(buf) {
 		return fmt.Errorf("only %d of %d bytes were written", n, len(buf))
 	}
-	w.seq, w.prev, w.note = seq, string(prev), ""
+	w.seq, w.prev, w.note = seq, append(w.prev[:0], prev...), ""
 	return nil
 }
 

@@ -125,7 +125,7 @@ func (e *Envelope) Open(ctx context.Context, label string, sealed []byte) ([]byt
 	return plaintext, nil
 }
 
-// aead makes the cipher of one label. Deriving costs about a microsecond, so nothing
+// aead makes the cipher of one label. Deriving costs a few microseconds, so nothing
 // derived is kept in memory.
 func (e *Envelope) aead(label string) (cipher.AEAD, error) {
 	if e == nil || e.derive == nil {
