@@ -455,7 +455,7 @@ func TestRotationAtRestart(t *testing.T) {
 		}
 		return set.Keys[0]["kid"]
 	}
-	if kid() == kid() {
+	if first, second := kid(), kid(); first == second {
 		t.Fatal("two starts, one key")
 	}
 }
