@@ -8,7 +8,7 @@
 //     lifetimes;
 //   - the handler "http.handlers.anteroom" and the site directive "anteroom" (site.go): the gate in
 //     front of one site, with the pages under /.anteroom/;
-//   - the handler "http.handlers.hmac_service" (hmac_service.go) for applications on the same host;
+//   - the handler "http.handlers.hmac_service" (hmac.go) for applications on the same host;
 //   - "anteroom.identity.oidc" (identity_oidc.go) and "anteroom.store.bolt" (store_bolt.go).
 //
 // What must hold, whatever order Caddy provisions apps in (it is random):
