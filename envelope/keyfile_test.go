@@ -165,9 +165,6 @@ func TestOtherOwner(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "belongs to user") || !strings.Contains(err.Error(), "chown") {
 		t.Errorf("another owner: %v", err)
 	}
-	if os.Geteuid() != 0 {
-		return // only root can give files away; the check itself was tested above
-	}
 	dir := t.TempDir()
 	target, link := filepath.Join(dir, "target"), filepath.Join(dir, "link")
 	openLocal(t, target)
@@ -175,7 +172,8 @@ func TestOtherOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := os.Lchown(link, 4242, 4242); err != nil {
-		t.Fatal(err)
+		t.Logf("only root can give files away; the check itself was tested above: %v", err)
+		return
 	}
 	if _, err := OpenLocal(link); err == nil || !strings.Contains(err.Error(), "symbolic link belongs to user 4242") {
 		t.Errorf("a link of another user: %v", err)

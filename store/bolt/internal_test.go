@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -112,6 +113,32 @@ func TestSweep(t *testing.T) {
 	if cursor, err := s.Append(ctx, nil, time.Time{}); err != nil || cursor != formatCursor(4) {
 		t.Fatalf("cursor after the sweep: %s, %v", cursor, err)
 	}
+}
+
+// TestSweepLoop: the sweep runs by itself until Close.
+func TestSweepLoop(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	synctest.Test(t, func(t *testing.T) {
+		s := openAt(t, Config{Path: path}, 0)
+		if err := s.Put(t.Context(), "a", nil, time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if n := count(t, s, labelKeys); n != 1 {
+				t.Fatalf("%d keys", n)
+			}
+			<-time.After(sweepEvery/2 - 1)
+			synctest.Wait()
+		}
+		<-time.After(2)
+		synctest.Wait()
+		if n := count(t, s, labelKeys); n != 0 {
+			t.Fatalf("%d keys after the first round", n)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 // TestSweepSparesNewValue: a key that was stored anew between the look and the
