@@ -35,7 +35,7 @@ func newChromium(t testing.TB, roots ...[]byte) *chromium {
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(filepath.Join(home, "profile")),
-		chromedp.WindowSize(1000, 800), chromedp.Env("HOME="+home),
+		chromedp.WindowSize(1000, 1200), chromedp.Env("HOME="+home),
 		chromedp.Flag("host-resolver-rules", "MAP *.test 127.0.0.1, MAP *.localhost 127.0.0.1"),
 		chromedp.Flag("disable-component-update", true),
 	)
@@ -76,6 +76,9 @@ func (c *chromium) navigate(t testing.TB, rawURL string) int {
 	res, err := chromedp.Run(ctx, chromedp.NavigateResponse(rawURL))
 	if err != nil {
 		t.Fatalf("Chromium: opening %s: %v", rawURL, err)
+	}
+	if res == nil {
+		return 0 // the same page at another fragment: nothing was fetched
 	}
 	return int(res.Status)
 }

@@ -117,10 +117,6 @@ func (d *dump) serve(conn net.Conn) {
 			answer = plainAnswer
 		}
 		answer(r, conn)
-		if len(r.values("Upgrade")) > 0 {
-			io.Copy(io.Discard, reader) // the connection is no longer HTTP
-			return
-		}
 	}
 }
 

@@ -50,6 +50,9 @@ func (r *rig) attack(t *testing.T, a row) (*exchange, []*received) {
 	for _, problem := range broken(a, e, got) {
 		t.Errorf("%s\nsent:\n%q", problem, a.payload)
 	}
+	if e.status() == 200 && len(a.targets) > 0 && len(got) == 0 && len(a.want) == 1 {
+		t.Errorf("answered 200 and nothing reached the backend: the row shows nothing\nsent:\n%q", a.payload)
+	}
 	return e, got
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -54,9 +55,13 @@ var build = sync.OnceValue(func() error {
 	return nil
 })
 
-// binary returns the path of bin/<name>, built from the tree as it is now.
+// binary returns the path of bin/<name>, built from the tree as it is now; with ANTEROOM_BIN the one in that folder, to test a
+// binary that is there already.
 func binary(t testing.TB, name string) string {
 	t.Helper()
+	if dir := os.Getenv("ANTEROOM_BIN"); dir != "" {
+		return filepath.Join(dir, name)
+	}
 	if err := build(); err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +189,9 @@ func (p *process) log() string {
 }
 
 func (p *process) tail() string {
-	lines := strings.Split(p.log(), "\n")
+	lines := slices.DeleteFunc(strings.Split(p.log(), "\n"), func(line string) bool {
+		return strings.Contains(line, `"level":"debug"`) // in the file for whoever needs them
+	})
 	return strings.Join(lines[max(0, len(lines)-30):], "\n")
 }
 

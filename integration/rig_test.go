@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,6 +22,7 @@ type rig struct {
 	dump  *dump
 	proc  *process
 	names map[string]string // $NAME → value in Caddyfiles
+	gated bool              // the configuration has the site app.test
 }
 
 // hosts of the standard configuration; all resolve to 127.0.0.1 in the tests' clients.
@@ -123,6 +124,7 @@ func prepare(t testing.TB, caddyfile string, pairs ...string) *rig {
 // configure writes the Caddyfile.
 func (r *rig) configure(t testing.TB, caddyfile string) {
 	t.Helper()
+	r.gated = strings.Contains(caddyfile, appHost+":$PORT")
 	write(t, filepath.Join(r.dir, "Caddyfile"), r.expand(caddyfile))
 }
 
@@ -151,7 +153,7 @@ func (r *rig) run(t testing.TB) {
 		}
 	}
 	r.proc = start(t, "anteroom", r.env(), binary(t, "anteroom"), "run", "--config", filepath.Join(r.dir, "Caddyfile"), "--adapter", "caddyfile")
-	r.proc.waitFor(t, 30*time.Second, func() error { return answers(r.addr()) })
+	r.proc.waitFor(t, 30*time.Second, func() error { return r.ready(t) })
 	assertLoopback(t, r.proc)
 }
 
@@ -173,19 +175,40 @@ func (r *rig) url(host, path string) string { return "https://" + r.authority(ho
 // dataDir is Caddy's data directory.
 func (r *rig) dataDir() string { return filepath.Join(r.dir, "data", "caddy") }
 
-// answers reports whether a TCP connection is accepted.
-func answers(addr string) error {
-	conn, err := net.DialTimeout("tcp", addr, time.Second)
+// ready says why bin/anteroom is not ready yet. The listener must be its own, not that of a process that is going; and Caddy
+// opens it a moment before the gate is built.
+func (r *rig) ready(t testing.TB) error {
+	found, err := listeners(r.proc.cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
-	return conn.Close()
+	if !slices.ContainsFunc(found, func(l listener) bool { return l.network == "tcp" && int(l.addr.Port()) == r.port }) {
+		return fmt.Errorf("not listening on port %d; listeners: %v", r.port, found)
+	}
+	if !r.gated {
+		return nil
+	}
+	res, err := newBrowser(t).client.Get(r.url(appHost, "/.anteroom/jwks.json"))
+	if err != nil {
+		return err
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("the key set is answered %d", res.StatusCode)
+	}
+	return nil
 }
 
 // audit returns all records of the audit log, in order.
 func (r *rig) audit(t testing.TB) []record {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(r.dataDir(), "anteroom", "audit", "*"))
+	return readAudit(t, filepath.Join(r.dataDir(), "anteroom", "audit"))
+}
+
+// readAudit reads the JSON lines of an audit folder.
+func readAudit(t testing.TB, dir string) []record {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/upstreams/idp"
+)
+
+// rig is a backend, an OpenID Provider and the servers to compare.
+type rig struct {
+	dir     string
+	pool    *x509.CertPool
+	backend string
+	issuer  string
+	servers []*server
+}
+
+// server is one process of the program.
+type server struct {
+	name, url, cookie string
+	cmd               *exec.Cmd
+}
+
+func newRig(binary string) (*rig, error) {
+	dir, err := os.MkdirTemp("", "anteroom-bench-")
+	if err != nil {
+		return nil, err
+	}
+	r := &rig{dir: dir, pool: x509.NewCertPool()}
+	if err := r.fill(binary); err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *rig) fill(binary string) error {
+	if err := r.certificate(); err != nil {
+		return fmt.Errorf("making the certificate: %w", err)
+	}
+	var err error
+	if r.backend, err = serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })); err != nil {
+		return err
+	}
+	names := []string{"bare", "gate", "gate+audit"}
+	var ports []string
+	client := idp.Client{ID: "bench", Secret: "bench-secret-of-32-characters-00"}
+	for range names {
+		port, err := freePort()
+		if err != nil {
+			return err
+		}
+		ports = append(ports, port)
+		client.RedirectURIs = append(client.RedirectURIs, "https://localhost:"+port+"/.anteroom/callback/idp")
+	}
+	if err := r.provider(client); err != nil {
+		return fmt.Errorf("starting the provider: %w", err)
+	}
+	for i, name := range names {
+		s := &server{name: name, url: "https://localhost:" + ports[i]}
+		r.servers = append(r.servers, s)
+		if err := r.start(s, binary); err != nil {
+			return fmt.Errorf("starting %s: %w", name, err)
+		}
+		if name != "bare" {
+			if s.cookie, err = r.signIn(s.url); err != nil {
+				return fmt.Errorf("signing in at %s: %w", name, err)
+			}
+		}
+	}
+	r.servers[0].cookie = r.servers[1].cookie // the same bytes on the wire for all
+	return nil
+}
+
+func (r *rig) provider(client idp.Client) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	r.issuer = "http://" + l.Addr().String()
+	p, err := idp.New(idp.Config{Issuer: r.issuer, Clients: []idp.Client{client}, Users: idp.DemoUsers()})
+	if err != nil {
+		return err
+	}
+	go func() { _ = http.Serve(l, p) }() // ends with the program
+	return nil
+}
+
+// start writes the config of one variant, runs it and waits until it answers.
+func (r *rig) start(s *server, binary string) error {
+	global, gate := "", ""
+	if s.name != "bare" {
+		audit := ""
+		if s.name == "gate" {
+			audit = "\t\taudit off\n"
+		}
+		global = fmt.Sprintf("\tanteroom {\n\t\tidentity oidc idp {\n\t\t\tissuer %s\n\t\t\tclient_id bench\n\t\t\tclient_secret {env.BENCH_SECRET}\n\t\t\troles_claim roles\n\t\t\trole doctor from doctor\n\t\t}\n\t\tdirectory %s\n%s\t}\n",
+			r.issuer, filepath.Join(r.dir, s.name), audit)
+		gate = "\tanteroom {\n\t\tallow role doctor\n\t\tallow role patient GET /patients/{user}/*\n\t}\n"
+	}
+	config := fmt.Sprintf("{\n\tadmin off\n\tpersist_config off\n\tauto_https disable_redirects\n\tskip_install_trust\n\tdefault_bind 127.0.0.1\n\tlog {\n\t\tlevel ERROR\n\t}\n%s}\n%s {\n\ttls %[3]s/tls.pem %[3]s/tls.key\n%s\treverse_proxy %s\n}\n",
+		global, s.url, r.dir, gate, r.backend)
+	file := filepath.Join(r.dir, s.name+".caddyfile")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return err
+	}
+	s.cmd = exec.Command(binary, "run", "--config", file, "--adapter", "caddyfile")
+	s.cmd.Env = append(os.Environ(), "HOME="+r.dir, "XDG_DATA_HOME="+r.dir+"/data", "XDG_CONFIG_HOME="+r.dir+"/config", "BENCH_SECRET=bench-secret-of-32-characters-00")
+	s.cmd.Stderr = os.Stderr
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		conn, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "https://"), &tls.Config{RootCAs: r.pool, MinVersion: tls.VersionTLS13})
+		if err == nil {
+			return conn.Close()
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("it does not answer: %w", err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+var formField = regexp.MustCompile(`name="request" value="([^"]*)"`)
+
+// signIn goes through the provider's form and returns the session's two cookies as a header value.
+func (r *rig) signIn(site string) (string, error) {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		return "", err
+	}
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: r.pool, MinVersion: tls.VersionTLS13}}
+	defer tr.CloseIdleConnections()
+	c := &http.Client{Jar: jar, Transport: tr}
+	res, err := c.Get(site + "/.anteroom/login?return_to=/records/17")
+	if err != nil {
+		return "", err
+	}
+	page, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	_ = res.Body.Close()
+	if err != nil {
+		return "", err
+	}
+	m := formField.FindSubmatch(page)
+	if m == nil {
+		return "", errors.New("the provider showed no form")
+	}
+	res, err = c.PostForm(r.issuer+"/login", url.Values{"request": {string(m[1])}, "username": {"doctor"}, "password": {"doctor"}})
+	if err != nil {
+		return "", err
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("the app answered %d", res.StatusCode)
+	}
+	at, err := url.Parse(site)
+	if err != nil {
+		return "", err
+	}
+	var pairs []string
+	for _, k := range jar.Cookies(at) {
+		if k.Name == "__Host-anteroom" || k.Name == "__Host-anteroom-ctx" {
+			pairs = append(pairs, k.Name+"="+k.Value)
+		}
+	}
+	if len(pairs) != 2 {
+		return "", fmt.Errorf("%d session cookies", len(pairs))
+	}
+	return strings.Join(pairs, "; "), nil
+}
+
+// certificate makes a P-256 certificate for localhost that signs itself.
+func (r *rig) certificate() error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "anteroom bench"}, DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	if err != nil {
+		return err
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return err
+	}
+	r.pool.AddCert(cert)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(r.dir, "tls.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
+		os.WriteFile(filepath.Join(r.dir, "tls.key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600))
+}
+
+// serve runs a handler on a free loopback port until the program ends.
+func serve(h http.Handler) (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	go func() { _ = http.Serve(l, h) }() // ends with the program
+	return l.Addr().String(), nil
+}
+
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	return port, err
+}
+
+func (r *rig) close() {
+	for _, s := range r.servers {
+		if s.cmd != nil && s.cmd.Process != nil {
+			_ = s.cmd.Process.Kill()
+			_ = s.cmd.Wait()
+		}
+	}
+	_ = os.RemoveAll(r.dir)
+}
