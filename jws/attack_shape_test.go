@@ -167,6 +167,11 @@ func TestAttackEncoding(t *testing.T) {
 			}
 		}
 	})
+	t.Run("J51 well formed", func(t *testing.T) {
+		for size, want := range map[int]error{5900: nil, 6200: ErrMalformed, 1 << 20: ErrMalformed} {
+			wantErr(t, check(made(t, "EdDSA", `{"alg":"EdDSA"}`, `{"a":"`+strings.Repeat("a", size)+`"}`), "EdDSA"), want)
+		}
+	})
 	t.Run("J52 many claims", func(t *testing.T) {
 		var b strings.Builder
 		b.WriteString(`{"c0":0`)

@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
@@ -198,6 +199,7 @@ func TestAttackECDSA(t *testing.T) {
 		for name, signature := range map[string][]byte{
 			"DER": der, "one byte short": good[:2*half-1], "one byte long": append(slices.Clone(good), 0),
 			"double": append(slices.Clone(good), good...), "leading zero": append([]byte{0}, good...), "half": good[:half],
+			"zero before s":      slices.Concat(good[:half], []byte{0}, good[half:]),
 			"without first byte": good[1:],
 		} {
 			t.Run("J14 ECDSA format "+alg+" "+name, func(t *testing.T) {
@@ -207,6 +209,7 @@ func TestAttackECDSA(t *testing.T) {
 	}
 	t.Run("J14 point off the curve", func(t *testing.T) {
 		bad := keys().p256.PublicKey
+		//lint:ignore SA1019 making an invalid key is the purpose
 		bad.Y = new(big.Int).Add(bad.Y, big.NewInt(1))
 		token, err := Parse(made(t, "ES256", `{"alg":"ES256"}`, goodPayload))
 		if err != nil {
@@ -233,6 +236,31 @@ func TestAttackEd25519(t *testing.T) {
 		for _, signature := range [][]byte{good[:63], append(slices.Clone(good), 0), good[:32], append(slices.Clone(good), good...)} {
 			wantErr(t, check(withSignature(t, header, signature), "EdDSA"), ErrSignature)
 		}
+	})
+	t.Run("J16 R of small order from the key's owner", func(t *testing.T) {
+		private := keys().ed
+		public := private.Public().(ed25519.PublicKey)
+		little := func(b []byte) *big.Int {
+			b = slices.Clone(b)
+			slices.Reverse(b)
+			return new(big.Int).SetBytes(b)
+		}
+		h := sha512.Sum512(private.Seed())
+		h[0] &= 248
+		h[31] = h[31]&127 | 64
+		identity := append([]byte{1}, make([]byte, 31)...)
+		text := b64(header) + "." + b64(goodPayload)
+		k := sha512.Sum512(slices.Concat(identity, public, []byte(text)))
+		order, _ := new(big.Int).SetString("27742317777372353535851937790883648493", 10)
+		order.Add(order, new(big.Int).Lsh(big.NewInt(1), 252))
+		s := new(big.Int).Mul(little(k[:]), little(h[:32]))
+		scalar := s.Mod(s, order).FillBytes(make([]byte, 32))
+		slices.Reverse(scalar)
+		signature := append(identity, scalar...)
+		if !ed25519.Verify(public, []byte(text), signature) {
+			t.Fatal("the signature is not one: this test proves nothing")
+		}
+		wantErr(t, check(withSignature(t, header, signature), "EdDSA"), ErrSignature)
 	})
 	token, err := Parse(made(t, "EdDSA", header, goodPayload))
 	if err != nil {

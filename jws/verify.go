@@ -91,7 +91,11 @@ func (a algorithm) fits(key crypto.PublicKey) bool {
 	case ed25519.PublicKey:
 		return a.family == familyEd25519 && len(k) == ed25519.PublicKeySize && ordinaryPoint(k)
 	case *ecdsa.PublicKey:
-		if a.family != familyECDSA || k == nil || k.Curve != a.curve || k.X == nil || k.Y == nil {
+		if a.family != familyECDSA || k == nil || k.Curve != a.curve {
+			return false
+		}
+		//lint:ignore SA1019 only compared with nil, on which the next call would panic
+		if k.X == nil || k.Y == nil {
 			return false
 		}
 		_, err := k.ECDH() // refuses a point that is not on the curve

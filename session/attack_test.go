@@ -285,6 +285,8 @@ func TestAttackEncoding(t *testing.T) {
 		many[fmt.Sprintf("c%d", i)] = 0
 	}
 	l.accepted(t, "J52 many claims", l.with(many))
+	l.accepted(t, "J52 row 92 4 KiB", l.with(map[string]any{"x": strings.Repeat("x", 2000)}))
+	l.refused(t, "J52 row 92 above 4 KiB", l.with(map[string]any{"x": strings.Repeat("x", 3000)}))
 }
 
 func TestAttackClaims(t *testing.T) {
@@ -408,7 +410,7 @@ func hashText(s string) string {
 
 func TestJ69OtherSite(t *testing.T) {
 	l := newLab(t)
-	for _, other := range []string{"other.example", "x.app.example", "app.example.", "app", "", "app.example/", "app.example:x", "u@app.example", "[::1]", "app.example:123456"} {
+	for _, other := range []string{"other.example", "x.app.example", "app.example.", "app", "", "app.example/", "app.example:x", "u@app.example", "[::1]", ":443", "app.example:123456"} {
 		wantFound(t, l.m, line(l.token, l.context)) // warm: the cache must not answer for another site
 		wantError(t, l.m, line(l.token, l.context), other, ErrNone)
 	}

@@ -37,6 +37,7 @@ func TestIssueRefuses(t *testing.T) {
 		"auth_time before 1970": {func(g *Grant) { g.AuthTime = time.Unix(-5, 0) }, host, ErrGrant},
 		"no auth_time, roles":   {func(g *Grant) { *g = Grant{Source: "s", Subject: "x"} }, host, nil},
 		"empty host":            {func(*Grant) {}, "", ErrGrant},
+		"port alone":            {func(*Grant) {}, ":443", ErrGrant},
 		"host with a slash":     {func(*Grant) {}, "a/b", ErrGrant},
 		"host with userinfo":    {func(*Grant) {}, "u@app.example", ErrGrant},
 		"host with bad port":    {func(*Grant) {}, "app.example:80x", ErrGrant},
@@ -200,7 +201,7 @@ func TestRenewNeedsTheRightCookies(t *testing.T) {
 
 // Row 87: steady use ends at the absolute end, to the second.
 func TestAbsoluteEnd(t *testing.T) {
-	m, c := manager(t, func(c *Config) { c.Idle, c.Absolute = 10*time.Minute, time.Hour })
+	m, c := manager(t, func(c *Config) { c.Idle, c.Absolute = 10*time.Minute, time.Hour+30*time.Second })
 	s, cookies := issue(t, m)
 	now := lines(cookies)
 	for c.now().Before(s.Ends) {
@@ -214,6 +215,9 @@ func TestAbsoluteEnd(t *testing.T) {
 		}
 		if cookie != nil {
 			now = line(cookie.Value, cookies[1].Value)
+			if current.Expires.Equal(s.Ends) {
+				t.Fatal("renewed although nothing was to be gained")
+			}
 		}
 		pass(m, c, 30*time.Second)
 	}

@@ -124,6 +124,9 @@ func TestJ74KeyRemoved(t *testing.T) {
 
 	putKeys(t, s, sealer, `{"keys":[{"seed":"`+second+`"}]}`)
 	m.follow()
+	if n := m.cache.size(); n != 0 {
+		t.Errorf("%d verified tokens of the removed key are left", n)
+	}
 	wantNone(t, m, lines(cookies))
 	wantFound(t, m, line(renewed.Value, cookies[1].Value))
 	if err := <-told; !errors.Is(err, ErrNone) {

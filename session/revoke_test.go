@@ -81,6 +81,40 @@ func TestJ72Revoked(t *testing.T) {
 	}
 }
 
+// What was revoked while a request was half way through does not come back.
+func TestRevokedMeanwhile(t *testing.T) {
+	m, c := manager(t)
+	s, _ := issue(t, m)
+	if err := m.Revoke(context.Background(), s.ID); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := m.settle(&renewal{session: s}, host, c.now()); n != nil || !errors.Is(err, ErrNone) {
+		t.Errorf("renewal: %v, %v", n, err)
+	}
+	m.live.seen(s)
+	told := make(chan error, 1)
+	m.Watch(s.ID, func(err error) { told <- err })
+	if err := <-told; !errors.Is(err, ErrNone) {
+		t.Errorf("%v", err)
+	}
+}
+
+// An older token that arrives late does not bring the idle end back.
+func TestIdleEndMovesForwardOnly(t *testing.T) {
+	l := newLab(t)
+	wantFound(t, l.m, line(l.with(map[string]any{"exp": l.clock.now().Unix() + 5}), l.context))
+	var cuts atomic.Int32
+	l.m.Watch(l.session.ID, func(error) { cuts.Add(1) })
+	pass(l.m, l.clock, 10*time.Second)
+	l.m.sweep()
+	shard := l.m.live.shard(l.session.ID)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	if shard.lives[l.session.ID] == nil || cuts.Load() != 0 {
+		t.Error("the watcher was cut at the older token's end")
+	}
+}
+
 func TestRevokeErrors(t *testing.T) {
 	dir, c := t.TempDir(), newClock()
 	s := &flaky{Store: openStore(t, dir, c.now)}
