@@ -27,6 +27,7 @@ const hmacOptions = `{
 	persist_config off
 	auto_https disable_redirects
 	skip_install_trust
+	storage file_system DIR/data/caddy
 	default_bind 127.0.0.1
 	log {
 		output file LOG

@@ -40,7 +40,7 @@ func (k *keyring) live(context.Context) ([]hardening.TLSKey, error) {
 
 // served reads the cache. The subject's own certificates hide those of a wildcard, as in a handshake.
 func (k *keyring) served() ([]hardening.TLSKey, error) {
-	certs := caddytls.AllMatchingCertificates(k.subject)
+	certs := matching(k.subject)
 	if own := slices.DeleteFunc(slices.Clone(certs), func(c certmagic.Certificate) bool { return !slices.Contains(c.Names, k.subject) }); len(own) > 0 {
 		certs = own
 	}
@@ -56,6 +56,17 @@ func (k *keyring) served() ([]hardening.TLSKey, error) {
 		keys = append(keys, key)
 	}
 	return keys, errors.Join(problems...)
+}
+
+// matching is Caddy's lookup. It dereferences nil when the last tls app is gone, which happens while a stopping config's
+// goroutines still run: no certificate then, and not the end of the process.
+func matching(subject string) (certs []certmagic.Certificate) {
+	defer func() {
+		if recover() != nil {
+			certs = nil
+		}
+	}()
+	return caddytls.AllMatchingCertificates(subject)
 }
 
 func begin(c certmagic.Certificate) time.Time {

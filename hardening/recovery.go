@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+
+	"github.com/anteroom-proxy/anteroom/store"
 )
 
 // The two kinds of recovery key (RFC 9180 KEMs). X25519 is short enough for a line of configuration; the hybrid with
@@ -169,4 +171,20 @@ func Recover(ctx context.Context, cfg RingConfig, secret *RecoveryKey) error {
 		return fmt.Errorf("recovering ring: %w", err)
 	}
 	return nil
+}
+
+// OnlyRing returns the name of the ring in a store that has exactly one.
+func OnlyRing(ctx context.Context, st store.Store) (string, error) {
+	items, err := st.List(ctx, labelStore+"/")
+	if err != nil {
+		return "", fmt.Errorf("listing rings: %w", err)
+	}
+	var names []string
+	for _, item := range items {
+		names = append(names, strings.TrimPrefix(item.Key, labelStore+"/"))
+	}
+	if len(names) != 1 {
+		return "", fmt.Errorf("listing rings: the store has %d rings, not one: %q", len(names), names)
+	}
+	return names[0], nil
 }

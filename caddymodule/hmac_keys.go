@@ -1,0 +1,172 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/hardening"
+	"github.com/anteroom-proxy/anteroom/store/bolt"
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/caddyserver/certmagic"
+	"github.com/spf13/cobra"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:      "keys",
+		Short:     "Makes and uses the keys of password rings",
+		CobraFunc: keysCommand,
+	})
+}
+
+func keysCommand(c *cobra.Command) {
+	ring := &cobra.Command{Use: "ring", Short: "Password rings of hmac_service"}
+	ring.AddCommand(recoveryKeyCommand(), recoverCommand())
+	c.AddCommand(ring)
+}
+
+// recoveryKeyCommand is `keys ring recovery-key`.
+func recoveryKeyCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "recovery-key --out FILE",
+		Short: "Makes an offline recovery key; prints its public half for the `recovery` line",
+		Long: "Makes a key pair that can always open a password ring. The secret half goes into FILE (mode 0600, never over an existing file): " +
+			"move it off this machine. The public half is printed for the `recovery` line of hmac_service.",
+		Args: cobra.NoArgs,
+	}
+	out := c.Flags().String("out", "", "file for the secret half (required)")
+	hybrid := c.Flags().Bool("hybrid", false, "X25519 with ML-KEM-768: also safe from quantum computers, with a public half of 1622 characters")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		c.SilenceUsage = true
+		return makeRecoveryKey(c.OutOrStdout(), *out, *hybrid)
+	}
+	return c
+}
+
+func makeRecoveryKey(stdout io.Writer, out string, hybrid bool) error {
+	if out == "" {
+		return errors.New("making recovery key: --out FILE is missing")
+	}
+	key, err := hardening.GenerateRecoveryKey(hybrid)
+	if err != nil {
+		return err
+	}
+	public, err := key.Recipient()
+	if err != nil {
+		return err
+	}
+	text, err := key.Text()
+	if err != nil {
+		return err
+	}
+	defer clear(text)
+	f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("making recovery key: %w", err)
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("making recovery key: %w", err)
+	}
+	_, err = fmt.Fprintln(stdout, public)
+	return err
+}
+
+// recoverFlags are the flags of `keys ring recover`.
+type recoverFlags struct{ key, certKey, store, ring string }
+
+// recoverCommand is `keys ring recover`.
+func recoverCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "recover --key FILE --cert-key FILE [--ring NAME] [--store PATH]",
+		Short: "Opens a locked ring with the recovery key and wraps it for a TLS key",
+		Long: "Opens a locked ring with the offline recovery key and wraps it for the TLS key that the site has now. No record changes. " +
+			"Stop the program first: the embedded store belongs to one process.",
+		Args: cobra.NoArgs,
+	}
+	var f recoverFlags
+	c.Flags().StringVar(&f.key, "key", "", "file of the recovery key (required)")
+	c.Flags().StringVar(&f.certKey, "cert-key", "", "private key of the site's certificate, PEM (required)")
+	c.Flags().StringVar(&f.store, "store", "", "file of the embedded store (default: under Caddy's data directory)")
+	c.Flags().StringVar(&f.ring, "ring", "", "name of the ring (default: the only one)")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		c.SilenceUsage = true
+		name, err := recoverRing(c.Context(), f)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "The ring %s opens with the TLS key of %s now. Start the program; then put the recovery key away again.\n", name, f.certKey)
+		return err
+	}
+	return c
+}
+
+func recoverRing(ctx context.Context, f recoverFlags) (name string, err error) {
+	if f.key == "" || f.certKey == "" {
+		return "", errors.New("recovering ring: --key FILE and --cert-key FILE are both needed")
+	}
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	text, err := os.ReadFile(f.key)
+	if err != nil {
+		return "", fmt.Errorf("recovering ring: %w", err)
+	}
+	defer clear(text)
+	secret, err := hardening.ParseRecoveryKey(text)
+	if err != nil {
+		return "", fmt.Errorf("recovering ring: %s: %w", f.key, err)
+	}
+	tlsKey, err := readTLSKey(f.certKey)
+	if err != nil {
+		return "", fmt.Errorf("recovering ring: %w", err)
+	}
+	if f.store == "" {
+		f.store = filepath.Join(caddy.AppDataDir(), "anteroom", "store.db")
+	}
+	if _, err := os.Stat(f.store); err != nil { // opening would make an empty one
+		return "", fmt.Errorf("recovering ring: %w; write --store PATH", err)
+	}
+	st, err := bolt.Open(bolt.Config{Path: f.store})
+	if err != nil {
+		return "", fmt.Errorf("recovering ring: %w", err)
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	if f.ring == "" {
+		if f.ring, err = hardening.OnlyRing(ctx, st); err != nil {
+			return "", fmt.Errorf("recovering ring: %w; write --ring NAME", err)
+		}
+	}
+	return f.ring, hardening.Recover(ctx, hardening.RingConfig{
+		Name: f.ring, Store: st,
+		Keys: func(context.Context) ([]hardening.TLSKey, error) { return []hardening.TLSKey{tlsKey}, nil },
+	}, secret)
+}
+
+// readTLSKey reads a private key in any of the PEM forms that Caddy reads. The end of its certificate is not known here;
+// the service moves it when it sees the certificate.
+func readTLSKey(path string) (hardening.TLSKey, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return hardening.TLSKey{}, err
+	}
+	defer clear(raw)
+	var key crypto.PrivateKey
+	for rest := raw; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return hardening.TLSKey{}, fmt.Errorf("%s: no private key in PEM is in it", path)
+		}
+		if key, err = certmagic.PEMDecodePrivateKey(pem.EncodeToMemory(block)); err == nil {
+			return hardening.NewTLSKey(key, time.Now().Add(24*time.Hour))
+		}
+	}
+}
