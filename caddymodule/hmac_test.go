@@ -17,6 +17,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/quic-go/quic-go/http3"
 )
 
 const hmacToken = "0123456789abcdef0123456789abcdef-of-the-tests"
@@ -339,5 +340,83 @@ func TestHMACUnknownWrapper(t *testing.T) {
 	}
 	if _, ok := socketOf(deep); ok {
 		t.Error("twenty layers are believed")
+	}
+}
+
+// TestHMACFindsItsSite: several sites on one server, one without the service before them: each service takes its own host.
+func TestHMACFindsItsSite(t *testing.T) {
+	b := newBench(t)
+	app := b.startHMAC(t, "", "https://other.test:8444 {\n\tTLS\n\trespond hello\n}\n"+hmacSite+strings.Replace(hmacSite, "localhost", "app.test", 1))
+	rings := map[string]string{}
+	for _, host := range []string{"localhost", "app.test"} {
+		c := b.dialing(t, app, func(tr *http.Transport) { tr.TLSClientConfig.ServerName = host })
+		status, body := c.do("POST", "/hmac-service/v1/protect", `{"items":[{"uid":"u","secret":"s"}]}`, "Host", host+":8444")
+		_, ring, ok := strings.Cut(body, "ring=")
+		if status != 200 || !ok {
+			t.Fatalf("%s: %d %s", host, status, body)
+		}
+		rings[ring[:16]] = host
+		if status, _ := c.do("GET", "/", "", "Host", host); status != 404 {
+			t.Errorf("%s: %d", host, status)
+		}
+	}
+	if len(rings) != 2 {
+		t.Errorf("two subjects share a ring: %v", rings)
+	}
+	c := b.dialing(t, app, func(tr *http.Transport) { tr.TLSClientConfig.ServerName = "other.test" })
+	if status, body := c.do("GET", "/hmac-service?x", "", "Host", "other.test"); status != 200 || body != "hello" {
+		t.Errorf("a neighbour's path is taken away: %d %s", status, body)
+	}
+}
+
+// TestHMACBesideGate: in a gated site the service answers local programs before the gate asks for a session.
+func TestHMACBesideGate(t *testing.T) {
+	b := newBench(t)
+	site := "https://localhost:8444 {\n\tTLS\n\tanteroom {\n\t\tallow any\n\t}\n\thmac_service {\n\t\ttoken_file " + b.dir + "/token\n\t\tno_recovery\n\t}\n\trespond app\n}\n"
+	b.write(t, "token", hmacToken)
+	config, err := adapt(t, b.file("", site))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := b.dialing(t, run(t, config), nil)
+	if !c.verify("u", "s", c.protect("u", "s")) {
+		t.Error("does not verify")
+	}
+	if status, body := c.do("GET", "/", ""); status == 200 || body == "app" {
+		t.Errorf("the gate is open: %d %s", status, body)
+	}
+}
+
+// TestHMACOverHTTP3: QUIC has no connection whose addresses the kernel vouches for; the service declines, and what is
+// behind it does not get the request either.
+func TestHMACOverHTTP3(t *testing.T) {
+	b := newBench(t)
+	site := strings.Replace(hmacSite, "\thmac_service {", "\trespond app\n\thmac_service {", 1)
+	app := b.startHMAC(t, "", site)
+	first := b.dialing(t, app, nil)
+	resp, err := first.http.Get("https://localhost:8444/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	_, rest, _ := strings.Cut(resp.Header.Get("Alt-Svc"), `h3=":`)
+	port, _, ok := strings.Cut(rest, `"`)
+	if !ok {
+		t.Fatalf("no HTTP/3: %s", resp.Header)
+	}
+	tr := &http3.Transport{TLSClientConfig: &tls.Config{RootCAs: b.pool, ServerName: "localhost"}}
+	defer tr.Close()
+	for target, want := range map[string]int{"/hmac-service?x": 404, "/": 200} {
+		resp, err := (&http.Client{Transport: tr, Timeout: 20 * time.Second}).Get("https://localhost:" + port + target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s over HTTP/3: %d", target, resp.StatusCode)
+		}
+	}
+	if !strings.Contains(b.auditText(t), "guard.kernel-remote") {
+		t.Error("the audit log does not say why")
 	}
 }

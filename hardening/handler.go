@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime"
 	"net/http"
 	"strings"
@@ -223,7 +224,11 @@ func (c *call) refuse(err error) {
 	if recordErr := c.record(decision, reason, ref); recordErr != nil {
 		err, known = recordErr, refusalFor(recordErr)
 	}
-	c.service.cfg.Logger.Info("hmac service refused a request", "reason", reason, "status", known.status, "ref", ref)
+	level := slog.LevelDebug
+	if errors.Is(err, errNotFound) || errors.Is(err, errCredential) { // what an operator looks for when a caller is set up
+		level = slog.LevelInfo
+	}
+	c.service.cfg.Logger.Log(c.r.Context(), level, "hmac service refused a request", "reason", reason, "status", known.status, "ref", ref)
 	writeProblem(c.w, known, detailFor(err), ref)
 }
 

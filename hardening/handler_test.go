@@ -195,6 +195,7 @@ func TestBodies(t *testing.T) {
 	wantProblem(t, w, w.post("protect", items(65)), 413, "too-large", "too-large")
 	wantProblem(t, w, w.post("protect", `{"items":[{"uid":"u","secret":"planted-secret","x":1}]}`), 400, "input", "input")
 	wantProblem(t, w, w.post("verify", `{"uid":"u","secret":"planted-secret","record":"planted-record"}`), 400, "input", "input")
+	wantProblem(t, w, w.post("verify", `{"uid":"planted"}`), 400, "input", "input")
 	if strings.Contains(w.log.String(), "planted") {
 		t.Error("the log repeats a request")
 	}

@@ -199,6 +199,9 @@ func newSlots(atOnce, waiting int) *slots {
 
 // take waits for a slot; a full queue or the end of ctx is ErrBusy.
 func (s *slots) take(ctx context.Context) error {
+	if ctx.Err() != nil { // nobody waits for the answer any more
+		return fmt.Errorf("starting a slow hash: %w", ErrBusy)
+	}
 	select {
 	case s.free <- struct{}{}:
 		return nil

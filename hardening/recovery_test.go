@@ -7,6 +7,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/anteroom-proxy/anteroom/store"
 )
 
 func TestRecoveryKeyText(t *testing.T) {
@@ -161,5 +163,24 @@ func TestRecoveryRecipients(t *testing.T) {
 		if want == nil && len(ids) != 0 || want != nil && (len(ids) != 1 || ids[0] != want.id) {
 			t.Errorf("step %d: recipients %v", i, ids)
 		}
+	}
+}
+
+func TestOnlyRing(t *testing.T) {
+	c, st := newClock(), openBolt(t)
+	if _, err := OnlyRing(t.Context(), st); err == nil {
+		t.Error("an empty store has a ring")
+	}
+	newNode(t, st, c, nil, testKey(t, c)).mustSync(t)
+	if name, err := OnlyRing(t.Context(), st); err != nil || name != "passwords" {
+		t.Error(name, err)
+	}
+	newNode(t, st, c, func(r *RingConfig) { r.Name = "other" }, testKey(t, c)).mustSync(t)
+	if _, err := OnlyRing(t.Context(), st); err == nil || !strings.Contains(err.Error(), `"other"`) {
+		t.Error(err)
+	}
+	st.Close()
+	if _, err := OnlyRing(t.Context(), st); !errors.Is(err, store.ErrUnavailable) {
+		t.Error(err)
 	}
 }

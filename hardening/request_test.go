@@ -83,6 +83,15 @@ func TestRequestsReadStrictly(t *testing.T) {
 	}
 }
 
+// TestLoneSurrogateInPieces: it reads what a JSON decoder accepted, and must not fall over anything else.
+func TestLoneSurrogateInPieces(t *testing.T) {
+	for raw, want := range map[string]bool{`"`: false, `\`: false, `\u`: false, `\ud8`: false, `\ud800`: true, `\ud800\u`: true, `\\ud800`: false} {
+		if got := loneSurrogate([]byte(raw)); got != want {
+			t.Errorf("%s: %v", raw, got)
+		}
+	}
+}
+
 func items(n int) string {
 	list := make([]string, n)
 	for i := range list {

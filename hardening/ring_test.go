@@ -3,6 +3,8 @@ package hardening
 import (
 	"bytes"
 	"context"
+	"crypto/ecdh"
+	"crypto/hpke"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -281,8 +283,19 @@ func TestBadBodies(t *testing.T) {
 	if _, err := good.clone().addTLS(TLSKey{}); err == nil {
 		t.Error("an empty TLS key got a stanza")
 	}
-	if _, err := unwrapTLS("x", stanza{}, TLSKey{}); err == nil {
+	if _, err := (TLSKey{}).unwrap("x", nil); err == nil {
 		t.Error("an empty TLS key unwraps")
+	}
+	never := time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) // a year that JSON cannot say
+	late := good.clone()
+	late.body.Versions[0].Created = never
+	if _, err := late.seal(); err == nil {
+		t.Error("a ring of the year 10000 seals")
+	}
+	late = good.clone()
+	late.file.Stanzas = []stanza{{NotAfter: never}}
+	if _, err := late.seal(); err == nil {
+		t.Error("a stanza of the year 10000 seals")
 	}
 }
 
@@ -485,6 +498,46 @@ func TestRingConfig(t *testing.T) {
 	}
 	r, err := NewRing(RingConfig{Name: "*.example:8444", Store: st, Keys: keys, Recovery: pub})
 	if err != nil || r.cfg.Now == nil || r.cfg.Logger == nil {
+		t.Error(err)
+	}
+}
+
+// TestReadBackIsStrict: what was written counts only when every live key opens what is there now.
+func TestReadBackIsStrict(t *testing.T) {
+	c, st := newClock(), openBolt(t)
+	k := testKey(t, c)
+	n := newNode(t, st, c, nil, k)
+	o := n.mustSync(t)
+	if err := opensWith(stored(t, st), o, []TLSKey{k}); err != nil {
+		t.Fatal(err)
+	}
+	for name, err := range map[string]error{
+		"another key":    opensWith(stored(t, st), o, []TLSKey{k, testKey(t, c)}),
+		"not a ring":     opensWith([]byte("x"), o, nil),
+		"other file key": opensWith(stored(t, st), freshRing(c.Now()), nil),
+		"cannot seal":    n.write(t.Context(), nil, &openRing{}, nil),
+		"does not open":  n.write(t.Context(), stored(t, st), o, []TLSKey{testKey(t, c)}),
+	} {
+		if err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// TestKeyThatCannotWrap: the ring stays open and the operator hears of it.
+func TestKeyThatCannotWrap(t *testing.T) {
+	c, st := newClock(), openBolt(t)
+	n := newNode(t, st, c, nil, testKey(t, c))
+	n.mustSync(t)
+	if err := n.Sync(t.Context(), TLSKey{kid: "empty"}); err == nil || n.held() == nil {
+		t.Error(err)
+	}
+	zero, err := hpke.DHKEM(ecdh.X25519()).NewPublicKey(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.cfg.Recovery = &RecoveryRecipient{pub: zero, id: "zero"}
+	if err := n.Sync(t.Context()); err == nil || n.held() == nil || !strings.Contains(n.log.String(), "could not be brought up to date") {
 		t.Error(err)
 	}
 }

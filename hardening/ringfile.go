@@ -171,22 +171,13 @@ func unwrap(f ringFile, keys []TLSKey, secret *RecoveryKey) []byte {
 		}
 		for _, k := range keys {
 			if s.Type == stanzaTLS && s.KID == k.kid {
-				if fk, err := unwrapTLS(f.Ring, s, k); err == nil {
+				if fk, err := k.unwrap(f.Ring, s.CT); err == nil {
 					return fk
 				}
 			}
 		}
 	}
 	return nil
-}
-
-func unwrapTLS(ringID string, s stanza, k TLSKey) ([]byte, error) {
-	wrap, err := k.wrapKey(ringID)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(wrap)
-	return openGCM(wrap, s.CT, stanzaContext(ringID, k.kid))
 }
 
 // addTLS wraps the file key for a TLS key, or moves the end of a stanza that it has (a renewal that kept its key).
@@ -202,12 +193,7 @@ func (o *openRing) addTLS(k TLSKey) (bool, error) {
 			return true, nil
 		}
 	}
-	wrap, err := k.wrapKey(o.file.Ring)
-	if err != nil {
-		return false, err
-	}
-	defer clear(wrap)
-	ct, err := sealGCM(wrap, o.fileKey, stanzaContext(o.file.Ring, k.kid))
+	ct, err := k.wrap(o.file.Ring, o.fileKey)
 	if err != nil {
 		return false, fmt.Errorf("wrapping ring: %w", err)
 	}

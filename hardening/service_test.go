@@ -2,6 +2,8 @@ package hardening
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -199,6 +201,10 @@ func TestNothingPrintsSecrets(t *testing.T) {
 func TestUnusableTLSKeys(t *testing.T) {
 	if _, err := NewTLSKey(struct{}{}, time.Time{}); err == nil || !strings.Contains(err.Error(), "cannot be exported") {
 		t.Errorf("a key in hardware: %v", err)
+	}
+	odd := &ecdsa.PrivateKey{PublicKey: ecdsa.PublicKey{Curve: &elliptic.CurveParams{Name: "odd"}}}
+	if _, err := NewTLSKey(odd, time.Time{}); err == nil || !strings.HasPrefix(err.Error(), "reading TLS key: ") {
+		t.Errorf("an unknown curve: %v", err)
 	}
 }
 

@@ -42,20 +42,15 @@ func NewTLSKey(key crypto.PrivateKey, notAfter time.Time) (TLSKey, error) {
 	default:
 		return TLSKey{}, fmt.Errorf("reading TLS key: a key of type %T cannot be exported; the ring needs an RSA, ECDSA or Ed25519 key in a file or from the internal CA", key)
 	}
-	spki, err := x509.MarshalPKIXPublicKey(key.(crypto.Signer).Public())
-	if err != nil {
-		return TLSKey{}, fmt.Errorf("reading TLS key: %w", err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return TLSKey{}, fmt.Errorf("reading TLS key: %w", err)
-	}
+	der, err1 := x509.MarshalPKCS8PrivateKey(key)
 	defer clear(der)
-	if k.extract, err = hkdf.Extract(sha256.New, der, []byte(labelExtract)); err != nil {
+	spki, err2 := x509.MarshalPKIXPublicKey(key.(crypto.Signer).Public())
+	extract, err3 := hkdf.Extract(sha256.New, der, []byte(labelExtract))
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return TLSKey{}, fmt.Errorf("reading TLS key: %w", err)
 	}
 	sum := sha256.Sum256(spki)
-	k.kid, k.notAfter, k.original = hex.EncodeToString(sum[:]), notAfter, originalKey(der)
+	k.kid, k.notAfter, k.extract, k.original = hex.EncodeToString(sum[:]), notAfter, extract, originalKey(der)
 	return k, nil
 }
 
@@ -73,12 +68,27 @@ func (k TLSKey) wrapKey(ring string) ([]byte, error) {
 	if len(k.extract) == 0 {
 		return nil, errors.New("deriving wrap key: the TLS key is empty")
 	}
-	info := lp(lp(lp(nil, labelWrap), ring), k.kid)
-	key, err := hkdf.Expand(sha256.New, k.extract, string(info), fileKeySize)
+	return hkdf.Expand(sha256.New, k.extract, string(lp(lp(lp(nil, labelWrap), ring), k.kid)), fileKeySize)
+}
+
+// wrap seals a ring's file key for this TLS key.
+func (k TLSKey) wrap(ring string, fileKey []byte) ([]byte, error) {
+	key, err := k.wrapKey(ring)
 	if err != nil {
-		return nil, fmt.Errorf("deriving wrap key: %w", err)
+		return nil, err
 	}
-	return key, nil
+	defer clear(key)
+	return sealGCM(key, fileKey, stanzaContext(ring, k.kid))
+}
+
+// unwrap opens what wrap sealed.
+func (k TLSKey) unwrap(ring string, ct []byte) ([]byte, error) {
+	key, err := k.wrapKey(ring)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
+	return openGCM(key, ct, stanzaContext(ring, k.kid))
 }
 
 // Format prints the public name for every verb; without it %+v would print the derived secrets.
