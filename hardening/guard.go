@@ -110,11 +110,12 @@ var traceNames = map[string]bool{
 
 var tracePrefixes = []string{"x-forwarded", "sec-", "x-envoy-", "x-proxy", "proxy-", "x-original-forwarded", "access-control-request-"}
 
+var hyphens = strings.NewReplacer("_", "-", ".", "-")
+
 // trace returns the first header that shows a browser or a proxy, "" when there is none.
 func trace(h http.Header) string {
-	normal := strings.NewReplacer("_", "-", ".", "-")
 	for name := range h {
-		n := normal.Replace(strings.ToLower(name))
+		n := hyphens.Replace(strings.ToLower(name))
 		if traceNames[n] {
 			return n
 		}
