@@ -85,3 +85,22 @@ func TestJ46LookAlikes(t *testing.T) {
 		})
 	}
 }
+
+// Sent: a display name or an address with white space at an end, as directories
+// have them. What would happen: the sign-in succeeds, and every request of the
+// session is answered 503, because the gate sends no header whose reader would
+// change it. What must hold: Check says no, so that the source mends it before.
+func TestR40WhiteSpaceAtTheEnds(t *testing.T) {
+	for _, value := range []string{" Ada", "Ada ", "Ada\u00a0", "\u3000Ada", " "} {
+		for field, set := range map[string]func(*Identity, string){
+			"name":  func(i *Identity, s string) { i.Name = s },
+			"email": func(i *Identity, s string) { i.Email = s },
+		} {
+			i := good()
+			set(&i, value)
+			if err := i.Check(); Reason(err) != "identity."+field {
+				t.Errorf("%s %q: Check = %v, want identity.%s", field, value, err, field)
+			}
+		}
+	}
+}

@@ -67,6 +67,9 @@ func (m mapping) apply(sources []claimSet) (identity.Identity, error) {
 	if i.Email, err = first(sources, "email"); err != nil {
 		return i, refused("email.type")
 	}
+	// Directories are full of names with a blank at the end. Nobody is told
+	// apart by these two, so they are mended; a username never is.
+	i.Name, i.Email = strings.TrimSpace(i.Name), strings.TrimSpace(i.Email)
 	if unverified(sources) {
 		i.Email = ""
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/anteroom-proxy/anteroom/identity"
 	"github.com/anteroom-proxy/anteroom/jws"
+	"github.com/anteroom-proxy/anteroom/upstreams/idp/idptest"
 )
 
 func parse(t *testing.T, text string) claimSet {
@@ -92,5 +93,23 @@ func TestMappingIsACopy(t *testing.T) {
 	c.Roles["x"] = []string{"chief"}
 	if got := m.roles["g"][0]; got != "doctor" || len(m.roles) != 1 {
 		t.Errorf("the source follows changes of its configuration: %v", m.roles)
+	}
+}
+
+// Sent: a name and an address with white space at the ends, which many
+// directories hold. What would happen: an identity whose every request the gate
+// refuses. What must hold: the person gets in, and the ends are clean.
+func TestWhiteSpaceIsTrimmed(t *testing.T) {
+	r := newRig(t, nil)
+	who := r.accepts(t, idptest.SetClaim("name", " Dr. Ada Doe\u00a0 "), idptest.SetClaim("email", "ada@hospital.example "))
+	if who.Name != "Dr. Ada Doe" || who.Email != "ada@hospital.example" {
+		t.Errorf("signed in as %q, %q", who.Name, who.Email)
+	}
+}
+
+func TestUsernamePrefixIsKnown(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.UsernamePrefix = "lab:" })
+	if got := r.source.UsernamePrefix(); got != "lab:" {
+		t.Errorf("UsernamePrefix = %q", got)
 	}
 }

@@ -122,6 +122,10 @@ func (s *Source) Name() string { return s.name }
 // Title is what people see on the sign-in page.
 func (s *Source) Title() string { return s.title }
 
+// UsernamePrefix is what every username of this source begins with. Who puts
+// several sources together keeps the others' people from choosing such a name.
+func (s *Source) UsernamePrefix() string { return s.claims.prefix }
+
 // String and LogValue name the source; its fields stay out of logs.
 func (s *Source) String() string       { return "oidc.Source(" + s.name + ")" }
 func (s *Source) GoString() string     { return s.String() }
