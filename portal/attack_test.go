@@ -273,7 +273,7 @@ func TestAttackReturnTo(t *testing.T) {
 		}
 		for name := range answer.Header() {
 			switch name {
-			case "Location", "Set-Cookie", "Cache-Control", "Referrer-Policy":
+			case "Location", "Set-Cookie", "Cache-Control", "Referrer-Policy", "Clear-Site-Data":
 			default:
 				t.Errorf("the redirect has a header %s", name)
 			}

@@ -72,6 +72,9 @@ const (
 	reasonBefore     = "attempt.before-sign-out"
 )
 
+// errAttemptSize: the cookie of an attempt is larger than browsers keep.
+var errAttemptSize = fmt.Errorf("cookie is larger than %d bytes", maxCookie)
+
 // newState returns 256 random bits: nobody but the browser that began an
 // attempt, and its provider, can name it.
 func newState() string {
@@ -93,18 +96,20 @@ func attemptName(state string) string {
 // sealAttempt makes the cookie of an attempt. Its creation time stands before
 // the sealed part in clear, for nothing but finding the oldest one.
 func (p *Portal) sealAttempt(ctx context.Context, a attempt) (*http.Cookie, error) {
-	plain, err := json.Marshal(a)
-	if err != nil {
+	var plain bytes.Buffer
+	enc := json.NewEncoder(&plain)
+	enc.SetEscapeHTML(false) // it would make six bytes of each "&" of a return address
+	if err := enc.Encode(a); err != nil {
 		return nil, fmt.Errorf("encoding sign-in attempt: %w", err)
 	}
-	sealed, err := p.sealer.Seal(ctx, labelAttempt, plain)
+	sealed, err := p.sealer.Seal(ctx, labelAttempt, plain.Bytes())
 	if err != nil {
 		return nil, fmt.Errorf("sealing sign-in attempt: %w", err)
 	}
 	value := strconv.FormatInt(a.Created, 36) + "." + base64.RawURLEncoding.EncodeToString(sealed)
 	c := ownCookie(attemptName(a.State), value, attemptTTL)
 	if n := len(c.Name) + len(c.Value); n > maxCookie {
-		return nil, fmt.Errorf("sealing sign-in attempt: cookie of %d bytes is larger than %d", n, maxCookie)
+		return nil, fmt.Errorf("sealing sign-in attempt: %d bytes: %w", n, errAttemptSize)
 	}
 	return c, nil
 }

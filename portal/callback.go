@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/anteroom-proxy/anteroom/audit"
 	"github.com/anteroom-proxy/anteroom/identity"
@@ -55,7 +56,7 @@ func (p *Portal) callback(s identity.Source) http.HandlerFunc {
 // (RFC 6749, section 3.1), state among them, and never an answer next to an
 // error or a token, which the code flow does not have in a query.
 func callbackQuery(raw string) (url.Values, bool) {
-	q, err := url.ParseQuery(raw)
+	q, err := parseQuery(raw)
 	if err != nil {
 		return nil, false
 	}
@@ -132,7 +133,33 @@ func (p *Portal) finish(r *http.Request, s identity.Source, a attempt, q url.Val
 	if id.Source != a.Source {
 		return identity.Identity{}, &identity.Failure{Kind: identity.ErrRefused, Reason: reasonSourceName}
 	}
+	if !p.ownsUsername(s, id.Username) {
+		return identity.Identity{}, &identity.Failure{Kind: identity.ErrRefused, Reason: reasonPrefix}
+	}
 	return id, nil
+}
+
+// ownsUsername reports whether a username of s is none of another source's. It
+// belongs to the source with the longest prefix that it begins with: people may
+// choose their name at many providers, "lab:ada" too where another source puts
+// "lab:" before its names. Case does not count, as some apps ignore it.
+func (p *Portal) ownsUsername(s identity.Source, username string) bool {
+	own := len(usernamePrefix(s))
+	for _, other := range p.sources {
+		prefix := usernamePrefix(other)
+		if len(prefix) > own && len(username) >= len(prefix) && strings.EqualFold(username[:len(prefix)], prefix) {
+			return false
+		}
+	}
+	return true
+}
+
+// usernamePrefix is what a source puts before its usernames; not every kind does.
+func usernamePrefix(s identity.Source) string {
+	if p, ok := s.(interface{ UsernamePrefix() string }); ok {
+		return p.UsernamePrefix()
+	}
+	return ""
 }
 
 // admit makes the session. The order matters: the old session of this browser
@@ -172,6 +199,11 @@ func (p *Portal) admit(w http.ResponseWriter, r *http.Request, s identity.Source
 	http.SetCookie(w, ownCookie(roundCookie, strconv.Itoa(round), roundTTL))
 	if hasCookie(r, promptCookie) {
 		dropCookie(w, promptCookie)
+	}
+	if old == nil || old.Source != id.Source || old.Subject != id.Subject {
+		// The cache may hold what the application showed to somebody else, whose
+		// session ended by time and not by signing out.
+		clearCache(w)
 	}
 	// 303: whatever method led here, the next request is a GET (RFC 9700, section 4.12).
 	redirect(w, http.StatusSeeOther, a.ReturnTo)

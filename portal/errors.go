@@ -75,6 +75,7 @@ const (
 	reasonQuery      = "callback.query"
 	reasonNoState    = "callback.state"
 	reasonSourceName = "identity.source"
+	reasonPrefix     = "identity.prefix"
 	reasonTooLarge   = "session.too-large"
 	reasonGrant      = "session.grant"
 	reasonStale      = "session.stale"

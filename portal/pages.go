@@ -119,6 +119,11 @@ func (p *Portal) show(w http.ResponseWriter, r *http.Request, name string, statu
 		return
 	}
 	pageHeaders(w.Header())
+	if strings.HasPrefix(r.URL.Path, p.prefix+"callback/") {
+		// Code and state stand in this page's address (RFC 9700, section 4.2),
+		// and its links lead to the application. It has no form.
+		w.Header().Set("Referrer-Policy", "no-referrer")
+	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Length", fmt.Sprint(body.Len()))
 	w.WriteHeader(status)

@@ -20,7 +20,8 @@ var errStep = errors.New("source gave an unusable address")
 // provider would be stopped by our own form-action, hence links.
 func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
 	to := p.askedReturnTo(r)
-	switching := r.URL.Query().Has("switch")
+	q, _ := parseQuery(r.URL.RawQuery)
+	switching := q.Has("switch")
 	if len(p.sources) == 1 && !switching {
 		p.begin(w, r, p.sources[0], to)
 		return
@@ -30,7 +31,11 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v := p.newView(r, "Sign in")
-	v.Switching = switching
+	if switching {
+		// A link to this address must not tell that a session ended which did not.
+		_, err := p.sessions.Find(r.Header["Cookie"], r.Host)
+		v.Switching = errors.Is(err, session.ErrNone)
+	}
 	for _, s := range p.sources {
 		v.Links = append(v.Links, link{Href: p.loginURL(s.Name(), to), Text: s.Title(), Main: true})
 	}
@@ -73,6 +78,10 @@ func (p *Portal) begin(w http.ResponseWriter, r *http.Request, s identity.Source
 	}
 	a.Keep = step.Keep
 	cookie, err := p.sealAttempt(r.Context(), a)
+	if errors.Is(err, errAttemptSize) && a.ReturnTo != "/" {
+		a.ReturnTo = "/" // the only part that a link chooses
+		cookie, err = p.sealAttempt(r.Context(), a)
+	}
 	if err != nil {
 		p.fail(w, r, s, failure{page: pageUnavailable, reason: reasonSeal, err: err}, to)
 		return
@@ -99,10 +108,22 @@ func usableStep(s string) bool {
 	return (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
 }
 
+// maxQuery is the longest query that is looked at, in bytes: longer than a
+// provider's answer or a return address can be. Splitting a megabyte of
+// parameters costs more than sending it, and anybody may ask for these pages.
+const maxQuery = 16 << 10
+
+func parseQuery(raw string) (url.Values, error) {
+	if len(raw) > maxQuery {
+		return nil, errors.New("query too long")
+	}
+	return url.ParseQuery(raw)
+}
+
 // askedReturnTo reads return_to. Whatever is unclear becomes "/": a query
 // that does not parse, a parameter that is repeated.
 func (p *Portal) askedReturnTo(r *http.Request) string {
-	q, err := url.ParseQuery(r.URL.RawQuery)
+	q, err := parseQuery(r.URL.RawQuery)
 	if err != nil || len(q["return_to"]) != 1 {
 		return "/"
 	}

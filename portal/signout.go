@@ -119,8 +119,12 @@ func (p *Portal) forget(w http.ResponseWriter, r *http.Request) {
 	}
 	dropCookie(w, roundCookie)
 	http.SetCookie(w, ownCookie(promptCookie, "1", promptTTL))
-	w.Header().Set("Clear-Site-Data", `"cache"`)
+	clearCache(w)
 }
+
+// clearCache makes the browser forget the application's pages (Clear Site Data,
+// W3C), which "private, max-age" would let it show to the next person.
+func clearCache(w http.ResponseWriter) { w.Header().Set("Clear-Site-Data", `"cache"`) }
 
 // signedOut is the last page. It is honest about what we cannot end.
 func (p *Portal) signedOut(w http.ResponseWriter, r *http.Request, had bool) {
