@@ -109,8 +109,8 @@ func usableStep(s string) bool {
 }
 
 // maxQuery is the longest query that is looked at, in bytes: longer than a
-// provider's answer or a return address can be. Splitting a megabyte of
-// parameters costs more than sending it, and anybody may ask for these pages.
+// provider's answer or a return address can be. Decoding a megabyte costs more
+// than sending it, and anybody may ask for these pages.
 const maxQuery = 16 << 10
 
 func parseQuery(raw string) (url.Values, error) {
