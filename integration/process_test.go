@@ -27,15 +27,23 @@ var root = func() string {
 	return dir
 }()
 
-// artifacts returns the folder that keeps this test's logs and screenshots after the run.
+// artifacts returns the folder that keeps this test's logs and screenshots after the run. What an earlier run left is removed.
 func artifacts(t testing.TB) string {
 	t.Helper()
-	dir := filepath.Join(root, "integration", "artifacts", strings.ReplaceAll(t.Name(), "/", "_"))
+	name, _, _ := strings.Cut(t.Name(), "/")
+	dir := filepath.Join(root, "integration", "artifacts", name)
+	if _, used := artifactsUsed.LoadOrStore(dir, true); !used {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return dir
 }
+
+var artifactsUsed sync.Map // folders that this run has begun
 
 // part returns a file that parts.sh made.
 func part(t testing.TB, name string) string {

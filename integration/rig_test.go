@@ -23,6 +23,8 @@ type rig struct {
 	proc  *process
 	names map[string]string // $NAME → value in Caddyfiles
 	gated bool              // the configuration has the site app.test
+
+	limitKiB int // largest file that bin/anteroom may write; 0: no limit
 }
 
 // hosts of the standard configuration; all resolve to 127.0.0.1 in the tests' clients.
@@ -152,7 +154,11 @@ func (r *rig) run(t testing.TB) {
 			t.Fatal(err)
 		}
 	}
-	r.proc = start(t, "anteroom", r.env(), binary(t, "anteroom"), "run", "--config", filepath.Join(r.dir, "Caddyfile"), "--adapter", "caddyfile")
+	argv := []string{binary(t, "anteroom"), "run", "--config", filepath.Join(r.dir, "Caddyfile"), "--adapter", "caddyfile"}
+	if r.limitKiB > 0 {
+		argv = append([]string{"bash", "-c", fmt.Sprintf(`ulimit -f %d; exec "$@"`, r.limitKiB), "bash"}, argv...)
+	}
+	r.proc = start(t, "anteroom", r.env(), argv...)
 	r.proc.waitFor(t, 30*time.Second, func() error { return r.ready(t) })
 	assertLoopback(t, r.proc)
 }
@@ -205,7 +211,8 @@ func (r *rig) audit(t testing.TB) []record {
 	return readAudit(t, filepath.Join(r.dataDir(), "anteroom", "audit"))
 }
 
-// readAudit reads the JSON lines of an audit folder.
+// readAudit reads the JSON lines of an audit folder. A torn line, which a crash or a full disk left, is kept by the log and named
+// by the record after it; it is not a record.
 func readAudit(t testing.TB, dir string) []record {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
@@ -213,6 +220,7 @@ func readAudit(t testing.TB, dir string) []record {
 		t.Fatal(err)
 	}
 	var all []record
+	torn := ""
 	for _, file := range files { // named by day: Glob's order is time's order
 		b, err := os.ReadFile(file)
 		if err != nil {
@@ -220,11 +228,19 @@ func readAudit(t testing.TB, dir string) []record {
 		}
 		for line := range strings.Lines(string(b)) {
 			var rec record
-			if err := json.Unmarshal([]byte(line), &rec); err != nil {
-				t.Fatalf("%s: %v in %q", file, err, line)
+			if json.Unmarshal([]byte(line), &rec) != nil {
+				torn = line
+				continue
 			}
+			if torn != "" && rec.str("kind") != "log" {
+				t.Fatalf("%s: %q is no record, and the next one does not name it: %v", file, torn, rec)
+			}
+			torn = ""
 			all = append(all, rec)
 		}
+	}
+	if torn != "" {
+		t.Fatalf("%s: %q is no record", dir, torn)
 	}
 	return all
 }

@@ -43,6 +43,9 @@ func bench(binary string, rounds int, length time.Duration) error {
 	defer rig.close()
 	samples := make([][]sample, len(rig.servers))
 	for round := range rounds + 1 {
+		if err := rig.signInAll(); err != nil {
+			return err
+		}
 		for i, s := range rig.servers {
 			d := length
 			if round == 0 {

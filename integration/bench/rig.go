@@ -82,13 +82,7 @@ func (r *rig) fill(binary string) error {
 		if err := r.start(s, binary); err != nil {
 			return fmt.Errorf("starting %s: %w", name, err)
 		}
-		if name != "bare" {
-			if s.cookie, err = r.signIn(s.url); err != nil {
-				return fmt.Errorf("signing in at %s: %w", name, err)
-			}
-		}
 	}
-	r.servers[0].cookie = r.servers[1].cookie // the same bytes on the wire for all
 	return nil
 }
 
@@ -141,6 +135,20 @@ func (r *rig) start(s *server, binary string) error {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// signInAll makes new sessions, because wrk never takes a renewed cookie: after a minute each of its
+// requests would be one whose session is due for renewal. The bare server gets a session's cookies
+// too, so that the bytes on the wire are the same for all.
+func (r *rig) signInAll() error {
+	for _, s := range r.servers[1:] {
+		var err error
+		if s.cookie, err = r.signIn(s.url); err != nil {
+			return fmt.Errorf("signing in at %s: %w", s.name, err)
+		}
+	}
+	r.servers[0].cookie = r.servers[1].cookie
+	return nil
 }
 
 var formField = regexp.MustCompile(`name="request" value="([^"]*)"`)
