@@ -115,6 +115,37 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// TestSweepKeepsUp: strangers can make one-time keys expire faster than one batch a
+// round takes them out, and the file never shrinks. Sent: several batches that expire
+// together. What would happen: the file grows as long as that goes on. What must hold:
+// one round removes them all.
+func TestSweepKeepsUp(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	synctest.Test(t, func(t *testing.T) {
+		s := openAt(t, Config{Path: path}, 0)
+		stored := pack(nil, time.Now().Add(time.Second))
+		err := s.change(t.Context(), "filling", 0, func(tx *group) error {
+			for i := range 5*sweepBatch/2 + 7 {
+				if err := tx.put(fmt.Sprintf("k%06d", i), stored); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(sweepEvery + time.Second)
+		synctest.Wait()
+		if n := count(t, s, labelKeys); n != 0 {
+			t.Errorf("%d expired keys are left after a round", n)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // TestSweepLoop: the sweep runs by itself until Close.
 func TestSweepLoop(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")

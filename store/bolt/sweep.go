@@ -7,16 +7,20 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// The sweep looks at a bounded number of entries per round, so that neither a huge
-// file nor a burst of expiries makes a foreground write wait for long. Reads honour
-// expiry by themselves: the sweep only gives space back.
+// The sweep looks at a bounded number of entries in one transaction, so that neither a
+// huge file nor a burst of expiries makes a foreground write wait for long. It goes on at
+// once while most of what it sees has expired, so that nobody fills the file faster than it
+// is emptied. Reads honour expiry by themselves: the sweep only gives space back.
 const (
 	sweepEvery = 10 * time.Second
 	sweepBatch = 2000
 )
 
 // position is where the next round goes on in each bucket; nil is the beginning.
-type position struct{ keys, feed []byte }
+type position struct {
+	keys, feed []byte
+	behind     bool // half a batch or more had expired: there is probably more
+}
 
 // sweep removes what has expired until Close.
 func (s *Store) sweep() {
@@ -29,8 +33,11 @@ func (s *Store) sweep() {
 	for {
 		select {
 		case <-tick.C:
-			if err := s.sweepOnce(ctx, &at); err != nil {
-				s.log.Warn("removing expired values from the embedded store failed", "file", s.path, "error", err)
+			for more := true; more; more = at.behind {
+				if err := s.sweepOnce(ctx, &at); err != nil {
+					s.log.Warn("removing expired values from the embedded store failed", "file", s.path, "error", err)
+					break
+				}
 			}
 		case <-s.closing:
 			return
@@ -48,6 +55,7 @@ func (s *Store) sweepOnce(ctx context.Context, at *position) error {
 		now := s.now()
 		keys, next.keys = expired(k, at.keys, now)
 		feed, next.feed = expired(f, at.feed, now)
+		next.behind = len(keys)+len(feed) >= sweepBatch/2
 		return nil
 	})
 	if err == nil && len(keys)+len(feed) == 0 {
