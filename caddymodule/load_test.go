@@ -79,6 +79,7 @@ const options = `{
 	log default {
 		output discard
 	}
+	storage file_system DIR/storage
 	default_bind 127.0.0.1
 	anteroom {
 		identity oidc idp {
@@ -202,7 +203,7 @@ func TestRefusedConfigs(t *testing.T) {
 		{"same host, other port, other rules", "", app(plainApp) + "app.test:9443 {\n\tTLS\n\tanteroom {\n\t\tallow any\n\t}\n}\n", []string{"differ only by port"}},
 		{"no allow line", "", "app.test:8443 {\n\tTLS\n\tanteroom {\n\t\tdeny any\n\t}\n}\n", []string{"Caddyfile:", "allow"}},
 		{"empty block", "", "app.test:8443 {\n\tTLS\n\tanteroom\n}\n", []string{"Caddyfile:", "allow"}},
-		{"bad policy lines, all of them", "", "app.test:8443 {\n\tTLS\n\tanteroom {\n\t\tallow rolle doctor\n\t\tallow role doctor get /x\n\t\tallow any x\n\t}\n}\n", []string{"Caddyfile:27", "Caddyfile:28", "Caddyfile:29"}},
+		{"bad policy lines, all of them", "", "app.test:8443 {\n\tTLS\n\tanteroom {\n\t\tallow rolle doctor\n\t\tallow role doctor get /x\n\t\tallow any x\n\t}\n}\n", []string{"Caddyfile:28", "Caddyfile:29", "Caddyfile:30"}},
 		{"bad allow_origin", "", "app.test:8443 {\n\tTLS\n\tanteroom {\n\t\tallow any\n\t\tallow_origin portal.test\n\t}\n}\n", []string{"Caddyfile:", "portal.test"}},
 	}
 	for _, c := range cases {

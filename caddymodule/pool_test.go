@@ -81,8 +81,10 @@ func TestTakeOtherType(t *testing.T) {
 func TestTenancy(t *testing.T) {
 	var g tenancy
 	emptied := 0
-	if !g.enter() || !g.enter() {
-		t.Fatal("the door is closed")
+	for range 2 {
+		if !g.enter() {
+			t.Fatal("the door is closed")
+		}
 	}
 	g.close(func() { emptied++ })
 	g.close(func() { emptied += 100 })
