@@ -11,10 +11,10 @@ import (
 // make us a hammer on the hospital's sign-in service. A whole hospital often
 // stands behind one address and changes shift at seven, hence the size.
 const (
-	limitBurst    = 600              // units an address may spend at once; a sign-in costs two
-	limitRefill   = 10               // units an address regains each second
-	limitMaxAddrs = 16 << 10         // addresses remembered, about 1 MiB
-	limitSweep    = 10 * time.Second // between two removals of rested addresses
+	limitBurst    = 600         // units an address may spend at once; a sign-in costs two
+	limitRefill   = 10          // units an address regains each second
+	limitMaxAddrs = 16 << 10    // addresses remembered, about 1 MiB
+	limitSweep    = time.Second // between two removals of rested addresses, each a millisecond of work
 )
 
 // limiter counts sign-in traffic per client address, in bounded memory. When

@@ -64,6 +64,14 @@ func TestLimiterMemory(t *testing.T) {
 	if l.allow("203.0.113.1") {
 		t.Error("a newcomer in a flood of strangers got a bucket of its own")
 	}
+	// Sent: one request each from as many networks as are remembered (an IPv6
+	// /48 has four times as many). What would happen: newcomers share one bucket
+	// until the next look at the table, so that 1700 requests a second keep a
+	// hospital out. What must hold: such strangers have rested after a moment.
+	now = now.Add(time.Second)
+	if !l.allow("203.0.113.1") || len(l.buckets) > 1 {
+		t.Errorf("%d addresses remembered after a second's rest", len(l.buckets))
+	}
 	now = now.Add(time.Minute)
 	if !l.allow("203.0.113.1") || len(l.buckets) > 1 {
 		t.Errorf("%d addresses remembered after a minute's rest", len(l.buckets))
