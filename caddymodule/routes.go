@@ -5,22 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/intercept"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
 )
-
-// passive are the handlers that may stand before the gate: they neither answer nor change the
-// request's method or path. Everything else there would be a door beside the gate.
-var passive = map[string]bool{
-	"headers": true, "map": true, "vars": true, "log_append": true, "request_body": true,
-	"tracing": true, "timeouts": true, "hmac_service": true, "envelope_service": true,
-}
 
 // step is one handler of a route. While Caddy provisions a config some routes are decoded and
 // others still JSON; a step is decoded either way, though not provisioned in the second case.
@@ -89,21 +83,17 @@ func (s step) inner(named map[string]*caddyhttp.Route) (plain, errored []caddyht
 }
 
 // hostsOf returns the hosts that a route is limited to, nil for "every host", and whether it is
-// limited by anything else.
+// limited by anything else. Matcher sets are alternatives: one without a host lets every host in.
 func hostsOf(r caddyhttp.Route) (hosts []string, more bool) {
-	sets := 0
+	every := false
 	for _, set := range r.MatcherSetsRaw {
-		sets++
 		var h []string
-		if json.Unmarshal(set["host"], &h) == nil {
-			hosts = append(hosts, h...)
-		} else {
-			hosts, more = nil, true
+		if json.Unmarshal(set["host"], &h) != nil {
+			every = true
 		}
-		more = more || len(set) > 1
+		hosts, more = append(hosts, h...), more || len(set) > 1
 	}
 	for _, set := range r.MatcherSets {
-		sets++
 		found := false
 		for _, m := range set {
 			switch h := m.(type) {
@@ -111,16 +101,17 @@ func hostsOf(r caddyhttp.Route) (hosts []string, more bool) {
 				hosts, found = append(hosts, h...), true
 			case *caddyhttp.MatchHost:
 				hosts, found = append(hosts, *h...), true
-			default:
-				more = true
 			}
 		}
-		more = more || !found
+		every, more = every || !found, more || len(set) > 1
+	}
+	if every {
+		return nil, true
 	}
 	for i := range hosts {
 		hosts[i] = strings.ToLower(hosts[i])
 	}
-	return hosts, more || (sets > 1 && len(hosts) < sets)
+	return hosts, more
 }
 
 // place is where a gated site stands in the http app.
@@ -152,12 +143,12 @@ func survey(app *caddyhttp.App, own *caddyhttp.Server) error {
 	}
 	for _, p := range places {
 		srv := app.Servers[p.server]
-		problems = append(problems, surveyBypass(app, p), surveyErrors(srv, p))
+		problems = append(problems, surveyBypass(app, p))
 		if srv == own {
-			problems = append(problems, checkTLS(srv, p.String(), app.HTTPPort))
+			problems = append(problems, checkTLS(srv, p.String(), app.HTTPPort), checkLogs(srv, p))
 		}
 	}
-	problems = append(problems, surveyTwins(places))
+	problems = append(problems, surveyErrors(app, places), surveyTwins(places))
 	return errors.Join(problems...)
 }
 
@@ -173,10 +164,17 @@ func surveyServer(name string, srv *caddyhttp.Server) ([]place, error) {
 		if len(w.gates) == 0 {
 			continue
 		}
-		hosts, more := hostsOf(route)
-		p := place{server: name, route: i, hosts: hosts, site: w.gates[0]}
-		if len(hosts) == 0 || more || slices.ContainsFunc(hosts, func(h string) bool { return strings.ContainsAny(h, "*{") }) {
-			problems = append(problems, fmt.Errorf("%s: a site with `anteroom` names its hosts, in full and without a path or wildcard (sessions belong to one host); write for example `medrecords.hospital.example { … }`", siteAt(p.site)))
+		p, problem := settle(name, i, route, w.gates[0])
+		problems = append(problems, problem)
+		if !route.Terminal { // what follows is behind the gate, too
+			for j, next := range srv.Routes[i+1:] {
+				if hosts, _ := hostsOf(next); overlap(hosts, p.hosts) {
+					rest := walk{named: srv.NamedRoutes}
+					rest.route(next, fmt.Sprintf("%s.routes[%d]", name, i+1+j), false)
+					w.behind(rest.before)
+				}
+			}
+			problems = append(problems, w.late...)
 		}
 		if len(w.gates) > 1 {
 			problems = append(problems, fmt.Errorf("%s: `anteroom` stands twice in this site; put all lines into one block", siteAt(w.gates[1])))
@@ -184,6 +182,21 @@ func surveyServer(name string, srv *caddyhttp.Server) ([]place, error) {
 		places = append(places, p)
 	}
 	return places, errors.Join(problems...)
+}
+
+// settle makes the place of a site out of its route, and says what its address lacks.
+func settle(server string, index int, route caddyhttp.Route, site *Site) (place, error) {
+	hosts, more := hostsOf(route)
+	p := place{server: server, route: index, hosts: hosts, site: site}
+	switch {
+	case len(hosts) == 0 || more || slices.ContainsFunc(hosts, func(h string) bool { return strings.ContainsAny(h, "*{") }):
+		return p, fmt.Errorf("%s: a site with `anteroom` names its hosts, in full and without a path or wildcard (sessions belong to one host); write for example `medrecords.hospital.example { … }`", siteAt(site))
+	case !slices.ContainsFunc(hosts, func(h string) bool { _, err := netip.ParseAddr(strings.Trim(h, "[]")); return err != nil }):
+		return p, fmt.Errorf("%s: nobody could reach the site under %s: clients do not send an IP address in the TLS handshake, where anteroom compares it with the Host; give the site a name, for example localhost", siteAt(site), strings.Join(hosts, ", "))
+	case route.Group != "":
+		return p, fmt.Errorf("%s: the route belongs to the group %q, so that another one of it could take its turn; remove `group` (%s.routes[%d])", siteAt(site), route.Group, server, index)
+	}
+	return p, nil
 }
 
 func siteAt(s *Site) string {
@@ -197,9 +210,13 @@ func siteAt(s *Site) string {
 type walk struct {
 	named    map[string]*caddyhttp.Route
 	gates    []*Site
-	before   []step // what stands before the gate and is not passive
-	after    []step // everything after it
+	hosts    []string // when set, routes in it that are limited to other hosts do not count
+	before   []step   // what stands before the gate and is not passive
+	early    []step   // what stands before it and is
+	after    []step   // everything after it
+	errored  []step   // what has routes of its own for errors
 	problems []error
+	late     []error // what behind found wrong
 	depth    int
 }
 
@@ -231,25 +248,31 @@ func (w *walk) route(r caddyhttp.Route, path string, matched bool) {
 
 func (w *walk) step(s step, matched bool) {
 	if site, ok := s.handler.(*Site); ok {
+		if site.At == "" {
+			site.At = s.path
+		}
 		if matched {
-			w.problems = append(w.problems, fmt.Errorf("%s: `anteroom` stands inside a `handle`, `route` or matcher, so that requests could go round it; write it at the top level of the site", siteAt(site)))
+			w.problems = append(w.problems, fmt.Errorf("%s: `anteroom` stands inside a `handle`, `route`, `handle_response` or matcher, so that requests could go round it; write it at the top level of the site", siteAt(site)))
 		}
 		w.gates = append(w.gates, site)
 		return
 	}
 	plain, errored := s.inner(w.named)
+	inline := s.name == "subroute" || s.name == "invoke" // the others run their routes after an answer of the app
 	gatesBefore := len(w.gates)
 	for _, list := range plain {
-		w.nested(list, s.path, matched)
+		w.nested(list, s.path, matched || !inline)
 	}
-	for _, list := range errored {
-		w.problems = append(w.problems, proxiesIn(list, s.path, w.named, 0)...)
+	if len(errored) > 0 {
+		w.errored = append(w.errored, s)
 	}
 	switch {
 	case len(w.gates) > gatesBefore: // the gate is inside this one
 	case len(w.gates) > 0:
 		w.after = append(w.after, s)
-	case s.name != "subroute" && !passive[s.name]:
+	case isPassive(s):
+		w.early = append(w.early, s)
+	case !inline:
 		w.before = append(w.before, s)
 	}
 }
@@ -257,6 +280,9 @@ func (w *walk) step(s step, matched bool) {
 // nested walks inner routes; a matcher on the way in applies to all below it.
 func (w *walk) nested(list caddyhttp.RouteList, path string, matched bool) {
 	for i, r := range list {
+		if hosts, _ := hostsOf(r); w.hosts != nil && !overlap(hosts, w.hosts) {
+			continue
+		}
 		limited := r.Group != "" || len(r.MatcherSetsRaw) > 0 || len(r.MatcherSets) > 0
 		w.route(r, fmt.Sprintf("%s.routes[%d]", path, i), matched || limited)
 	}
@@ -264,94 +290,31 @@ func (w *walk) nested(list caddyhttp.RouteList, path string, matched bool) {
 
 // judge turns what stands before and after the gate into sentences.
 func (w *walk) judge() {
+	for _, s := range w.errored {
+		_, errored := s.inner(w.named)
+		for _, list := range errored {
+			w.problems = append(w.problems, judgeErrors(list, s.path, w.named, len(w.gates) > 0, true)...)
+		}
+	}
 	if len(w.gates) == 0 {
 		return
 	}
 	at := siteAt(w.gates[0])
 	for _, s := range w.before {
-		w.problems = append(w.problems, fmt.Errorf("%s: %q stands before `anteroom` (%s) and could answer without a sign-in or change the path; let Caddy order the directives (no `order` option, no `route` around them)", at, s.name, s.path))
+		w.problems = append(w.problems, fmt.Errorf("%s: %q stands before `anteroom` (%s) and could answer without a sign-in or change the request; let Caddy order the directives (no `order` option, no `route` around them)", at, s.name, s.path))
 	}
-	for _, s := range w.after {
-		w.problems = append(w.problems, changesRequest(s, at))
-	}
+	w.problems = append(w.problems, pries(w.early, at)...)
+	w.behind(w.after)
+	w.problems, w.late = append(w.problems, w.late...), nil
 }
 
-// changesRequest refuses what would send the app another path or method than policy judged
-// (invariant 3).
-func changesRequest(s step, at string) error {
-	const remedy = "behind `anteroom` the app must receive the path that was judged; give the app a host of its own and pass the path on unchanged"
-	switch h := s.handler.(type) {
-	case *rewrite.Rewrite:
-		return fmt.Errorf("%s: `rewrite`, `uri`, `method`, `handle_path`, `try_files` and `php_fastcgi` change the request (%s); %s", at, s.path, remedy)
-	case *reverseproxy.Handler:
-		var transport struct {
-			Protocol string `json:"protocol"`
-		}
-		_ = json.Unmarshal(h.TransportRaw, &transport)
-		if h.Rewrite != nil {
-			return fmt.Errorf("%s: `reverse_proxy` has a `rewrite` or `method` line (%s); %s", at, s.path, remedy)
-		}
-		if transport.Protocol == "fastcgi" || isFastCGI(h) {
-			return fmt.Errorf("%s: `php_fastcgi` splits the path (%s); %s: run PHP behind a web server and use `reverse_proxy`", at, s.path, remedy)
+// behind judges steps behind the gate.
+func (w *walk) behind(steps []step) {
+	for _, s := range steps {
+		if err := changesRequest(s, siteAt(w.gates[0])); err != nil {
+			w.late = append(w.late, err)
 		}
 	}
-	return nil
-}
-
-func isFastCGI(h *reverseproxy.Handler) bool {
-	m, ok := h.Transport.(caddy.Module)
-	return ok && m.CaddyModule().ID == "http.reverse_proxy.transport.fastcgi"
-}
-
-// proxiesIn reports each proxying handler in error routes: a request that the gate refused with
-// an error would be sent to the app after all.
-func proxiesIn(list caddyhttp.RouteList, path string, named map[string]*caddyhttp.Route, depth int) []error {
-	var problems []error
-	for i, r := range list {
-		steps, err := stepsOf(r, fmt.Sprintf("%s.errors[%d]", path, i))
-		if err != nil {
-			return append(problems, err)
-		}
-		for _, s := range steps {
-			if proxying(s.name) {
-				problems = append(problems, fmt.Errorf("`handle_errors` contains %q (%s): a refused request would reach the app after all; answer errors with `respond` or a file", s.name, s.path))
-			}
-			if depth > maxDepth {
-				continue
-			}
-			plain, errored := s.inner(named)
-			for _, inner := range slices.Concat(plain, errored) {
-				problems = append(problems, proxiesIn(inner, s.path, named, depth+1)...)
-			}
-		}
-	}
-	return problems
-}
-
-// harmless are handlers that send a request nowhere. What is not listed counts as proxying.
-var harmless = map[string]bool{
-	"subroute": true, "static_response": true, "error": true, "file_server": true, "templates": true,
-	"rewrite": true, "encode": true, "intercept": true, "copy_response": true, "copy_response_headers": true,
-	"invoke": true, "acme_server": true, "metrics": true, "authentication": true,
-}
-
-func proxying(name string) bool { return !harmless[name] && !passive[name] && name != "anteroom" }
-
-// surveyErrors checks the error routes of a site's server that can see the site's requests.
-func surveyErrors(srv *caddyhttp.Server, p place) error {
-	if srv.Errors == nil {
-		return nil
-	}
-	var problems []error
-	for i, r := range srv.Errors.Routes {
-		if hosts, _ := hostsOf(r); !overlap(hosts, p.hosts) {
-			continue
-		}
-		for _, err := range proxiesIn(caddyhttp.RouteList{r}, fmt.Sprintf("%s.errors[%d]", p.server, i), srv.NamedRoutes, 0) {
-			problems = append(problems, fmt.Errorf("%s: %w", p, err))
-		}
-	}
-	return errors.Join(problems...)
 }
 
 // surveyBypass finds routes that answer for the site's hosts without its gate: on the same server
@@ -368,34 +331,42 @@ func surveyBypass(app *caddyhttp.App, p place) error {
 			if !overlap(hosts, p.hosts) {
 				continue
 			}
-			w := walk{named: srv.NamedRoutes}
+			w := walk{named: srv.NamedRoutes, hosts: p.hosts}
 			w.site(r, fmt.Sprintf("%s.routes[%d]", name, i))
 			if len(w.gates) > 0 {
 				continue // gated itself: surveyTwins compares the rules
 			}
 			for _, s := range w.before {
-				if name == p.server || proxying(s.name) {
-					problems = append(problems, fmt.Errorf("%s: %q answers for the same host outside the gate (%s); put it into the site's own block behind `anteroom`, or give it a host of its own", p, s.name, s.path))
+				if name == p.server || proxying(s.name) || s.name == "file_server" && hosts != nil {
+					problems = append(problems, fmt.Errorf("%s: %q handles requests for the same host outside the gate (%s); put it into the site's own block behind `anteroom`, or give it a host of its own", p, s.name, s.path))
 				}
+			}
+			if name == p.server {
+				problems = append(problems, pries(w.early, p.String())...)
 			}
 		}
 	}
 	return errors.Join(problems...)
 }
 
-// overlap reports whether two host lists can match the same request; nil matches every host.
+// overlap reports whether two host lists can match the same request; nil matches every host. A name
+// that Caddy has not yet brought into its ASCII form could be any.
 func overlap(a, b []string) bool {
 	if a == nil || b == nil {
 		return true
 	}
 	for _, x := range a {
 		for _, y := range b {
-			if x == y || strings.ContainsAny(x, "*{") && caddyMatches(x, y) || strings.ContainsAny(y, "*{") && caddyMatches(y, x) {
+			if x == y || !isASCII(x) || !isASCII(y) || strings.ContainsAny(x, "*{") && caddyMatches(x, y) || strings.ContainsAny(y, "*{") && caddyMatches(y, x) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII })
 }
 
 // caddyMatches reports whether a host pattern with wildcard labels or placeholders can match host.

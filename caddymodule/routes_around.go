@@ -1,0 +1,115 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
+)
+
+// passive are the handlers that may stand before the gate: they neither answer nor change the
+// request. Everything else there would be a door beside the gate.
+var passive = map[string]bool{
+	"headers": true, "map": true, "vars": true, "log_append": true, "request_body": true,
+	"tracing": true, "timeouts": true, "hmac_service": true, "envelope_service": true,
+}
+
+// isPassive reports whether a step may stand before the gate. `header` is about the answer and may;
+// `request_header` would change what the gate judges: the Host, the Origin, the cookies.
+func isPassive(s step) bool {
+	h, ok := s.handler.(*headers.Handler)
+	return passive[s.name] && !(ok && h.Request != nil)
+}
+
+// ownCookie is a placeholder that holds a session's cookies as long as the gate has not taken them out.
+var ownCookie = regexp.MustCompile(`(?i)\{http\.request\.(header\.cookie|cookie\.__host-anteroom)`)
+
+// pries reports what passive steps before the gate do that only the gate may: read the session's
+// cookies (invariant 4: neither half reaches the app), or say where a request comes from.
+func pries(steps []step, at string) []error {
+	var problems []error
+	for _, s := range steps {
+		if text, _ := json.Marshal(s.handler); ownCookie.Match(text) {
+			problems = append(problems, fmt.Errorf("%s: %q (%s) reads the session's cookies before `anteroom` takes them out of the request; name the one cookie that you need, as {cookie.NAME}", at, s.name, s.path))
+		}
+		if vars, ok := s.handler.(*caddyhttp.VarsMiddleware); ok && (*vars)[caddyhttp.ClientIPVarKey] != nil {
+			problems = append(problems, fmt.Errorf("%s: `vars %s` (%s) would put another client address into the audit log; use the global option `servers { trusted_proxies … }`", at, caddyhttp.ClientIPVarKey, s.path))
+		}
+	}
+	return problems
+}
+
+// checkLogs refuses log_credentials: Caddy writes a request into its logs as it came, with both
+// halves of the session.
+func checkLogs(srv *caddyhttp.Server, p place) error {
+	if srv.Logs != nil && srv.Logs.ShouldLogCredentials {
+		return fmt.Errorf("%s: `log_credentials` writes the session cookies into the log, and whoever reads it could take over the sessions; remove it from the global option `servers`", p)
+	}
+	return nil
+}
+
+// changesRequest refuses what would send the app another path, method or identity than policy
+// judged (invariant 3).
+func changesRequest(s step, at string) error {
+	const remedy = "behind `anteroom` the app must receive the path that was judged; give the app a host of its own and pass the path on unchanged"
+	var ops *headers.HeaderOps
+	switch h := s.handler.(type) {
+	case *rewrite.Rewrite:
+		return fmt.Errorf("%s: `rewrite`, `uri`, `method`, `handle_path`, `try_files` and `php_fastcgi` change the request (%s); %s", at, s.path, remedy)
+	case *headers.Handler:
+		ops = h.Request
+	case *reverseproxy.Handler:
+		var transport struct {
+			Protocol string `json:"protocol"`
+		}
+		_ = json.Unmarshal(h.TransportRaw, &transport)
+		if h.Rewrite != nil {
+			return fmt.Errorf("%s: `reverse_proxy` has a `rewrite` or `method` line, or is a `forward_auth`, whose place `anteroom` takes (%s); %s", at, s.path, remedy)
+		}
+		if transport.Protocol == "fastcgi" || isFastCGI(h) {
+			return fmt.Errorf("%s: `php_fastcgi` splits the path (%s); %s: run PHP behind a web server and use `reverse_proxy`", at, s.path, remedy)
+		}
+		if h.Headers != nil {
+			ops = h.Headers.Request
+		}
+	}
+	if name := setsIdentity(ops); name != "" {
+		return fmt.Errorf("%s: `request_header` or `header_up` sets %s (%s), which tells the app who signed in and is set by `anteroom` alone; use another name, for example `header_up X-WEBAUTH-USER {header.Remote-User}`", at, name, s.path)
+	}
+	return nil
+}
+
+func isFastCGI(h *reverseproxy.Handler) bool {
+	m, ok := h.Transport.(caddy.Module)
+	return ok && m.CaddyModule().ID == "http.reverse_proxy.transport.fastcgi"
+}
+
+// setsIdentity returns the name under which header operations write one of the gate's identity
+// headers. Many apps read `_` and `-` alike; a name with a placeholder could be any. To delete one
+// is harmless.
+func setsIdentity(ops *headers.HeaderOps) string {
+	if ops == nil {
+		return ""
+	}
+	names := slices.Concat(slices.Collect(maps.Keys(ops.Add)), slices.Collect(maps.Keys(ops.Set)), slices.Collect(maps.Keys(ops.Replace)))
+	slices.Sort(names)
+	for _, name := range names {
+		switch http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")) {
+		case "Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email", "Anteroom-Assertion", "*":
+			return name
+		}
+		if strings.Contains(name, "{") {
+			return name
+		}
+	}
+	return ""
+}
