@@ -43,6 +43,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/anteroom-proxy/anteroom/store"
 )
@@ -179,10 +180,10 @@ func (s *Store) openFile() (db *bolt.DB, file *os.File, err error) {
 		},
 	})
 	switch {
-	case errors.Is(err, bolt.ErrTimeout):
+	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, nil, fmt.Errorf("opening the embedded store %s: another process has held it for %v: stop the other anteroom, or give this one a data directory of its own: %w",
 			s.path, lockTimeout, err)
-	case errors.Is(err, bolt.ErrInvalid), errors.Is(err, bolt.ErrChecksum), errors.Is(err, bolt.ErrVersionMismatch):
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
 		return nil, nil, s.damaged(err)
 	case err != nil:
 		return nil, nil, fmt.Errorf("opening the embedded store %s: %w", s.path, err)

@@ -204,7 +204,7 @@ func TestHostileFileNames(t *testing.T) {
 		t.Errorf("%d files stored, want %d", len(names), before+21)
 	}
 	for _, n := range names {
-		if strings.Trim(n, "d0123456789abcdef") != "" {
+		if strings.Trim(n, "0123456789abcdef") != "" {
 			t.Errorf("a stored file is called %q", n)
 		}
 	}
