@@ -6,6 +6,22 @@ cd "$(dirname "$0")/.."
 time=${FUZZTIME:-10s}
 
 targets=(
+	audit:FuzzString
+	envelope:FuzzOpen
+	gate:FuzzHeaderName
+	gate:FuzzTarget
+	hardening:FuzzCompatQuery
+	hardening:FuzzProtectRequest
+	hardening:FuzzRecord
+	identity/oidc:FuzzCallback
+	jws:FuzzClaims
+	jws:FuzzParse
+	policy:FuzzPath
+	policy:FuzzPolicyLine
+	portal:FuzzEndpoints
+	portal:FuzzReturnTo
+	session:FuzzClaims
+	session:FuzzFind
 )
 
 fail() { echo "fuzz: $*" >&2; exit 1; }
