@@ -92,6 +92,12 @@ func TestRevokedMeanwhile(t *testing.T) {
 		t.Errorf("renewal: %v, %v", n, err)
 	}
 	m.live.seen(s)
+	shard := m.live.shard(s.ID)
+	shard.mu.Lock()
+	if shard.lives[s.ID] != nil {
+		t.Error("the session lives again")
+	}
+	shard.mu.Unlock()
 	told := make(chan error, 1)
 	m.Watch(s.ID, func(err error) { told <- err })
 	if err := <-told; !errors.Is(err, ErrNone) {
@@ -420,6 +426,20 @@ func TestWatchersAreBounded(t *testing.T) {
 	}
 	m.Watch(s.ID, func(err error) { told <- err })
 	if err := <-told; !errors.Is(err, errTooManyWatchers) {
+		t.Errorf("%v", err)
+	}
+	// A full registry admits no further session to watching; it still works.
+	full, cookies := issue(t, m)
+	shard := m.live.shard(full.ID)
+	shard.mu.Lock()
+	delete(shard.lives, full.ID)
+	for i := range maxLive / liveShards {
+		shard.lives[fmt.Sprint(i)] = &life{}
+	}
+	shard.mu.Unlock()
+	wantFound(t, m, lines(cookies))
+	m.Watch(full.ID, func(err error) { told <- err })
+	if err := <-told; !errors.Is(err, ErrNone) {
 		t.Errorf("%v", err)
 	}
 	// Nothing of an ended session stays.
