@@ -179,3 +179,56 @@ func TestAttackCacheOfPredecessor(t *testing.T) {
 		t.Errorf("another person: Clear-Site-Data %q", got)
 	}
 }
+
+// TestAttackEmbedded: a whole hospital stands behind one address and shares its
+// limit. Sent: images, fetches and frames of a foreign page that point at the
+// sign-in and at a callback, from one browser there. What would happen: they
+// spend what the address may do, and nobody behind it can sign in. What must
+// hold: they cost nothing and leave no record, since a browser would not keep
+// their cookies anyway; windows, and the application's own frames, go on.
+func TestAttackEmbedded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, newSource("hospital", "Hospital"))
+	fetch := func(site, mode, dest string) func(*http.Request) {
+		return func(r *http.Request) {
+			r.Header.Set("Sec-Fetch-Site", site)
+			r.Header.Set("Sec-Fetch-Mode", mode)
+			r.Header.Set("Sec-Fetch-Dest", dest)
+		}
+	}
+	paths := []string{"/.anteroom/login", "/.anteroom/login/hospital", callback("hospital", strings.Repeat("A", 43))}
+	for name, edit := range map[string]func(*http.Request){
+		"image":           fetch("cross-site", "no-cors", "image"),
+		"sibling's image": fetch("same-site", "no-cors", "image"),
+		"fetch":           fetch("cross-site", "cors", "empty"),
+		"frame":           fetch("cross-site", "navigate", "iframe"),
+		"object":          fetch("cross-site", "navigate", "object"),
+	} {
+		b := w.browser()
+		for range limitBurst/len(paths) + 1 {
+			for _, path := range paths {
+				if answer := b.get(path, edit); answer.Code != http.StatusForbidden {
+					t.Fatalf("%s of %s: %d", name, path, answer.Code)
+				}
+			}
+		}
+		if len(b.jar) != 0 {
+			t.Errorf("%s: cookies %v", name, b.jar)
+		}
+	}
+	if kinds := w.audit.kinds(); len(kinds) != 0 {
+		t.Errorf("%d records, the first %q", len(kinds), kinds[0])
+	}
+	for name, edit := range map[string]func(*http.Request){
+		"window":               fetch("cross-site", "navigate", "document"),
+		"the app's own frame":  fetch("same-origin", "navigate", "iframe"),
+		"a sibling's frame":    fetch("same-site", "navigate", "iframe"),
+		"an old browser":       func(r *http.Request) { r.Header.Del("Sec-Fetch-Site"); r.Header.Del("Sec-Fetch-Mode") },
+		"typed or a bookmark":  fetch("none", "navigate", "document"),
+		"no word on the place": func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
+	} {
+		if answer := w.browser().get("/.anteroom/login", edit); answer.Code != http.StatusFound {
+			t.Errorf("%s: %d", name, answer.Code)
+		}
+	}
+}

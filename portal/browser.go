@@ -27,6 +27,19 @@ func isAPIClient(r *http.Request) bool {
 	return true
 }
 
+// embedded reports whether another site's page asks for this within itself: an
+// image, a script's fetch, a frame (Fetch Metadata, W3C). No sign-in begins or
+// ends so: browsers keep no SameSite cookie of an answer to a foreign page. But
+// each would count against an address that a whole hospital shares. A sibling's
+// page may frame an application, sign-in included.
+func embedded(r *http.Request) bool {
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "cross-site" && site != "same-site" {
+		return false
+	}
+	mode, dest := r.Header.Get("Sec-Fetch-Mode"), r.Header.Get("Sec-Fetch-Dest")
+	return mode != "" && mode != "navigate" || site == "cross-site" && dest != "" && dest != "document"
+}
+
 // fromOurPage reports whether a form of our own pages sent this request. The
 // browser states where a request comes from and scripts cannot forge it:
 // Origin must equal the site; only when it is absent does Sec-Fetch-Site

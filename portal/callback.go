@@ -19,6 +19,10 @@ import (
 // there a session.
 func (p *Portal) callback(s identity.Source) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if embedded(r) {
+			p.showError(w, r, pageCrossOrigin, "", errorLinks{})
+			return
+		}
 		if !p.limit.allow(p.client(r)) {
 			p.tooMany(w, r)
 			return

@@ -50,6 +50,10 @@ func (p *Portal) loginSource(s identity.Source) http.HandlerFunc {
 
 // begin starts one attempt and sends the browser to the provider.
 func (p *Portal) begin(w http.ResponseWriter, r *http.Request, s identity.Source, to string) {
+	if embedded(r) {
+		p.showError(w, r, pageCrossOrigin, "", errorLinks{})
+		return
+	}
 	if !p.limit.allow(p.client(r)) {
 		p.tooMany(w, r)
 		return
