@@ -72,6 +72,7 @@ type Gate struct {
 	clientAddr   func(*http.Request) string
 	ready        func() bool
 	misdirection *rareLog
+	unaudited    bool // the operator wants no log: no event is made up for it
 }
 
 // New checks the configuration. Its error names every problem and what to write instead.
@@ -110,6 +111,7 @@ func New(c Config) (*Gate, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	g.unaudited = g.audit != nil && g.audit == audit.Off()
 	g.misdirection = &rareLog{log: c.Logger, now: c.Now}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)

@@ -54,6 +54,9 @@ func (x *exchange) record() refusal {
 	if x.decision.Public && x.session == nil {
 		return refusal{}
 	}
+	if x.gate.unaudited {
+		return refusal{}
+	}
 	if err := x.gate.audit.Record(x.r.Context(), x.event(audit.NewRef(), "allowed", x.decision.Reason)); err != nil {
 		return refusal{KindUnavailable, http.StatusServiceUnavailable, reasonAudit}
 	}

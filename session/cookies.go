@@ -142,7 +142,7 @@ func StripCookies(h http.Header) {
 	if !dirty {
 		return
 	}
-	kept := make([]string, 0, len(lines))
+	var kept []string
 	for _, line := range lines {
 		rest, removed := stripLine(line)
 		if !removed || strings.Trim(rest, " \t;") != "" {
@@ -162,27 +162,39 @@ func stripLine(line string) (rest string, removed bool) {
 	if !holdsOwn(line) {
 		return line, false
 	}
-	var b strings.Builder
-	b.Grow(len(line))
-	first := true
-	tail := line
-	for more := true; more; {
-		var part string
-		part, tail, more = strings.Cut(tail, ";")
+	// Mostly nothing or one part is left: then nothing is copied.
+	parts, size, only := 0, 0, ""
+	for part := range strings.SplitSeq(line, ";") {
 		switch {
 		case isOwnPart(part):
 			removed = true
 			continue
+		case parts == 0 && removed:
+			part = trimLeft(part) // it stands at the beginning now
+		}
+		parts, size, only = parts+1, size+len(part)+1, part
+	}
+	switch {
+	case !removed:
+		return line, false
+	case parts < 2:
+		return only, true
+	}
+	var b strings.Builder
+	b.Grow(size)
+	first, shifted := true, false
+	for part := range strings.SplitSeq(line, ";") {
+		switch {
+		case isOwnPart(part):
+			shifted = true
+			continue
 		case !first:
 			b.WriteByte(';')
-		case removed:
-			part = trimLeft(part) // it stands at the beginning now
+		case shifted:
+			part = trimLeft(part)
 		}
 		first = false
 		b.WriteString(part)
-	}
-	if !removed {
-		return line, false
 	}
 	return b.String(), true
 }
