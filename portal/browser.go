@@ -33,11 +33,11 @@ func isAPIClient(r *http.Request) bool {
 // each would count against an address that a whole hospital shares. A sibling's
 // page may frame an application, sign-in included.
 func embedded(r *http.Request) bool {
-	if site := r.Header.Get("Sec-Fetch-Site"); site != "cross-site" && site != "same-site" {
+	from, mode, dest := r.Header.Get("Sec-Fetch-Site"), r.Header.Get("Sec-Fetch-Mode"), r.Header.Get("Sec-Fetch-Dest")
+	if from != "cross-site" && from != "same-site" {
 		return false
 	}
-	mode, dest := r.Header.Get("Sec-Fetch-Mode"), r.Header.Get("Sec-Fetch-Dest")
-	return mode != "" && mode != "navigate" || site == "cross-site" && dest != "" && dest != "document"
+	return mode != "" && mode != "navigate" || from == "cross-site" && dest != "" && dest != "document"
 }
 
 // fromOurPage reports whether a form of our own pages sent this request. The
