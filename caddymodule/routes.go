@@ -145,7 +145,7 @@ func survey(app *caddyhttp.App, own *caddyhttp.Server) error {
 		srv := app.Servers[p.server]
 		problems = append(problems, surveyBypass(app, p))
 		if srv == own {
-			problems = append(problems, checkTLS(srv, p.String(), app.HTTPPort), checkLogs(srv, p))
+			problems = append(problems, checkTLS(srv, p.String(), app.HTTPPort))
 		}
 	}
 	problems = append(problems, surveyErrors(app, places), surveyTwins(places))

@@ -48,13 +48,14 @@ func pries(steps []step, at string) []error {
 	return problems
 }
 
-// checkLogs refuses log_credentials: Caddy writes a request into its logs as it came, with both
-// halves of the session.
-func checkLogs(srv *caddyhttp.Server, p place) error {
-	if srv.Logs != nil && srv.Logs.ShouldLogCredentials {
-		return fmt.Errorf("%s: `log_credentials` writes the session cookies into the log, and whoever reads it could take over the sessions; remove it from the global option `servers`", p)
+// hideCredentials overrules log_credentials: Caddy writes a request into its logs as it came, with both
+// halves of the session, and whoever read the log could take it over. It reports whether it was on.
+func hideCredentials(srv *caddyhttp.Server) bool {
+	if srv.Logs == nil || !srv.Logs.ShouldLogCredentials {
+		return false
 	}
-	return nil
+	srv.Logs.ShouldLogCredentials = false
+	return true
 }
 
 // changesRequest refuses what would send the app another path, method or identity than policy
