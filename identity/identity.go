@@ -75,3 +75,7 @@ type Source interface {
 	Begin(context.Context, Start) (Step, error)
 	Finish(context.Context, Callback) (Identity, error)
 }
+
+// Prefixed is a Source that puts a text of its own before all its usernames.
+// Portal keeps the people of other sources from having such a name.
+type Prefixed interface{ UsernamePrefix() string }

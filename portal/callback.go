@@ -160,7 +160,7 @@ func (p *Portal) ownsUsername(s identity.Source, username string) bool {
 
 // usernamePrefix is what a source puts before its usernames; not every kind does.
 func usernamePrefix(s identity.Source) string {
-	if p, ok := s.(interface{ UsernamePrefix() string }); ok {
+	if p, ok := s.(identity.Prefixed); ok {
 		return p.UsernamePrefix()
 	}
 	return ""

@@ -85,7 +85,10 @@ type Source struct {
 	provider    *cache[*provider]
 }
 
-var _ identity.Source = (*Source)(nil)
+var (
+	_ identity.Source   = (*Source)(nil)
+	_ identity.Prefixed = (*Source)(nil)
+)
 
 // New checks the configuration and connects to nothing. Its errors say what to
 // write instead.
@@ -122,8 +125,8 @@ func (s *Source) Name() string { return s.name }
 // Title is what people see on the sign-in page.
 func (s *Source) Title() string { return s.title }
 
-// UsernamePrefix is what every username of this source begins with. Who puts
-// several sources together keeps the others' people from choosing such a name.
+// UsernamePrefix is what every username of this source begins with; see
+// identity.Prefixed.
 func (s *Source) UsernamePrefix() string { return s.claims.prefix }
 
 // String and LogValue name the source; its fields stay out of logs.
