@@ -168,6 +168,9 @@ func TestH2Attacks(t *testing.T) {
 		t.Run(test.id, func(t *testing.T) {
 			r.dump.take()
 			answer := newH2(t, r.addr(), appHost).ask(test.fields, test.data...)
+			if strings.HasPrefix(test.id, "H9") {
+				time.Sleep(60 * time.Millisecond) // a head may arrive after the stream was ended
+			}
 			got := r.dump.take()
 			refused := answer.reset || strings.HasPrefix(answer.status, "4") || strings.HasPrefix(answer.status, "5")
 			if !refused && !tolerated[test.id] {

@@ -94,7 +94,7 @@ func TestPathUnchanged(t *testing.T) {
 	admin := r.person(t, appHost, "admin")
 	for _, target := range []string{
 		"/", "/?", "/?x=1", "/public", "/public/", "/public/a%20b", "/public/%C3%A9", "/public/%c3%a9", "/public/@me", "/public/~x",
-		"/public/%41", "/public/a.b..c", "/public/...", "/public/.well-known", "/public/x?a=b&c=//d/../e%2f;x#",
+		"/public/a+b", "/public/%41", "/public/a.b..c", "/public/.well-known", "/public/x?a=b&c=//d/../e%2f;x#",
 		"/public/!$&'()*,=", "/public/%E2%80%AE", "/public/x?%zz", "/public/x?\"<>", "/public/" + strings.Repeat("a", 4000),
 		"/public/x?next=https://evil.example/%00", "/public?/../admin", "/public/%5B", "/public/x??y",
 	} {

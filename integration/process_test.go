@@ -27,23 +27,16 @@ var root = func() string {
 	return dir
 }()
 
-// artifacts returns the folder that keeps this test's logs and screenshots after the run. What an earlier run left is removed.
+// artifacts returns the folder that keeps this test's logs and screenshots after the run.
 func artifacts(t testing.TB) string {
 	t.Helper()
 	name, _, _ := strings.Cut(t.Name(), "/")
 	dir := filepath.Join(root, "integration", "artifacts", name)
-	if _, used := artifactsUsed.LoadOrStore(dir, true); !used {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Fatal(err)
-		}
-	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return dir
 }
-
-var artifactsUsed sync.Map // folders that this run has begun
 
 // part returns a file that parts.sh made.
 func part(t testing.TB, name string) string {
@@ -112,15 +105,15 @@ type process struct {
 	done    chan struct{} // closed when the program has ended
 }
 
-// start runs a program until the test ends. Its output goes to <artifacts>/<name>.log.
+// start runs a program until the test ends. Its output is kept as <artifacts>/<name>.log, of several starts the last one's.
 func start(t testing.TB, name string, env []string, argv ...string) *process {
 	t.Helper()
-	logPath := filepath.Join(artifacts(t), name+".log")
-	logFile, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	logPath := filepath.Join(t.TempDir(), name+".log")
+	logFile, err := os.Create(logPath)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer logFile.Close()
+	defer logFile.Close() // the program has its own descriptor
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(cleanEnv(), env...)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
@@ -136,8 +129,12 @@ func start(t testing.TB, name string, env []string, argv ...string) *process {
 	}()
 	t.Cleanup(func() {
 		p.stop(t)
+		kept := filepath.Join(artifacts(t), name+".log")
+		if err := os.WriteFile(kept, []byte(p.log()), 0o644); err != nil {
+			t.Error(err)
+		}
 		if t.Failed() {
-			t.Logf("end of %s:\n%s", logPath, p.tail())
+			t.Logf("end of %s:\n%s", kept, p.tail())
 		}
 	})
 	return p
