@@ -147,7 +147,7 @@ func checkSources(guests []Guest) error {
 	var problems []error
 	names, prefixes := map[string]bool{}, map[string]string{}
 	for _, g := range guests {
-		name, prefix := g.Source().Name(), g.Prefixed()
+		name, prefix := g.Source().Name(), strings.ToLower(g.Prefixed()) // `Lab:` and `lab:` look alike to people and to some apps
 		if names[name] {
 			problems = append(problems, fmt.Errorf("two ways to sign in are called %q; the name is part of the callback address, choose another for one of them", name))
 		}

@@ -6,7 +6,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -46,38 +45,44 @@ func recoveryKeyCommand() *cobra.Command {
 	hybrid := c.Flags().Bool("hybrid", false, "X25519 with ML-KEM-768: also safe from quantum computers, with a public half of 1622 characters")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		c.SilenceUsage = true
-		return makeRecoveryKey(c.OutOrStdout(), *out, *hybrid)
+		if *out == "" {
+			return errors.New("making recovery key: --out FILE is missing")
+		}
+		public, err := MakeRecoveryKey(*out, *hybrid)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(c.OutOrStdout(), public)
+		return err
 	}
 	return c
 }
 
-func makeRecoveryKey(stdout io.Writer, out string, hybrid bool) error {
-	if out == "" {
-		return errors.New("making recovery key: --out FILE is missing")
-	}
+// MakeRecoveryKey writes the secret half of a new recovery key into a file of mode 0600, never over an existing one, and
+// returns the public half for the `recovery` line. hybrid adds ML-KEM-768.
+func MakeRecoveryKey(file string, hybrid bool) (public string, err error) {
 	key, err := hardening.GenerateRecoveryKey(hybrid)
 	if err != nil {
-		return err
+		return "", err
 	}
-	public, err := key.Recipient()
+	recipient, err := key.Recipient()
 	if err != nil {
-		return err
+		return "", err
 	}
 	text, err := key.Text()
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer clear(text)
-	f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return fmt.Errorf("making recovery key: %w", err)
+		return "", fmt.Errorf("making recovery key: %w", err)
 	}
 	_, err = f.Write(text)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("making recovery key: %w", err)
+		return "", fmt.Errorf("making recovery key: %w", err)
 	}
-	_, err = fmt.Fprintln(stdout, public)
-	return err
+	return recipient.String(), nil
 }
 
 // recoverFlags are the flags of `keys ring recover`.

@@ -17,7 +17,6 @@ import (
 	"path/filepath"
 	"syscall"
 
-	_ "github.com/anteroom-proxy/anteroom/caddymodule"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 )
 

@@ -12,9 +12,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
-	"github.com/anteroom-proxy/anteroom/hardening"
+	"github.com/anteroom-proxy/anteroom/caddymodule"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 )
@@ -109,29 +110,28 @@ func (d *demo) secrets() error {
 			return fmt.Errorf("writing the token of the hardening service: %w", err)
 		}
 	}
-	text, err := os.ReadFile(d.path("recovery.key"))
+	text, err := os.ReadFile(d.path("recovery.pub"))
 	if errors.Is(err, fs.ErrNotExist) {
-		key, genErr := hardening.GenerateRecoveryKey(false)
-		if genErr != nil {
-			return fmt.Errorf("making the recovery key: %w", genErr)
-		}
-		if text, err = key.Text(); err == nil {
-			err = writeFile(d.path("recovery.key"), string(text))
-		}
+		text, err = d.makeRecoveryKey()
 	}
 	if err != nil {
 		return fmt.Errorf("keeping the recovery key: %w", err)
 	}
-	key, err := hardening.ParseRecoveryKey(text)
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", d.path("recovery.key"), err)
-	}
-	public, err := key.Recipient()
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", d.path("recovery.key"), err)
-	}
-	d.recovery = public.String()
+	d.recovery = strings.TrimSpace(string(text))
 	return nil
+}
+
+// makeRecoveryKey makes the pair at first start. A secret half without its public one is left from a
+// start that was cut short; no ring knows it.
+func (d *demo) makeRecoveryKey() ([]byte, error) {
+	if err := os.Remove(d.path("recovery.key")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	public, err := caddymodule.MakeRecoveryKey(d.path("recovery.key"), false)
+	if err != nil {
+		return nil, err
+	}
+	return []byte(public), writeFile(d.path("recovery.pub"), public+"\n")
 }
 
 func random() string {
