@@ -53,6 +53,9 @@ func appendEvent(b []byte, e *Event) []byte {
 	b = appendField(b, `,"rule":`, e.Rule, capLong)
 	b = appendField(b, `,"reason":`, e.Reason, capShort)
 	b = appendField(b, `,"client":`, e.Client, capShort)
+	if e.Count > 0 {
+		b = strconv.AppendInt(append(b, `,"count":`...), int64(e.Count), 10)
+	}
 	return append(b, '}', '\n')
 }
 

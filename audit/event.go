@@ -34,6 +34,9 @@ type Event struct {
 	Decision, Rule, Reason string
 	// Client is the address that the request came from.
 	Client string
+	// Count is set when the record stands for that many events of one kind which got no
+	// record of their own; 0 means 1.
+	Count int
 }
 
 // Recorder takes events. A nil error means that the event was taken, and only then may

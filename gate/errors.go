@@ -3,6 +3,7 @@ package gate
 import (
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -56,11 +57,8 @@ const longestReturn = 1024
 // refuse records the refusal and answers it. It is the one place where a refusal becomes HTTP. A refusal that cannot be recorded
 // is answered as an outage.
 func (x *exchange) refuse(no refusal) {
-	ref, decision := audit.NewRef(), "denied"
-	if no.kind == KindUnavailable {
-		decision = "failed"
-	}
-	if x.gate.audit == nil || x.gate.audit.Record(x.r.Context(), x.event(ref, decision, no.reason)) != nil {
+	ref, err := x.recordRefusal(no)
+	if err != nil {
 		no = refusal{KindUnavailable, http.StatusServiceUnavailable, reasonAudit}
 	}
 	w, r := x.answer.ResponseWriter, x.r
@@ -83,6 +81,33 @@ func (x *exchange) refuse(no refusal) {
 		return
 	}
 	x.gate.deny(w, r, Outcome{Kind: no.kind, Status: no.status, Session: x.session, Ref: ref})
+}
+
+// recordRefusal writes the refusal down and returns its reference number; none when it is only counted (flood.go).
+func (x *exchange) recordRefusal(no refusal) (ref string, err error) {
+	g := x.gate
+	if g.audit == nil {
+		return "", audit.ErrUnavailable
+	}
+	if x.session == nil {
+		record, ended := g.strangers.refused(g.clientAddr(x.r))
+		for _, s := range ended {
+			e := audit.Event{Ref: audit.NewRef(), Kind: "request", Decision: "denied", Reason: reasonFlood, Count: s.count}
+			if s.addr.IsValid() {
+				e.Client = s.addr.String()
+			}
+			err = errors.Join(err, g.audit.Record(x.r.Context(), e))
+		}
+		if !record || err != nil {
+			return "", err
+		}
+	}
+	decision := "denied"
+	if no.kind == KindUnavailable {
+		decision = "failed"
+	}
+	ref = audit.NewRef()
+	return ref, g.audit.Record(x.r.Context(), x.event(ref, decision, no.reason))
 }
 
 // toLogin sends a page to the sign-in. A safe request returns to itself afterwards. A form that came too late does not: its body

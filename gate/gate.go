@@ -72,6 +72,7 @@ type Gate struct {
 	clientAddr   func(*http.Request) string
 	ready        func() bool
 	misdirection *rareLog
+	strangers    *flood
 	unaudited    bool // the operator wants no log: no event is made up for it
 }
 
@@ -112,6 +113,7 @@ func New(c Config) (*Gate, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	g.unaudited = g.audit != nil && g.audit == audit.Off()
+	g.strangers = &flood{now: c.Now}
 	g.misdirection = &rareLog{log: c.Logger, now: c.Now}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)

@@ -81,13 +81,15 @@ func TestNothingOffTheRecord(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, newSource("hospital", "Hospital"))
 	b := w.browser()
+	signedIn := w.browser()
+	signedIn.signIn("hospital", "/")
 	w.audit.set(func(audit.Event) bool { return true })
 	w.sources[0].set(func() { w.sources[0].beginErr = errStep })
 	for _, answer := range []*httptest.ResponseRecorder{
 		b.get(callback("hospital", newState())),
 		b.get("/.anteroom/callback/hospital"),
 		b.get("/.anteroom/login"),
-		b.do("POST", "/.anteroom/logout", header("Origin", "https://evil.example")),
+		signedIn.do("POST", "/.anteroom/logout", header("Origin", "https://evil.example")),
 	} {
 		expect(t, answer, http.StatusServiceUnavailable, pageUnavailable.title)
 		if len(answer.Result().Cookies()) != 0 {

@@ -62,12 +62,7 @@ func (p *Portal) switchUser(w http.ResponseWriter, r *http.Request) {
 func (p *Portal) signOut(w http.ResponseWriter, r *http.Request, reason string) (had, ok bool) {
 	if !fromOurPage(r) {
 		// A foreign page could otherwise sign people out while they work.
-		ref, err := p.record(r, audit.Event{Kind: "sign-out", Decision: "denied", Reason: reasonOrigin})
-		if err != nil {
-			p.showError(w, r, pageUnavailable, "", errorLinks{})
-			return false, false
-		}
-		p.showError(w, r, pageCrossOrigin, ref, errorLinks{})
+		p.foreignSignOut(w, r)
 		return false, false
 	}
 	s, err := p.sessions.Find(r.Header["Cookie"], r.Host)
@@ -86,6 +81,21 @@ func (p *Portal) signOut(w http.ResponseWriter, r *http.Request, reason string) 
 	}
 	p.forget(w, r)
 	return s != nil, true
+}
+
+// foreignSignOut refuses. It is recorded when there is a session that it was aimed at: without one
+// nothing could have happened, and strangers must not fill the log.
+func (p *Portal) foreignSignOut(w http.ResponseWriter, r *http.Request) {
+	ref := ""
+	if s, err := p.sessions.Find(r.Header["Cookie"], r.Host); err == nil {
+		e := signOutEvent(s, reasonOrigin)
+		e.Decision = "denied"
+		if ref, err = p.record(r, e); err != nil {
+			p.showError(w, r, pageUnavailable, "", errorLinks{})
+			return
+		}
+	}
+	p.showError(w, r, pageCrossOrigin, ref, errorLinks{})
 }
 
 // notSignedOut says so, loudly: the person may be about to leave.
