@@ -72,6 +72,11 @@ func TestSignInWithCertifiedProvider(t *testing.T) {
 	if status := c.navigate(t, r.url(appHost, "/patients/dana/1")); status != http.StatusForbidden {
 		t.Errorf("somebody else's page: %d", status)
 	}
+	if status := c.navigate(t, r.url(appHost, "/.anteroom/callback/hospital?code=x&state=y")); status < 400 || status > 499 {
+		t.Errorf("a callback that nobody began: %d", status)
+	}
+	c.waitText(t, "Reference number")
+	c.screenshot(t, "7-error")
 }
 
 // With two providers a person chooses; both ways end in a session of their own kind.

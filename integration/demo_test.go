@@ -126,6 +126,9 @@ func TestRoleMatrix(t *testing.T) {
 				decisions++
 				t.Run(user+" "+app+" "+kind, func(t *testing.T) {
 					p := people[user].do(t, req)
+					if hsts := p.Header.Get("Strict-Transport-Security"); hsts != "" {
+						t.Errorf("HSTS for a name below localhost, which every developer shares: %s", hsts)
+					}
 					switch {
 					case may && (p.Status < 200 || p.Status > 299):
 						t.Errorf("%s %s: %d, want 2xx\n%s", req.Method, req.URL, p.Status, p.Body)

@@ -187,3 +187,25 @@ func TestLoopWithoutCookies(t *testing.T) {
 		t.Errorf("the way ends with %d and without a word about cookies:\n%s", p.Status, p.Body)
 	}
 }
+
+// K16: sign-ins that are begun and not finished do not fill the browser's jar, and the last one can be finished.
+func TestManyStartedSignIns(t *testing.T) {
+	r := newRig(t, standard)
+	r.op.ready(t)
+	b := newBrowser(t)
+	var last page
+	for range 50 {
+		last = b.visit(t, r.url(appHost, "/.anteroom/login/hospital?return_to=/members/x"))
+	}
+	line, cookies := b.cookies(t, r.url(appHost, "/"))
+	if len(cookies) > 12 || len(line) > 12_000 {
+		t.Errorf("50 started sign-ins left %d cookies, %d bytes", len(cookies), len(line))
+	}
+	if p := b.submit(t, last, map[string]string{"username": "dana", "password": "dana-pw"}); p.Status != 200 || !strings.Contains(p.Body, "/members/x") {
+		t.Errorf("the last one ends with %d at %s\n%s", p.Status, p.URL, strings.Join(b.trace, "\n"))
+	}
+	_, cookies = b.cookies(t, r.url(appHost, "/"))
+	if cookies[cookieToken] == "" {
+		t.Errorf("no session: %v", cookies)
+	}
+}
