@@ -96,7 +96,7 @@ func TestA139BoundedWork(t *testing.T) {
 	if rec := w.post("verify", `{"uid":"u","secret":"s","record":"`+hungry+`"}`); rec.Code != 400 {
 		t.Error(rec.Code)
 	}
-	if w.cfg.Limits.tokens != w.cfg.Limits.burst {
+	if l := w.cfg.Limits; l.callers.tokens != l.burst || l.original.tokens != l.burst {
 		t.Error("refused requests cost units")
 	}
 }

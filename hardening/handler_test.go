@@ -87,7 +87,7 @@ func TestOriginalForm(t *testing.T) {
 	for _, target := range []string{"/hmac-service", "/hmac-service?", "/hmac-service?a%4", "/hmac-service?a&x", "/hmac-service?a&100001", "/hmac-service?a&999999999999"} {
 		wantProblem(t, w, w.do("GET", target, ""), 400, "input", "input")
 	}
-	w.cfg.Limits.spend(8182)
+	w.cfg.Limits.spendOriginal(8182)
 	wantProblem(t, w, w.do("GET", "/hmac-service?a&4096", ""), 429, "too-many", "limit")
 
 	off := newWorld(t, func(c *Config) { c.MaxRounds = 0 })

@@ -16,9 +16,15 @@ type Limits struct {
 
 	mu          sync.Mutex // guards what follows
 	rate, burst float64
-	tokens      float64
-	filled      time.Time
+	callers     bucket // of those with the credential
+	original    bucket // of the original form, which any program of this host may empty
 	failures    map[uidKey]*failures
+}
+
+// bucket holds units. Each key has one: the original form's is pinned and no record's.
+type bucket struct {
+	tokens float64
+	filled time.Time
 }
 
 // uidKey is a keyed hash: the table does not say whose failures it counts.
@@ -46,16 +52,18 @@ const (
 	maxUIDs = 1 << 16
 )
 
-// NewLimits allows rate HMAC units a second, and burst at once. A nil now means time.Now.
+// NewLimits allows rate HMAC units a second, and burst at once: to the callers with the credential, and as much to the
+// original form. A nil now means time.Now.
 func NewLimits(rate, burst int, now func() time.Time) (*Limits, error) {
 	if now == nil {
 		now = time.Now
 	}
-	l := &Limits{now: now, failures: map[uidKey]*failures{}, filled: now()}
+	l := &Limits{now: now, failures: map[uidKey]*failures{}}
 	if err := l.Set(rate, burst); err != nil {
 		return nil, err
 	}
-	l.tokens = l.burst
+	full := bucket{l.burst, now()}
+	l.callers, l.original = full, full
 	return l, nil
 }
 
@@ -67,25 +75,33 @@ func (l *Limits) Set(rate, burst int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.rate, l.burst = float64(rate), float64(burst)
-	l.tokens = min(l.tokens, l.burst)
+	for _, b := range []*bucket{&l.callers, &l.original} {
+		b.tokens = min(b.tokens, l.burst)
+	}
 	return nil
 }
 
-// spend takes units, or says when there will be enough. A request above the burst needs a full bucket and leaves a debt:
-// the rate holds over time, and no configured number of rounds is out of reach.
-func (l *Limits) spend(units int) error {
+// spend takes units of the callers with the credential, or says when there will be enough.
+func (l *Limits) spend(units int) error { return l.take(&l.callers, units) }
+
+// spendOriginal takes units of the original form. It needs no credential, so that its debts must not be theirs.
+func (l *Limits) spendOriginal(units int) error { return l.take(&l.original, units) }
+
+// take takes units. A request above the burst needs a full bucket and leaves a debt: the rate holds over time, and no
+// configured number of rounds is out of reach.
+func (l *Limits) take(b *bucket, units int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
-	if passed := now.Sub(l.filled).Seconds(); passed > 0 {
-		l.tokens = min(l.burst, l.tokens+passed*l.rate)
+	if passed := now.Sub(b.filled).Seconds(); passed > 0 {
+		b.tokens = min(l.burst, b.tokens+passed*l.rate)
 	}
-	l.filled = now
-	if short := min(float64(units), l.burst) - l.tokens; short > 0 {
+	b.filled = now
+	if short := min(float64(units), l.burst) - b.tokens; short > 0 {
 		after := time.Duration(min(short/l.rate, math.MaxInt32) * float64(time.Second))
 		return delayError{fmt.Errorf("spending units: %w", ErrLimited), after}
 	}
-	l.tokens -= float64(units)
+	b.tokens -= float64(units)
 	return nil
 }
 

@@ -28,6 +28,23 @@ func wantDelay(t *testing.T, err error, want time.Duration) {
 	}
 }
 
+// TestOriginalFormHasABucketOfItsOwn: the original form needs no credential. A single request for 100,000 rounds leaves a
+// debt of minutes, which must not be that of the callers who have one.
+func TestOriginalFormHasABucketOfItsOwn(t *testing.T) {
+	w := newWorld(t, nil)
+	if rec := w.do("GET", "/hmac-service?a&100000", ""); rec.Code != 200 {
+		t.Fatal(rec.Code, rec.Body)
+	}
+	wantProblem(t, w, w.do("GET", "/hmac-service?a", ""), 429, "too-many", "limit")
+	if rec := w.post("protect", items(1)); rec.Code != 200 {
+		t.Errorf("a request without credential locked the callers out: %d %s", rec.Code, rec.Body)
+	}
+	if err := w.cfg.Limits.spend(8191); err != nil {
+		t.Error(err)
+	}
+	wantProblem(t, w, w.post("protect", items(1)), 429, "too-many", "limit")
+}
+
 func TestUnits(t *testing.T) {
 	l, c := newLimits(t, 200, 1000)
 	for range 10 {

@@ -34,7 +34,7 @@ type RecoveryRecipient struct {
 // ParseRecoveryRecipient reads the public half: base64url without padding, 32 bytes (X25519) or 1216 (ML-KEM-768 with
 // X25519). The key is tried at once: one that cannot be sealed to must not be found out when it is needed.
 func ParseRecoveryRecipient(text string) (*RecoveryRecipient, error) {
-	if strings.HasPrefix(text, "ANTEROOM-RECOVERY-SECRET") {
+	if strings.Contains(text, "ANTEROOM-RECOVERY-SECRET") { // the line alone, or the whole file
 		return nil, errors.New("reading recovery key: this is the secret half; write the public half here, keep the secret off-line, and make a new pair if it was ever in a configuration")
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimRight(text, "="))

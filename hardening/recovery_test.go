@@ -49,6 +49,9 @@ func TestRecoveryKeyText(t *testing.T) {
 		if _, err := ParseRecoveryRecipient(strings.TrimSpace(string(text[bytes.Index(text, []byte("ANTEROOM")):]))); err == nil || !strings.Contains(err.Error(), "secret half") {
 			t.Errorf("the secret half in a configuration: %v", err)
 		}
+		if _, err := ParseRecoveryRecipient(string(text)); err == nil || !strings.Contains(err.Error(), "secret half") {
+			t.Errorf("the secret half's file in a configuration, as {file.…}: %v", err)
+		}
 	}
 }
 

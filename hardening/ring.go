@@ -131,6 +131,9 @@ func (r *Ring) sync(ctx context.Context, live, next []TLSKey) error {
 		case err != nil:
 			return err
 		}
+		if absent && r.held() == nil {
+			r.cfg.Logger.Info("a new password ring was made: records of any other ring do not verify with it", "ring", r.cfg.Name, "id", want.file.Ring)
+		}
 		r.publish(want, nil)
 		return nil
 	}
@@ -174,7 +177,7 @@ func (r *Ring) read(raw []byte, absent bool, keys []TLSKey) (*openRing, error) {
 		return nil, r.locked(fmt.Errorf("this recovery key is not one of its recipients, which are %s", stanzaNames(f)))
 	}
 	if fileKey == nil {
-		return nil, r.locked(fmt.Errorf("it is wrapped for %s, and the live TLS keys are %v; put the earlier key back, or stop the program and run 'anteroom keys ring recover --key FILE' with the recovery key", stanzaNames(f), keys))
+		return nil, r.locked(fmt.Errorf("it is wrapped for %s, and the live TLS keys are %v; put the earlier key back, or stop the program and run 'anteroom keys ring recover --key FILE --cert-key FILE' with the recovery key and the site's private key", stanzaNames(f), keys))
 	}
 	o, err := openBody(f, fileKey)
 	if err != nil {

@@ -17,7 +17,8 @@ import (
 func TestRingIsMadeOnceAndOpensAgain(t *testing.T) {
 	c, st := newClock(), openBolt(t)
 	k := testKey(t, c)
-	first := newNode(t, st, c, nil, k).mustSync(t)
+	maker := newNode(t, st, c, nil, k)
+	first := maker.mustSync(t)
 	if first.body.Primary != "p1" || len(first.key("p1")) != 32 || first.file.Epoch != 1 || first.key("") != nil || first.key("p2") != nil {
 		t.Fatalf("the first ring is %+v", first.file)
 	}
@@ -27,6 +28,10 @@ func TestRingIsMadeOnceAndOpensAgain(t *testing.T) {
 	second.mustSync(t)
 	if again.file.Ring != first.file.Ring || !bytes.Equal(again.key("p1"), first.key("p1")) || !bytes.Equal(raw, stored(t, st)) {
 		t.Error("the second look changed the ring")
+	}
+	// A store that was lost while the program was down gives a new ring: the log is where an operator sees it.
+	if said := "a new password ring was made"; strings.Count(maker.log.String(), said) != 1 || strings.Contains(second.log.String(), said) {
+		t.Errorf("the log of the maker is %q, of the second %q", maker.log, second.log)
 	}
 	if bytes.Contains(raw, []byte(`"p1"`)) || fmt.Sprint(first) != "ring "+first.file.Ring {
 		t.Error("the ring shows its inside")
@@ -164,7 +169,7 @@ func TestLockedRingStays(t *testing.T) {
 	other := newNode(t, st, c, nil, testKey(t, c))
 	for range 3 {
 		err := other.Sync(t.Context())
-		if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "anteroom keys ring recover --key FILE") {
+		if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "anteroom keys ring recover --key FILE --cert-key FILE") {
 			t.Fatal(err)
 		}
 	}

@@ -141,7 +141,7 @@ func (s *Service) Original(ctx context.Context, password []byte, rounds int) (st
 	if key == nil {
 		return "", fmt.Errorf("answering the original form: %w: its key is not pinned yet", ErrWaiting)
 	}
-	if err := s.cfg.Limits.spend(rounds); err != nil {
+	if err := s.cfg.Limits.spendOriginal(rounds); err != nil {
 		return "", err
 	}
 	return original(key, password, rounds), nil
