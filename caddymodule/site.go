@@ -195,12 +195,18 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		// without them, and not in an access log.
 		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
 	}
-	var passed error
-	run.gate.Handle(w, r, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		passed = next.ServeHTTP(w, r)
-	}))
-	return passed
+	on := passage{next: next}
+	run.gate.Handle(w, r, &on)
+	return on.err
 }
+
+// passage is the way on to the next handler, with the error that net/http's handlers cannot return.
+type passage struct {
+	next caddyhttp.Handler
+	err  error
+}
+
+func (p *passage) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.err = p.next.ServeHTTP(w, r) }
 
 var (
 	_ caddy.Provisioner           = (*Site)(nil)

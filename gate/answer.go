@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/anteroom-proxy/anteroom/session"
@@ -179,14 +180,21 @@ func (a *answer) renew() {
 	if shared {
 		return
 	}
-	if !private {
-		h["Cache-Control"] = append(append(make([]string, 0, 4), h["Cache-Control"]...), "private")
+	switch {
+	case private:
+	case len(h["Cache-Control"]) == 0:
+		h["Cache-Control"] = justPrivate
+	default:
+		h["Cache-Control"] = append(slices.Clip(h["Cache-Control"]), "private")
 	}
 	cookie, _, err := a.x.gate.sessions.Renew(a.x.session, a.x.cookies, a.x.r.Host)
 	if err == nil && cookie != nil {
 		h["Set-Cookie"] = append(h["Set-Cookie"][:len(h["Set-Cookie"]):len(h["Set-Cookie"])], cookie.String())
 	}
 }
+
+// justPrivate is shared by all answers that say no more; it has no room for an append to write into.
+var justPrivate = []string{"private"}
 
 // cacheability reads Cache-Control (RFC 9111 section 5.2.2).
 func cacheability(lines []string) (shared, private bool) {
