@@ -170,7 +170,7 @@ func (h *HMACService) settle(srv *caddyhttp.Server) error {
 // build makes ring and service; both wait for the store until the app starts.
 func (h *HMACService) build() error {
 	cfg := hardening.RingConfig{
-		Name: h.Ring, Store: &h.app.store, Keys: h.keys.live, NoRecovery: h.NoRecovery, Compat: h.Compat != nil,
+		Name: h.Ring, Store: &h.app.store, Keys: h.ringKeys, NoRecovery: h.NoRecovery, Compat: h.Compat != nil,
 		Logger: poolLogger("hmac_service"),
 	}
 	var err error
@@ -212,7 +212,8 @@ func (h *HMACService) Validate() error {
 }
 
 // ServeHTTP answers what is the service's and passes on the rest. It returns no error of its own: Caddy would log it with
-// the request's address, and that may hold a password.
+// the request's address, and that may hold a password. What it passes on is logged like any request: a path that begins
+// like ours must not be a stranger's way past the access log.
 func (h *HMACService) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if !hardening.Owns(r.URL.Path) {
 		return h.behind(w, r, next)
@@ -225,7 +226,10 @@ func (h *HMACService) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 	}
 	defer h.app.guests.leave()
 	var err error
-	h.service.Handle(w, r, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { err = h.behind(w, r, next) }))
+	h.service.Handle(w, r, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, nil)
+		err = h.behind(w, r, next)
+	}))
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -79,6 +80,13 @@ func (a *hmacApp) add(h *HMACService) (*hardening.Limits, error) {
 	})
 }
 
+// registered lists the services of the config.
+func (a *hmacApp) registered() []*HMACService {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.services)
+}
+
 // Start opens store and audit log, looks at each ring once and follows it until the config is replaced.
 func (a *hmacApp) Start() error {
 	st, err := a.storeRef.open(a.base.openStore)
@@ -91,9 +99,7 @@ func (a *hmacApp) Start() error {
 	}
 	a.store.set(st)
 	a.audit.set(log)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, h := range a.services {
+	for _, h := range a.registered() {
 		if err := h.start(); err != nil {
 			return fmt.Errorf("%s: %w", h.where(), err)
 		}
@@ -114,6 +120,9 @@ func (h *HMACService) start() error {
 	}
 	// At a reload with a new certificate file this is the moment at which both keys are in the cache.
 	h.look(h.app.ctx)
+	if keys, _ := h.keys.live(h.app.ctx); len(keys) == 0 && !h.site.serves(h.Subject) {
+		h.logger.Warn("no certificate of "+h.Subject+" is there, and it is no host of this site: callers get 503 until there is one; write a host of the site as `subject`", "ring", h.Ring)
+	}
 	h.app.follow.Go(func() { h.followRing(h.app.ctx) })
 	return nil
 }

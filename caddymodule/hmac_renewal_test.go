@@ -225,7 +225,7 @@ func TestHMACLockedAndRecovered(t *testing.T) {
 	if status, _ := c.do("POST", "/hmac-service/v1/protect", `{"items":[{"uid":"u","secret":"s"}]}`); status != 503 {
 		t.Errorf("a locked ring protects: %d", status)
 	}
-	if log, err := os.ReadFile(filepath.Join(b.dir, "caddy.log")); err != nil || !bytes.Contains(log, []byte("anteroom keys ring recover --key FILE")) {
+	if log, err := os.ReadFile(filepath.Join(b.dir, "caddy.log")); err != nil || !bytes.Contains(log, []byte("anteroom keys ring recover --key FILE --cert-key FILE")) {
 		t.Errorf("the log lacks the remedy: %v", err)
 	}
 	if err := caddy.Stop(); err != nil {

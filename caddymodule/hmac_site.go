@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/certmagic"
 )
 
 // enclosure is the site in which an hmac_service stands.
@@ -81,6 +83,11 @@ func (e enclosure) only() (string, error) {
 		return names[0], nil
 	}
 	return "", fmt.Errorf("the site has several hosts (%s); write `subject NAME` to say whose TLS key wraps the ring", strings.Join(names, ", "))
+}
+
+// serves reports whether a name is one of the site's hosts, which get their certificates by themselves.
+func (e enclosure) serves(name string) bool {
+	return slices.ContainsFunc(e.hosts, func(host string) bool { return host == name || certmagic.MatchWildcard(name, host) })
 }
 
 // names are the names under which local programs may call.

@@ -38,6 +38,23 @@ func (k *keyring) live(context.Context) ([]hardening.TLSKey, error) {
 	return nil, err
 }
 
+// ringKeys are the TLS keys that the service's ring is wrapped for: its own subject's first, and those of the subjects whose
+// services use the same ring, so that each of them can open it. Without a key of its own it waits: the original form's key
+// is pinned to that one.
+func (h *HMACService) ringKeys(ctx context.Context) ([]hardening.TLSKey, error) {
+	keys, err := h.keys.live(ctx)
+	if len(keys) == 0 {
+		return nil, err
+	}
+	for _, other := range h.app.registered() {
+		if other != h && other.Ring == h.Ring {
+			more, _ := other.keys.live(ctx) // its own look reports what is wrong with it
+			keys = append(keys, more...)
+		}
+	}
+	return keys, nil
+}
+
 // served reads the cache. The subject's own certificates hide those of a wildcard, as in a handshake.
 func (k *keyring) served() ([]hardening.TLSKey, error) {
 	certs := matching(k.subject)
