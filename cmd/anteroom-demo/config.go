@@ -19,7 +19,8 @@ var apps = []app{
 	{"medicloud", "Medicloud", "Documents and images", []string{"doctor", "external"}},
 }
 
-// caddyfile is the demo's config: the operator's syntax, so that the demo shows what it takes.
+// caddyfile is the demo's config: the operator's syntax, so that the demo shows what it takes. The
+// storage is not cleaned, because Caddy then keeps a file in the home directory.
 func (d *demo) caddyfile() string {
 	var b strings.Builder
 	bind := strings.Join(d.hosts, " ")
@@ -31,6 +32,7 @@ func (d *demo) caddyfile() string {
 	local_certs
 	default_bind %s
 	storage file_system %q
+	storage_clean_interval off
 	grace_period 2s
 	log {
 		output file %q

@@ -15,6 +15,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
@@ -77,7 +79,16 @@ func parseFlags(args []string, out io.Writer) (options, error) {
 		return o, fmt.Errorf("reading --dir: %w", err)
 	}
 	o.dir = dir
-	return o, nil
+	return o, checkDir(dir)
+}
+
+// checkDir refuses a folder whose name the Caddyfile cannot hold as it is: escapes and placeholders
+// in it would lead to another folder.
+func checkDir(dir string) error {
+	if strconv.Quote(dir) != `"`+dir+`"` || strings.ContainsAny(dir, "{}") {
+		return fmt.Errorf("reading --dir: %q has quotes, backslashes, braces or invisible characters in it; give another folder", dir)
+	}
+	return nil
 }
 
 // openBrowser opens the start page where there is a desktop; without one the printed address is enough.
