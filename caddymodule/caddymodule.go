@@ -31,6 +31,9 @@ import (
 )
 
 func init() {
+	if caddy.CustomBinaryName == "" { // help texts name the program as the README does
+		caddy.CustomBinaryName = "anteroom"
+	}
 	caddy.RegisterModule(&App{})
 	caddy.RegisterModule(&Site{})
 	caddy.RegisterModule(&OIDC{})

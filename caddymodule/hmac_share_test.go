@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // TestHMACRingOfTwoSubjects: two services share a ring by name, each with a certificate of its own. The ring is wrapped for
@@ -112,5 +114,12 @@ func TestHMACSubjectWithoutCertificate(t *testing.T) {
 	}
 	if !strings.Contains(string(log), "no certificate of mistyped.test") {
 		t.Error("the log does not name the subject")
+	}
+}
+
+// TestHelpNamesTheProgram: an operator who types `anteroom keys ring` is not told about a program called caddy.
+func TestHelpNamesTheProgram(t *testing.T) {
+	if caddy.CustomBinaryName != "anteroom" {
+		t.Errorf("the help texts name %q", caddy.CustomBinaryName)
 	}
 }
