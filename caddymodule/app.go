@@ -54,6 +54,7 @@ type App struct {
 	sites   []*Site
 	running *running
 	guests  tenancy
+	startup *startup
 }
 
 // Guest is a module of the namespace anteroom.identity: one way to sign in.
@@ -96,7 +97,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // Provision sets defaults, loads the guests and takes references to shared resources. It opens
 // nothing.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.ctx, a.logger = ctx, ctx.Slogger()
+	a.ctx, a.logger, a.startup = ctx, ctx.Slogger(), newStartup()
 	if a.Directory == "" {
 		a.Directory = filepath.Join(caddy.AppDataDir(), "anteroom")
 	}
@@ -215,6 +216,7 @@ func (a *App) Start() error {
 		}
 	}
 	a.running = run
+	a.startup.reached()
 	return nil
 }
 
@@ -223,6 +225,9 @@ func (a *App) Stop() error { return nil }
 
 // Cleanup gives the shared resources back when the last request of this config has left.
 func (a *App) Cleanup() error {
+	if a.startup != nil { // nil when Provision never ran
+		a.startup.reached()
+	}
 	a.guests.close(func() {
 		if err := errors.Join(a.sessionsRef.release(), a.auditRef.release(), a.storeRef.release()); err != nil {
 			a.logger.Error("closing the store and the audit log", "error", err)

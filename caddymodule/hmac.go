@@ -219,6 +219,7 @@ func (h *HMACService) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 		return h.behind(w, r, next)
 	}
 	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
+	h.app.startup.wait(r.Context())
 	if !h.app.guests.enter() {
 		w.Header().Set("Retry-After", "1") // this config is gone, the next one answers
 		w.WriteHeader(http.StatusServiceUnavailable)

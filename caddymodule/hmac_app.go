@@ -30,6 +30,7 @@ type hmacApp struct {
 	store    lateStore
 	audit    lateAudit
 	guests   tenancy
+	startup  *startup
 	follow   sync.WaitGroup
 
 	mu       sync.Mutex // guards services
@@ -43,7 +44,7 @@ func (*hmacApp) CaddyModule() caddy.ModuleInfo {
 
 // Provision takes references to the same store and audit log as the anteroom app, whether or not it is configured.
 func (a *hmacApp) Provision(ctx caddy.Context) error {
-	a.ctx, a.logger = ctx, ctx.Slogger()
+	a.ctx, a.logger, a.startup = ctx, ctx.Slogger(), newStartup()
 	switch app, err := ctx.AppIfConfigured("anteroom"); {
 	case err == nil:
 		a.base = app.(*App)
@@ -104,6 +105,7 @@ func (a *hmacApp) Start() error {
 			return fmt.Errorf("%s: %w", h.where(), err)
 		}
 	}
+	a.startup.reached()
 	return nil
 }
 
@@ -149,6 +151,9 @@ func (a *hmacApp) Stop() error { return nil }
 
 // Cleanup gives the shared resources back when the last request has left and nobody follows a ring any more.
 func (a *hmacApp) Cleanup() error {
+	if a.startup != nil { // nil when Provision never ran
+		a.startup.reached()
+	}
 	a.guests.close(func() {
 		a.follow.Wait()
 		a.mu.Lock()

@@ -18,8 +18,9 @@ import (
 // both, whichever looked first, so that each opens it and verifies the other's records, also after a restart.
 func TestHMACRingOfTwoSubjects(t *testing.T) {
 	b := newBench(t)
-	one := "https://localhost:8444 {\n\ttls internal\n\thmac_service {\n\t\ttoken_file DIR/token\n\t\tno_recovery\n\t\tring shared\n\t}\n}\n"
-	config, err := adapt(t, b.hmacFile(t, "", one+strings.Replace(one, "localhost", "app.localhost", 1)))
+	b.certificate(t, "app", "app.localhost")
+	one := "https://localhost:8444 {\n\tTLS\n\thmac_service {\n\t\ttoken_file DIR/token\n\t\tno_recovery\n\t\tring shared\n\t}\n}\n"
+	config, err := adapt(t, b.hmacFile(t, "", one+strings.NewReplacer("localhost", "app.localhost", "TLS", "tls DIR/app.pem DIR/app.key").Replace(one)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,17 +32,9 @@ func TestHMACRingOfTwoSubjects(t *testing.T) {
 			run(t, config)
 		}
 		app := run2(t)
-		b.trustInternal(t)
 		for _, host := range []string{"localhost", "app.localhost"} {
 			c := b.dialing(t, app, func(tr *http.Transport) { tr.TLSClientConfig.ServerName = host })
 			c.http.Transport = named{c.http.Transport, host + ":8444"}
-			until(t, "a certificate of "+host, func() bool {
-				resp, err := c.http.Get("https://localhost:8444/")
-				if err == nil {
-					resp.Body.Close()
-				}
-				return err == nil
-			})
 			records = append(records, c.protect("u", host))
 			for i, r := range records {
 				if !c.verify("u", []string{"localhost", "app.localhost"}[i%2], r) {

@@ -1,8 +1,10 @@
 package caddymodule
 
 import (
+	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 )
@@ -122,5 +124,35 @@ func (t *tenancy) close(onEmpty func()) {
 	t.mu.Unlock()
 	if empty {
 		onEmpty()
+	}
+}
+
+// startup is the moment at which an app's resources are open. Caddy lets the http app listen a little
+// earlier, at a reload too: a request that comes then waits instead of failing.
+type startup struct {
+	once sync.Once
+	done chan struct{}
+}
+
+// startupWait is how long such a request waits at most.
+const startupWait = 5 * time.Second
+
+func newStartup() *startup { return &startup{done: make(chan struct{})} }
+
+// reached ends the waiting: everything is open, or never will be.
+func (s *startup) reached() { s.once.Do(func() { close(s.done) }) }
+
+// wait returns when it is reached, after startupWait, or when the client is gone.
+func (s *startup) wait(ctx context.Context) {
+	select {
+	case <-s.done: // mostly, and without a timer
+		return
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, startupWait)
+	defer cancel()
+	select {
+	case <-s.done:
+	case <-ctx.Done():
 	}
 }

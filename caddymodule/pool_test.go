@@ -1,9 +1,12 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // TestSharedOpensOnceAndClosesLast: a reload takes its reference before the old config gives its own
@@ -119,4 +122,33 @@ func TestTenancy(t *testing.T) {
 	busy.close(func() { close(done) })
 	wg.Wait()
 	<-done
+}
+
+// TestStartup: a request that comes before everything is open waits for it, and not for ever: not when the
+// client has gone, not when the config never starts.
+func TestStartup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStartup()
+		began := time.Now()
+		s.wait(t.Context())
+		if waited := time.Since(began); waited != startupWait {
+			t.Errorf("it gave up after %s", waited)
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		s.wait(gone)
+		answered := make(chan time.Duration)
+		go func() {
+			began := time.Now()
+			s.wait(t.Context())
+			answered <- time.Since(began)
+		}()
+		time.Sleep(time.Second)
+		s.reached()
+		s.reached()
+		if waited := <-answered; waited != time.Second {
+			t.Errorf("it went on after %s", waited)
+		}
+		s.wait(gone) // at once, also for those who are late
+	})
 }

@@ -180,9 +180,10 @@ func denyWith(p *portal.Portal) func(http.ResponseWriter, *http.Request, gate.Ou
 	}
 }
 
-// ServeHTTP hands the request to the gate, and what the gate lets pass to the next handler. Before
-// Start (Caddy may serve a moment earlier) and after the last request of an old config it is 503.
+// ServeHTTP hands the request to the gate, and what the gate lets pass to the next handler. When Start
+// does not come, or the last request of an old config has left, it is 503.
 func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	s.app.startup.wait(r.Context())
 	run := s.running.Load()
 	if run == nil || !s.app.guests.enter() {
 		w.Header().Set("Retry-After", "1")

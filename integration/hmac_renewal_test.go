@@ -13,17 +13,18 @@ import (
 	"time"
 )
 
-// TestHMACSurvivesRenewals: certificates of thirty seconds; a record made before three renewals and a restart verifies.
-func TestHMACSurvivesRenewals(t *testing.T) {
-	t.Parallel() // a minute of waiting
-	renewing := strings.Replace(hmacConfig, "\tadmin off", "\tadmin off\n\trenew_interval 2s\n\tlocal_certs", 1)
+// TestA142HMACSurvivesRenewals: the internal CA with certificates of thirty seconds, each with a new key. A record and an
+// original digest from before three renewals and a restart are the same after them.
+func TestA142HMACSurvivesRenewals(t *testing.T) {
+	t.Parallel() // some waiting
+	renewing := strings.Replace(hmacConfig, "\tadmin off", "\tadmin off\n\trenew_interval 1s\n\trenewal_window_ratio 0.85\n\tlocal_certs", 1)
 	renewing = strings.Replace(renewing, "tls $CERT $KEY", "tls {\n\t\tissuer internal {\n\t\t\tlifetime 30s\n\t\t}\n\t}", 1)
 	r := prepare(t, "")
 	write(t, filepath.Join(r.dir, "hmac.token"), hmacToken)
 	r.configure(t, strings.Replace(renewing, "recovery $RECOVERY", "no_recovery", 1))
 	r.run(t)
 	root := filepath.Join(r.dataDir(), "pki", "authorities", "local", "root.crt")
-	client := func(path, body string) (int, string) {
+	call := func(method, path, body string) (int, string) {
 		b, err := os.ReadFile(root)
 		if err != nil {
 			return 0, err.Error()
@@ -32,7 +33,7 @@ func TestHMACSurvivesRenewals(t *testing.T) {
 		config.RootCAs = config.RootCAs.Clone()
 		config.RootCAs.AppendCertsFromPEM(b)
 		transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}
-		req, err := http.NewRequest("POST", r.hmacURL(path), strings.NewReader(body))
+		req, err := http.NewRequest(method, r.hmacURL(path), strings.NewReader(body))
 		if err != nil {
 			return 0, err.Error()
 		}
@@ -49,6 +50,14 @@ func TestHMACSurvivesRenewals(t *testing.T) {
 		}
 		return res.StatusCode, string(answer)
 	}
+	client := func(path, body string) (int, string) { return call("POST", path, body) }
+	original := func() string { // 64 digits, or what went wrong
+		status, body := call("GET", "/hmac-service?correct+horse&2", "")
+		if status != 200 || len(body) != 64 {
+			return fmt.Sprint(status, " ", body)
+		}
+		return body
+	}
 	var record string
 	eventually(t, 20*time.Second, func() error {
 		status, body := client("/hmac-service/v1/protect", mustJSON(map[string]any{"items": []any{map[string]string{"uid": "u", "secret": "s"}}}))
@@ -59,6 +68,10 @@ func TestHMACSurvivesRenewals(t *testing.T) {
 		record = answer.Items[0].Record
 		return nil
 	})
+	digest := original()
+	if len(digest) != 64 {
+		t.Fatalf("the original form answers %s", digest)
+	}
 	verify := mustJSON(map[string]string{"uid": "u", "secret": "s", "record": record})
 	serials := map[string]bool{}
 	deadline := time.Now().Add(150 * time.Second)
@@ -82,6 +95,9 @@ func TestHMACSurvivesRenewals(t *testing.T) {
 		}
 		return nil
 	})
+	if again := original(); again != digest {
+		t.Errorf("the original form said %s, says %s", digest, again)
+	}
 }
 
 // serial is the serial number of the certificate that is served now.
