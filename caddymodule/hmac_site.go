@@ -17,6 +17,8 @@ type enclosure struct {
 	hosts    []string // lower case; none when the site has no host
 	services int      // how many hmac_service are in it
 	alone    bool     // nothing else in it answers
+	before   string   // what stands before the service and could take its requests; empty: nothing
+	nested   bool     // the service stands in something that not every request goes through
 }
 
 // enclosing finds the site of the handler that is being provisioned. A directive cannot see its site's hosts and a handler
@@ -34,13 +36,14 @@ func enclosing(srv *caddyhttp.Server) (enclosure, error) {
 			site = srv.Routes
 		}
 		e.alone = true
-		return e, e.look(site, fmt.Sprintf("routes[%d]", i), srv.NamedRoutes, 0)
+		return e, e.look(site, fmt.Sprintf("routes[%d]", i), srv.NamedRoutes, 0, false)
 	}
 	return e, nil // an error route or a named route: no site that could be known
 }
 
-// look counts the services of a site and finds out whether anything else in it answers.
-func (e *enclosure) look(list caddyhttp.RouteList, path string, named map[string]*caddyhttp.Route, depth int) error {
+// look goes through the routes of a site: how many services, what else answers, what stands before or around the service.
+// within tells that not every request of the site comes this way.
+func (e *enclosure) look(list caddyhttp.RouteList, path string, named map[string]*caddyhttp.Route, depth int, within bool) error {
 	if depth > maxDepth {
 		return fmt.Errorf("routes are nested deeper than %d; simplify the site", maxDepth)
 	}
@@ -49,17 +52,23 @@ func (e *enclosure) look(list caddyhttp.RouteList, path string, named map[string
 		if err != nil {
 			return err
 		}
+		limited := within || depth > 0 && (route.Group != "" || len(route.MatcherSetsRaw) > 0 || len(route.MatcherSets) > 0)
 		for _, s := range steps {
-			switch {
-			case s.name == "hmac_service":
+			if s.name == "hmac_service" {
 				e.services++
-			case s.name != "subroute" && !passive[s.name]:
-				e.alone = false
+				e.nested = e.nested || limited
+				continue
 			}
 			plain, _ := s.inner(named)
 			for _, inner := range plain {
-				if err := e.look(inner, s.path, named, depth+1); err != nil {
+				if err := e.look(inner, s.path, named, depth+1, limited || s.name != "subroute"); err != nil {
 					return err
+				}
+			}
+			if s.name != "subroute" && !passive[s.name] {
+				e.alone = false
+				if e.services == 0 && e.before == "" {
+					e.before = s.name
 				}
 			}
 		}
