@@ -254,7 +254,7 @@ func unavailable(doing string, cause error) error {
 
 var (
 	errClosed = errors.New("it is closed or could not be opened again")
-	errHurt   = errors.New("its file is damaged")
+	errHurt   = errors.New("its file is damaged, removed or replaced")
 )
 
 // hurtBy ends the use of the file after a panic inside bbolt.

@@ -2,6 +2,7 @@ package bolt_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -151,6 +152,38 @@ func BenchmarkPut(b *testing.B) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// TestFileRemovedWhileOpen: somebody deletes or replaces the file of a running store. The open file still takes
+// writes, but no restart will ever find them: what is acknowledged then is lost. So nothing is.
+func TestFileRemovedWhileOpen(t *testing.T) {
+	for name, harm := range map[string]func(path string) error{
+		"removed":  os.Remove,
+		"replaced": func(path string) error { return os.Rename(path+".other", path) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "store.db")
+			if err := os.WriteFile(path+".other", []byte("another file"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := openStore(t, path, nil)
+			if err := s.Put(t.Context(), "before", []byte("x"), time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := harm(path); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Put(t.Context(), "after", []byte("x"), time.Time{}); !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("a write was acknowledged: %v", err)
+			}
+			if _, err := s.Append(t.Context(), []byte("revoked"), time.Time{}); !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("a feed entry was acknowledged: %v", err)
+			}
+			if _, err := s.Get(t.Context(), "before"); !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("it still answers: %v", err)
+			}
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"sync/atomic"
 
@@ -221,7 +222,27 @@ func (s *Store) transact(changes []*change) (err error) {
 	if !g.dirty {
 		return nil
 	}
-	return tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	return s.inPlace()
+}
+
+// inPlace makes sure that what was committed will be there after a restart: the open file is still the
+// one at the path. Somebody who removes or replaces it while we run leaves us with a file that nobody
+// will find again; nothing is acknowledged from then on.
+func (s *Store) inPlace() error {
+	ours, err := s.file.Stat() // only this goroutine sets s.file while it runs
+	if err != nil {
+		return err
+	}
+	if there, err := os.Stat(s.path); err == nil && os.SameFile(ours, there) {
+		return nil
+	}
+	if !s.hurt.Swap(true) {
+		s.log.Error("the store's file was removed or replaced while it was in use; nothing is stored or read any more: put the file back and restart", "file", s.path)
+	}
+	return errHurt
 }
 
 // repair opens the file anew after a transaction that failed. When the very last fsync
