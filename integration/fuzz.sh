@@ -31,11 +31,16 @@ listed=$(printf '%s\n' "${targets[@]}" | sort)
 [ -n "$found" ] || fail "no fuzz target in the tree"
 [ "$found" = "$listed" ] || { diff <(echo "$found") <(echo "$listed") >&2 || true; fail "the list in integration/fuzz.sh is not what the tree has (<: in the tree, >: in the list)"; }
 
+fuzz() { CGO_ENABLED=0 go test "./$1" -run '^$' -fuzz "^$2\$" -fuzztime "$time" -fuzzminimizetime 1x 2>&1; }
+
 for target in "${targets[@]}"; do
 	package=${target%%:*} name=${target##*:}
 	seeds=$(find "$package/testdata/fuzz/$name" -type f 2>/dev/null | wc -l)
 	[ "$seeds" -gt 0 ] || fail "$package $name has no seeds in $package/testdata/fuzz/$name"
-	out=$(CGO_ENABLED=0 go test "./$package" -run '^$' -fuzz "^$name\$" -fuzztime "$time" 2>&1) ||
+	out=$(fuzz "$package" "$name") ||
+		# At the end of its time a fuzz run sometimes fails with a bare "context deadline exceeded" (golang/go#75804):
+		# nothing was found then. Once is that; twice, or with an input that fails, is a failure.
+		{ grep -q 'context deadline exceeded' <<<"$out" && ! grep -q 'Failing input written' <<<"$out" && out=$(fuzz "$package" "$name"); } ||
 		{ echo "$out" >&2; fail "$package $name failed"; }
 	last=$(grep 'fuzz: elapsed' <<<"$out" | tail -n 1) || { echo "$out" >&2; fail "$package $name did not run"; }
 	echo "ok  	$package $name ($seeds seeds): $last"
