@@ -228,12 +228,22 @@ func (a *App) Cleanup() error {
 	if a.startup != nil { // nil when Provision never ran
 		a.startup.reached()
 	}
-	a.guests.close(func() {
-		if err := errors.Join(a.sessionsRef.release(), a.auditRef.release(), a.storeRef.release()); err != nil {
-			a.logger.Error("closing the store and the audit log", "error", err)
-		}
-	})
+	a.guests.close(a.releaseAll, a.retakeAll)
 	return nil
+}
+
+func (a *App) releaseAll() {
+	if err := errors.Join(a.sessionsRef.release(), a.auditRef.release(), a.storeRef.release()); err != nil {
+		a.logger.Error("closing the store and the audit log", "error", err)
+	}
+}
+
+func (a *App) retakeAll() bool {
+	if a.storeRef.again() && a.auditRef.again() && a.sessionsRef.again() {
+		return true
+	}
+	a.releaseAll()
+	return false
 }
 
 // addSite is called by each site while it is provisioned; the site's gate is built in Start.

@@ -154,19 +154,30 @@ func (a *hmacApp) Cleanup() error {
 	if a.startup != nil { // nil when Provision never ran
 		a.startup.reached()
 	}
-	a.guests.close(func() {
-		a.follow.Wait()
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		problems := []error{a.auditRef.release(), a.storeRef.release()}
-		for _, h := range a.services {
-			problems = append(problems, h.limits.release())
-		}
-		if err := errors.Join(problems...); err != nil {
-			a.logger.Error("closing the store and the audit log", "error", err)
-		}
-	})
+	a.guests.close(a.releaseAll, a.retakeAll)
 	return nil
+}
+
+func (a *hmacApp) releaseAll() {
+	a.follow.Wait() // the config's context has ended: they are about to leave
+	problems := []error{a.auditRef.release(), a.storeRef.release()}
+	for _, h := range a.registered() {
+		problems = append(problems, h.limits.release())
+	}
+	if err := errors.Join(problems...); err != nil {
+		a.logger.Error("closing the store and the audit log", "error", err)
+	}
+}
+
+func (a *hmacApp) retakeAll() bool {
+	same := a.storeRef.again() && a.auditRef.again()
+	for _, h := range a.registered() {
+		same = same && h.limits.again()
+	}
+	if !same {
+		a.releaseAll()
+	}
+	return same
 }
 
 // httpPort is the http app's port for plain HTTP.

@@ -37,7 +37,8 @@ func (s *shared[T]) Destruct() error {
 // reference is one config's hold on a shared resource. The zero value holds nothing.
 type reference[T any] struct {
 	key string
-	res *shared[T]
+	res *shared[T] // nil when given back
+	was *shared[T] // what was given back
 }
 
 // take adds a reference to the resource of that key. The key names the resource itself (a path, not
@@ -77,25 +78,45 @@ func (r *reference[T]) release() error {
 	if r.res == nil {
 		return nil
 	}
-	r.res = nil
+	r.res, r.was = nil, r.res
 	_, err := pool.Delete(r.key)
 	return err
 }
 
+// again takes the reference once more after release, if the very same resource is still open because
+// another config holds it.
+func (r *reference[T]) again() bool {
+	next, err := take[T](r.key)
+	if err != nil {
+		return false
+	}
+	next.res.mu.Lock()
+	same := next.res == r.was && next.res.opened
+	next.res.mu.Unlock()
+	if !same {
+		_ = next.release() // made just now, or another one: nothing that we know
+		return false
+	}
+	*r = next
+	return true
+}
+
 // tenancy counts the requests that run on one config, because Caddy cleans a config up while its
-// requests are still being answered. What they use is given back when the last has left.
+// requests are still being answered. What they use is given back when the last has left. A request that
+// comes on a kept-alive connection a moment later takes it again, if the new config keeps it open.
 type tenancy struct {
 	mu      sync.Mutex // guards the fields below
 	inside  int
 	closed  bool
 	onEmpty func()
+	again   func() bool
 }
 
 // enter reports whether a request may use the config's resources; each true needs one leave.
 func (t *tenancy) enter() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed && t.inside == 0 {
+	if t.closed && t.inside == 0 && !t.again() {
 		return false
 	}
 	t.inside++
@@ -104,26 +125,24 @@ func (t *tenancy) enter() bool {
 
 func (t *tenancy) leave() {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.inside--
-	last := t.closed && t.inside == 0
-	t.mu.Unlock()
-	if last {
+	if t.closed && t.inside == 0 {
 		t.onEmpty()
 	}
 }
 
-// close runs onEmpty once: now, or when the last request has left.
-func (t *tenancy) close(onEmpty func()) {
+// close runs onEmpty now, or when the last request has left; again takes back what it gave away, or says
+// that it is gone. Both run under the lock.
+func (t *tenancy) close(onEmpty func(), again func() bool) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.closed {
-		t.mu.Unlock()
 		return
 	}
-	t.closed, t.onEmpty = true, onEmpty
-	empty := t.inside == 0
-	t.mu.Unlock()
-	if empty {
-		onEmpty()
+	t.closed, t.onEmpty, t.again = true, onEmpty, again
+	if t.inside == 0 {
+		t.onEmpty()
 	}
 }
 

@@ -79,32 +79,36 @@ func TestTakeOtherType(t *testing.T) {
 	}
 }
 
-// TestTenancy: resources go when the config is closed and the last request has left, once; a request
-// that comes after that does not get in.
+// TestTenancy: resources go when the config is closed and the last request has left, once. A request that comes after that on a
+// kept-alive connection gets in when the new config holds the very same ones, and gives them back again; otherwise it does not.
 func TestTenancy(t *testing.T) {
 	var g tenancy
-	emptied := 0
+	emptied, same := 0, true
 	for range 2 {
 		if !g.enter() {
 			t.Fatal("the door is closed")
 		}
 	}
-	g.close(func() { emptied++ })
-	g.close(func() { emptied += 100 })
+	g.close(func() { emptied++ }, func() bool { return same })
+	g.close(func() { emptied += 100 }, nil)
 	g.leave()
 	if emptied != 0 {
 		t.Fatal("closed while a request was inside")
 	}
-	if !g.enter() {
-		t.Fatal("a keep-alive connection of the old config still has its resources")
-	}
-	g.leave()
 	g.leave()
 	if emptied != 1 {
 		t.Fatalf("emptied %d times", emptied)
 	}
+	if !g.enter() {
+		t.Fatal("a late request is refused although everything is open")
+	}
+	g.leave()
+	if emptied != 2 {
+		t.Fatalf("the late request gave nothing back: %d", emptied)
+	}
+	same = false
 	if g.enter() {
-		t.Fatal("entered after everything was given back")
+		t.Fatal("entered after everything was closed")
 	}
 
 	var busy tenancy
@@ -119,9 +123,55 @@ func TestTenancy(t *testing.T) {
 			}
 		})
 	}
-	busy.close(func() { close(done) })
+	busy.close(func() { close(done) }, func() bool { return false })
 	wg.Wait()
 	<-done
+}
+
+// TestReferenceAgain: a resource that another config keeps open can be taken again; one that was closed, or opened anew, cannot.
+func TestReferenceAgain(t *testing.T) {
+	closes := 0
+	open := func() (int, func() error, error) { return 1, func() error { closes++; return nil }, nil }
+	both := make([]reference[int], 2)
+	for i := range both {
+		var err error
+		if both[i], err = take[int](t.Name()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := both[i].open(open); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old, next := &both[0], &both[1]
+	release := func(r *reference[int]) {
+		t.Helper()
+		if err := r.release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release(old)
+	if !old.again() {
+		t.Fatal("what the new config holds was not taken again")
+	}
+	release(next)
+	if closes != 0 {
+		t.Fatal("closed under the late request")
+	}
+	release(old)
+	if closes != 1 || old.again() || next.again() {
+		t.Fatalf("taken again after it was closed (%d)", closes)
+	}
+	anew, err := take[int](t.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := anew.open(open); err != nil {
+		t.Fatal(err)
+	}
+	if old.again() {
+		t.Fatal("another resource under the same key was taken for the old one")
+	}
+	release(&anew)
 }
 
 // TestStartup: a request that comes before everything is open waits for it, and not for ever: not when the
