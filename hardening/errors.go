@@ -59,7 +59,7 @@ type refusal struct {
 }
 
 // refusalFor is the package's one place that maps errors to HTTP. What it does not know is a fault of ours: 503, never a
-// success (design.md, invariant 1).
+// success (DESIGN.md, invariant 1).
 //
 //	404 wrong connection, path        401 credential          405 method          415 content type
 //	413 body or items                 400 input, foreign ring 429 units, failures 503 ring, slow hashes, audit, token file

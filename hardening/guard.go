@@ -22,7 +22,7 @@ var (
 	loopback6 = netip.IPv6Loopback()
 )
 
-// guard judges a connection by its own facts (design.md, invariant 7). The reason is a fixed code for audit and log.
+// guard judges a connection by its own facts (DESIGN.md, invariant 7). The reason is a fixed code for audit and log.
 //
 // Four addresses must agree, because each alone can be lied about: a PROXY protocol header makes Remote say 127.0.0.1 for a
 // stranger, a local balancer makes KernelRemote say it, X-Forwarded-For behind a trusted proxy makes Client say it.

@@ -12,7 +12,7 @@
 //     without a live key to wrap it for, nor used before the store gave back what was written;
 //   - no key, pepper, secret, token or uid in an error, a log line, an audit event or a printed value;
 //   - bounded work: items, bytes, rounds, units of HMAC per second, failures per uid, slow hashes at once;
-//   - a caller is judged by the addresses of its own connection (design.md, invariant 7), never by a header.
+//   - a caller is judged by the addresses of its own connection (DESIGN.md, invariant 7), never by a header.
 //
 // It trusts the process it runs in, the store to be durable when it says so (and reads back all the same), and the facts
 // about the connection that the caller collects in [Facts]. Whoever can change the store can destroy the ring, or put an
