@@ -8,10 +8,13 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
+	"maps"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -159,8 +162,8 @@ func freePorts(t *testing.T, config []byte) []byte {
 		t.Fatal(err)
 	}
 	servers := cfg["apps"].(map[string]any)["http"].(map[string]any)["servers"].(map[string]any)
-	for _, s := range servers {
-		s.(map[string]any)["listen"] = []string{"127.0.0.1:0"}
+	for i, name := range slices.Sorted(maps.Keys(servers)) { // Caddy refuses one address twice, port 0 too
+		servers[name].(map[string]any)["listen"] = []string{fmt.Sprintf("127.0.0.%d:0", i+1)}
 	}
 	out, err := json.Marshal(cfg)
 	if err != nil {
@@ -213,6 +216,7 @@ func TestRefusedConfigs(t *testing.T) {
 		{"same host, path beside it", "", "app.test:8443/open/* {\n\tTLS\n\treverse_proxy 127.0.0.1:9\n}\n" + app(plainApp), []string{"app.test", "outside the gate"}},
 		{"same host, other port, no gate", "", app(plainApp) + "app.test:9443 {\n\tTLS\n\treverse_proxy 127.0.0.1:9\n}\n", []string{"app.test", "outside the gate"}},
 		{"catch-all with a proxy on another port", "", app(plainApp) + ":9443 {\n\tTLS\n\treverse_proxy 127.0.0.1:9\n}\n", []string{"app.test", "outside the gate"}},
+		{"same host, other port, TLS 1.2", "", app(plainApp) + "app.test:9443 {\n\ttls DIR/tls.pem DIR/tls.key {\n\t\tprotocols tls1.2\n\t}\n\trespond x\n}\n", []string{"app.test", "on another port", "TLS 1.3"}},
 		{"same host, other port, other rules", "", app(plainApp) + "app.test:9443 {\n\tTLS\n\tanteroom {\n\t\tallow any\n\t}\n}\n", []string{"differ only by port"}},
 		{"no allow line", "", "app.test:8443 {\n\tTLS\n\tanteroom {\n\t\tdeny any\n\t}\n}\n", []string{"Caddyfile:", "allow"}},
 		{"empty block", "", "app.test:8443 {\n\tTLS\n\tanteroom\n}\n", []string{"Caddyfile:", "allow"}},

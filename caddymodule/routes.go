@@ -331,6 +331,10 @@ func surveyBypass(app *caddyhttp.App, p place) error {
 			if !overlap(hosts, p.hosts) {
 				continue
 			}
+			if name != p.server && hosts != nil && len(srv.TLSConnPolicies) > 0 {
+				raiseTLS(srv) // whatever answers there, browsers send it the session
+				problems = append(problems, checkTLS(srv, p.String()+", on another port", app.HTTPPort))
+			}
 			w := walk{named: srv.NamedRoutes, hosts: p.hosts}
 			w.site(r, fmt.Sprintf("%s.routes[%d]", name, i))
 			if len(w.gates) > 0 {

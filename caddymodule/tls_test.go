@@ -65,3 +65,31 @@ func TestTLS13OnlyInBothOrders(t *testing.T) {
 		}
 	}
 }
+
+// TestTLS13OnEveryPortOfTheHost: cookies do not know ports. A harmless page of the same host on another port gets the session
+// from every browser, so that it must not get it over less than TLS 1.3, in whatever order the two servers are provisioned.
+func TestTLS13OnEveryPortOfTheHost(t *testing.T) {
+	b := newBench(t)
+	config, err := adapt(t, b.file("", "app.test:8443 {\n\tTLS\n\tanteroom {\n\t\tallow any\n\t}\n}\napp.test:9443 {\n\tTLS\n\trespond \"status\"\n}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range rounds {
+		app := run(t, config)
+		for name, srv := range app.Servers {
+			addr := srv.Listeners()[0].Addr().String()
+			for version, ok := range map[uint16]bool{tls.VersionTLS12: false, tls.VersionTLS13: true} {
+				conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: b.pool, ServerName: "app.test", MinVersion: version, MaxVersion: version})
+				if (err == nil) != ok {
+					t.Errorf("%s with %s: %v", name, tls.VersionName(version), err)
+				}
+				if err == nil {
+					_ = conn.Close()
+				}
+			}
+		}
+		if err := caddy.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
