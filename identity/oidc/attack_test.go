@@ -349,6 +349,11 @@ func TestR31Email(t *testing.T) {
 			}
 		})
 	}
+	t.Run("R31 nobody says it", func(t *testing.T) {
+		r := newRig(t, byMail)
+		who, err := r.attempt(t, idptest.DropClaims("email_verified"), idptest.UserInfo(func(u map[string]any) { delete(u, "email_verified") }))
+		wantFailure(t, who, err, identity.ErrRefused, "username.unverified")
+	})
 	t.Run("R31 userinfo says it", func(t *testing.T) {
 		r := newRig(t, byMail)
 		who, err := r.attempt(t, idptest.DropClaims("name", "email_verified"), idptest.UserInfo(func(u map[string]any) { u["email_verified"] = false }))

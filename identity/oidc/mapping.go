@@ -57,7 +57,7 @@ func (m mapping) apply(sources []claimSet) (identity.Identity, error) {
 		return i, refused("username.missing")
 	}
 	// At some providers everybody can enter any address as theirs.
-	if m.usernameClaim == "email" && unverified(sources) {
+	if m.usernameClaim == "email" && !verified(sources) {
 		return i, refused("username.unverified")
 	}
 	i.Username = m.prefix + username
@@ -156,6 +156,16 @@ func optional(c jws.Claims, name string) (string, bool, error) {
 }
 
 func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
+
+// verified is true when the provider says that it checked the address, and nowhere that it
+// did not. Silence is no yes: whoever may enter any address would be whom he likes.
+func verified(sources []claimSet) bool {
+	said := false
+	for _, source := range sources {
+		said = said || !isNull(source.Claims["email_verified"])
+	}
+	return said && !unverified(sources)
+}
 
 // unverified is true when the provider says anywhere that it did not check the
 // address. Some send the word as a string.
