@@ -2,8 +2,11 @@ package caddymodule
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -22,16 +25,25 @@ const openTimeout = 15 * time.Second
 // outlive the config that opened them, so they hang on Caddy's default logger.
 
 func (a *App) openStore() (openStore, func() error, error) {
+	key, db := filepath.Join(a.Directory, "master.key"), filepath.Join(a.Directory, "store.db")
+	if exists(db) && !exists(key) {
+		// A new key would open nothing of what the old one sealed, and hide that it is lost.
+		return openStore{}, nil, fmt.Errorf("the master key %s is missing, but the store %s that it sealed is there: put the key back from a backup; without one, move the store away, which ends all sessions and loses every password ring in it", key, db)
+	}
+	env, err := envelope.OpenLocal(key) // before the store: a start cut short leaves a key without a store, never the reverse
+	if err != nil {
+		return openStore{}, nil, err
+	}
 	st, err := a.storeFrom.OpenStore(a.Directory, poolLogger("store"))
 	if err != nil {
 		return openStore{}, nil, err
 	}
-	env, err := envelope.OpenLocal(filepath.Join(a.Directory, "master.key"))
-	if err != nil {
-		_ = st.Close() // the error that matters is the envelope's
-		return openStore{}, nil, err
-	}
 	return openStore{st, env}, st.Close, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 func (a *App) openAudit() (audit.Recorder, func() error, error) {

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -232,5 +233,73 @@ func TestValidateBesideARunningInstance(t *testing.T) {
 	}
 	if status, _, _ := r.get(r.client(), nil); status != http.StatusUnauthorized {
 		t.Fatalf("the running instance answers %d afterwards", status)
+	}
+}
+
+// TestAppDown: the application behind the gate is not running. A person gets a page in plain words and a program a
+// problem, both with a reference number that stands in the audit log, where Caddy alone sends an empty 502.
+func TestAppDown(t *testing.T) {
+	r := newRig(t, func(http.ResponseWriter, *http.Request) {})
+	load(t, r.config(0))
+	_, cookies := r.signIn()
+	r.backend.Close()
+	c := r.client()
+	for accept, want := range map[string][2]string{
+		"text/html":        {"text/html; charset=utf-8", "The application does not answer"},
+		"application/json": {"application/problem+json", "urn:anteroom:problem:application"},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://app.test/x", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Accept", accept)
+		for _, k := range cookies {
+			req.AddCookie(k)
+		}
+		res, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.StatusCode != http.StatusBadGateway || res.Header.Get("Content-Type") != want[0] || !strings.Contains(string(body), want[1]) {
+			t.Errorf("%s: %d %s %s", accept, res.StatusCode, res.Header.Get("Content-Type"), body)
+		}
+		if res.Header.Get("Strict-Transport-Security") == "" || res.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: headers %v", accept, res.Header)
+		}
+		ref := regexp.MustCompile(`[0-9A-Z]{10}`).FindString(string(body))
+		logs, err := filepath.Glob(filepath.Join(r.dir, "data", "caddy", "anteroom", "audit", "*"))
+		if err != nil || len(logs) == 0 {
+			t.Fatal("no audit log: ", err)
+		}
+		log, err := os.ReadFile(logs[0])
+		if err != nil || ref == "" || !strings.Contains(string(log), `"ref":"`+ref+`"`) {
+			t.Errorf("%s: the reference %q is not in the audit log (%v)", accept, ref, err)
+		}
+	}
+}
+
+// TestMissingMasterKey: the store is there and the key that sealed it is not. A new key would hide the loss; the
+// start fails, says which file is missing, and makes none.
+func TestMissingMasterKey(t *testing.T) {
+	r := newRig(t, func(http.ResponseWriter, *http.Request) {})
+	load(t, r.config(0))
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(r.dir, "data", "caddy", "anteroom", "master.key")
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	err := caddy.Load(freePorts(t, r.config(0)), true)
+	if err == nil || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "backup") {
+		t.Fatalf("starting without it: %v", err)
+	}
+	if _, err := os.Stat(key); err == nil {
+		t.Error("a new key was made over the old one's store")
 	}
 }

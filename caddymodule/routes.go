@@ -123,6 +123,9 @@ type place struct {
 }
 
 func (p place) String() string {
+	if len(p.hosts) == 0 {
+		return siteAt(p.site)
+	}
 	at := ""
 	if p.site.At != "" {
 		at = " (" + p.site.At + ")"

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/anteroom-proxy/anteroom/audit"
 	"github.com/anteroom-proxy/anteroom/gate"
 	"github.com/anteroom-proxy/anteroom/policy"
 	"github.com/anteroom-proxy/anteroom/portal"
-	"github.com/anteroom-proxy/anteroom/session"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -45,8 +45,8 @@ type Rule struct {
 }
 
 type siteRunning struct {
-	gate     *gate.Gate
-	sessions *session.Manager
+	gate *gate.Gate
+	run  *running
 }
 
 // CaddyModule returns the module's information.
@@ -169,7 +169,7 @@ func (s *Site) build(run *running) error {
 	if err != nil {
 		return err
 	}
-	s.running.Store(&siteRunning{gate: g, sessions: run.sessions})
+	s.running.Store(&siteRunning{gate: g, run: run})
 	return nil
 }
 
@@ -198,7 +198,33 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	}
 	on := passage{next: next}
 	run.gate.Handle(w, r, &on)
+	if on.err != nil && s.server.Errors == nil && s.noAnswer(run.run, w, r, on.err) {
+		return nil
+	}
 	return on.err
+}
+
+// noAnswer says that the application does not answer, where Caddy would send an empty page: for sites
+// whose operator wrote no handle_errors. It reports whether it did; only failures of the server's
+// side (5xx) are its business.
+func (s *Site) noAnswer(run *running, w http.ResponseWriter, r *http.Request, cause error) bool {
+	var failed caddyhttp.HandlerError
+	if !errors.As(cause, &failed) || failed.StatusCode < 500 {
+		return false
+	}
+	ref := audit.NewRef()
+	s.logger.Error("the application did not answer", "ref", ref, "status", failed.StatusCode, "error", cause)
+	event := audit.Event{Ref: ref, Kind: "request", Site: strings.ToLower(r.Host), Method: r.Method, Decision: "failed", Reason: "application", Client: clientAddr(r)}
+	if err := run.audit.Record(r.Context(), event); err != nil {
+		ref = "" // what is not in the log cannot be looked up there
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	if gate.IsAPIClient(r) {
+		gate.WriteProblem(w, failed.StatusCode, "application", "The application behind this site does not answer.", ref)
+	} else {
+		run.portal.Refuse(w, r, portal.Refusal{Kind: "application", Status: failed.StatusCode, Ref: ref})
+	}
+	return true
 }
 
 // passage is the way on to the next handler, with the error that net/http's handlers cannot return.

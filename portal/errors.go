@@ -40,6 +40,9 @@ var (
 		"To keep records safe, nothing is shown while a part of the system does not answer. Please try again in a minute."}}
 	pageTooMany = &errorPage{http.StatusTooManyRequests, "too-many-requests", "Too many sign-ins at once", []string{
 		"There were very many sign-ins from your network. Please wait a minute and try again."}}
+	pageNoApp = &errorPage{http.StatusBadGateway, "application", "The application does not answer", []string{
+		"Nothing is wrong with your sign-in: the application behind this page is not running or does not answer. Please try again in a minute.",
+		"If it lasts, tell the people who look after the application and give them the reference number below."}}
 	pageNotSignedOut = &errorPage{http.StatusServiceUnavailable, "unavailable", "You are NOT signed out", []string{
 		"Signing out could not be stored just now, so you are still signed in.",
 		"Please try again in a minute. Do not leave this computer before it has worked."}}
@@ -126,6 +129,7 @@ var refusals = map[string]*errorPage{
 	"cross-origin":   pageCrossOrigin,
 	"unavailable":    pageUnavailable,
 	"misdirected":    pageMisdirected,
+	"application":    pageNoApp,
 }
 
 // writeProblem answers an API client (RFC 9457).

@@ -68,13 +68,13 @@ func (p *Portal) errorPage(w http.ResponseWriter, r *http.Request, e *errorPage,
 
 // Refusal is a request that the gate refused, for Refuse.
 type Refusal struct {
-	Kind    string // no-session, forbidden, ambiguous-path, method, cross-origin, unavailable, misdirected
+	Kind    string // no-session, forbidden, ambiguous-path, method, cross-origin, unavailable, misdirected, application
 	Status  int    // zero means the status of the kind
 	Ref     string // reference number in the audit log
 	Session *session.Session
 }
 
-// Refuse shows the page of a refused request to a person. An unknown kind
+// Refuse shows the page of a refused request to a person, or of one that the application did not answer. An unknown kind
 // gets the page of an outage. Nothing of the request is on the page but the
 // host; its path stands, checked, in the address that switching user returns
 // to.
@@ -96,7 +96,7 @@ func (p *Portal) Refuse(w http.ResponseWriter, r *http.Request, ref Refusal) {
 	case e == pageNoSession:
 		p.challenge(w)
 		l = errorLinks{again: p.loginURL("", to)}
-	case e == pageUnavailable:
+	case e == pageUnavailable, e == pageNoApp:
 		l = errorLinks{retry: to}
 	case e == pageMisdirected:
 		l = errorLinks{}

@@ -37,7 +37,7 @@ func (s *Source) discover(ctx context.Context, old *provider, have bool) (*provi
 	address := strings.TrimSuffix(s.issuer, "/") + "/.well-known/openid-configuration"
 	document, err := s.getJSON(ctx, address, "")
 	if err != nil {
-		return nil, fail(identity.ErrUnavailable, "discovery.unreachable", err)
+		return nil, fail(identity.ErrUnavailable, "discovery.unreachable", fmt.Errorf("fetching %s: %w; if the provider runs, check the line `issuer`", address, err))
 	}
 	p, err := s.readMetadata(document)
 	if err != nil {
