@@ -39,7 +39,8 @@ func scan(lines []string) (token, context string, err error) {
 			part, line, more = strings.Cut(line, ";")
 			name, value, assigned := strings.Cut(part, "=")
 			name = trimLeft(name)
-			switch trimRight(name) {
+			bare := trimControls(name)
+			switch bare {
 			case CookieToken:
 				tokens++
 				token = value
@@ -49,7 +50,7 @@ func scan(lines []string) (token, context string, err error) {
 			default:
 				continue
 			}
-			if !assigned || isBlank(name[len(name)-1]) {
+			if !assigned || name != bare {
 				malformed = true
 			}
 		}
@@ -76,8 +77,14 @@ func trimLeft(s string) string {
 	return s
 }
 
-func trimRight(s string) string {
-	for s != "" && isBlank(s[len(s)-1]) {
+// trimControls cuts blanks and control characters off both ends. HTTP lets no control character through; were there
+// one, some parser would read the name without it.
+func trimControls(s string) string {
+	odd := func(c byte) bool { return c <= ' ' || c == 0x7f }
+	for s != "" && odd(s[0]) {
+		s = s[1:]
+	}
+	for s != "" && odd(s[len(s)-1]) {
 		s = s[:len(s)-1]
 	}
 	return s
