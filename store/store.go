@@ -130,11 +130,28 @@ type Feed interface {
 
 	// After returns at most limit live entries that follow cursor, oldest first;
 	// "" reads from the beginning. A limit below 1 or above MaxEntries means
-	// MaxEntries. Fewer entries than the limit: the end is reached. A cursor that
-	// this feed cannot have handed out (the store was replaced or set back) is
+	// MaxEntries. Fewer entries than the limit: the end is reached. A cursor whose
+	// entry is gone before its expiry, or that this feed cannot have handed out (the
+	// store was replaced, set back, or failed over to a replica that lacks it) is
 	// ErrNotFound, and the follower must read from the beginning; what is not a
 	// cursor at all is ErrInvalid.
 	After(ctx context.Context, cursor string, limit int) ([]Entry, error)
+
+	// Wait returns nil as soon as the feed may hold a live entry after cursor, at once
+	// when it holds one already; otherwise it returns when ctx ends (ctx's error, not
+	// ErrUnavailable) or when the store fails (ErrUnavailable). It may return early, and
+	// for a cursor that After would refuse with ErrNotFound it may return at any time:
+	// it is a hint to call After, never a promise. A follower gives it a second or so
+	// and asks After whatever Wait said.
+	Wait(ctx context.Context, cursor string) error
+}
+
+// Clock is a Store that has a clock of its own, which all nodes share. A node whose
+// own clock differs much from it judges expiry wrongly and must let nobody in. The
+// embedded store has none: it lives on the one machine whose clock it would compare.
+type Clock interface {
+	// Time is the store's present, or an error that matches ErrUnavailable.
+	Time(ctx context.Context) (time.Time, error)
 }
 
 // CheckKey reports whether a store takes the key; the error matches ErrInvalid

@@ -76,6 +76,9 @@ type Store struct {
 	done    sync.WaitGroup
 	once    sync.Once
 
+	// news is closed and replaced by the writer when the feed may have grown.
+	news atomic.Pointer[chan struct{}]
+
 	// mu guards db and file: readers hold it shared while they use db, the writer holds
 	// it alone while it opens the file anew. db is nil after Close and after a reopen
 	// that failed. file is what db has open.
@@ -121,6 +124,7 @@ func open(cfg Config, maxSize int) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.tell()
 	if err := s.prepare(); err != nil {
 		return nil, err
 	}

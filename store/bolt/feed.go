@@ -3,6 +3,7 @@ package bolt
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -64,6 +65,40 @@ func (s *Store) After(ctx context.Context, cursor string, limit int) ([]store.En
 		return nil, err
 	}
 	return entries, nil
+}
+
+// Wait returns when the feed may hold a live entry after cursor; see store.Feed. The
+// channel is taken before the look: an entry that is committed in between closes it.
+func (s *Store) Wait(ctx context.Context, cursor string) error {
+	for {
+		news := *s.news.Load()
+		entries, err := s.After(ctx, cursor, 1)
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("waiting for the feed: %w", ctx.Err())
+		case errors.Is(err, store.ErrNotFound):
+			return nil // the follower learns from After that it must read from the beginning
+		case err != nil:
+			return err
+		case len(entries) > 0:
+			return nil
+		}
+		select {
+		case <-news:
+		case <-s.closing:
+			return unavailable("waiting for the feed", errClosed)
+		case <-ctx.Done():
+		}
+	}
+}
+
+// tell wakes whoever waits. The channels are made by Open and by the writer only, so
+// that they belong to the goroutines that close them.
+func (s *Store) tell() {
+	news := make(chan struct{})
+	if old := s.news.Swap(&news); old != nil {
+		close(*old)
+	}
 }
 
 func feedKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }

@@ -44,6 +44,7 @@ const (
 type group struct {
 	keys, feed *bolt.Bucket
 	dirty      bool  // something was written; without it there is nothing to commit
+	grown      bool  // the feed got an entry
 	broken     error // the first error of bbolt itself: the whole group fails
 }
 
@@ -61,7 +62,7 @@ func (g *group) delete(key string) error {
 }
 
 func (g *group) append(stored []byte) (uint64, error) {
-	g.dirty = true
+	g.dirty, g.grown = true, true
 	seq, err := g.feed.NextSequence()
 	if err != nil {
 		return 0, g.note(err)
@@ -225,6 +226,9 @@ func (s *Store) transact(changes []*change) (err error) {
 	if err := tx.Commit(); err != nil {
 		return err
 	}
+	if g.grown {
+		s.tell()
+	}
 	return s.inPlace()
 }
 
@@ -263,6 +267,7 @@ func (s *Store) repair() error {
 		return err
 	}
 	s.db, s.file, s.broken = db, file, false
+	s.tell() // a failed last fsync can leave entries in the file that nobody was told of
 	s.log.Info("the embedded store was opened anew after a failed write", "file", s.path)
 	return nil
 }

@@ -41,6 +41,10 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) store.Store
 		{"feed expiry", feedExpiry},
 		{"feed cursors", feedCursors},
 		{"feed many writers", feedRace},
+		{"wait at once", waitAtOnce},
+		{"wait wakes", waitWakes},
+		{"wait ends", waitEnds},
+		{"wait and close", waitClosed},
 		{"done context", doneContext},
 		{"closed", closed},
 	} {
