@@ -65,8 +65,8 @@ func (a *App) openSessions(st openStore) (*session.Manager, func() error, error)
 		return nil, nil, err
 	}
 	m, err := session.New(session.Config{
-		Store: st, Sealer: st.envelope, Logger: poolLogger("session"),
-		Idle: time.Duration(a.Idle), Absolute: time.Duration(a.Absolute),
+		Store: st.Store, Sealer: st.envelope, Logger: poolLogger("session"),
+		Lifetimes: session.Lifetimes{Default: session.Lifetime{Idle: time.Duration(a.Idle), Absolute: time.Duration(a.Absolute)}},
 	})
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), openTimeout)

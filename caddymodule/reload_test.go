@@ -62,7 +62,7 @@ func active(t *testing.T) (*App, *caddyhttp.App) {
 func (r rig) signIn() (*session.Session, []*http.Cookie) {
 	r.t.Helper()
 	ours, _ := active(r.t)
-	s, cookies, err := ours.live().sessions.Issue(r.t.Context(), session.Grant{Source: "idp", Subject: "1", Username: "dana", Roles: []string{"doctor"}, AuthTime: time.Now()}, "app.test:8443")
+	s, cookies, err := ours.live().sessions.Issue(r.t.Context(), session.Grant{Source: "idp", Subject: "1", Username: "dana", Roles: []string{"doctor"}, AuthTime: time.Now()}, "app.test:8443", session.Admission{})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -187,7 +187,7 @@ func (a *answer) renew() {
 	default:
 		h["Cache-Control"] = append(slices.Clip(h["Cache-Control"]), "private")
 	}
-	cookie, _, err := a.x.gate.sessions.Renew(a.x.session, a.x.cookies, a.x.r.Host)
+	cookie, _, err := a.x.gate.sessions.StartRenewal(a.x.session, a.x.cookies, a.x.r.Host).Wait(a.x.r.Context())
 	if err == nil && cookie != nil {
 		h["Set-Cookie"] = append(h["Set-Cookie"][:len(h["Set-Cookie"]):len(h["Set-Cookie"])], cookie.String())
 	}

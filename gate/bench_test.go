@@ -20,7 +20,7 @@ func (s *silent) Write(b []byte) (int, error) { return len(b), nil }
 // BenchmarkHandle is an authenticated request with a cached token, a public one, and one that is refused.
 func BenchmarkHandle(b *testing.B) {
 	sessions, _ := newSessions(b, time.Now)
-	_, cookies, err := sessions.Issue(b.Context(), session.Grant{Source: "s", Subject: "1", Username: "dana", Name: "Dana Doe", Email: "dana@example.org", Roles: []string{"doctor", "staff"}}, site)
+	_, cookies, err := sessions.Issue(b.Context(), session.Grant{Source: "s", Subject: "1", Username: "dana", Name: "Dana Doe", Email: "dana@example.org", Roles: []string{"doctor", "staff"}}, site, session.Admission{})
 	if err != nil {
 		b.Fatal(err)
 	}

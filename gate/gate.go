@@ -184,7 +184,7 @@ func (x *exchange) pass(next http.Handler) {
 	if x.session != nil {
 		watched, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
-		defer x.gate.sessions.Watch(x.session.ID, cancel)()
+		defer x.gate.sessions.Watch(x.session.ID, 0, cancel)()
 		ctx = watched
 	}
 	next.ServeHTTP(&x.answer, x.r.WithContext(ctx))

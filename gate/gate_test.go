@@ -81,7 +81,7 @@ func TestFailsClosed(t *testing.T) {
 		t.Errorf("no policy: %d", w.Code)
 	}
 	closed, _ := newSessions(t, time.Now)
-	_, cookies, err := closed.Issue(t.Context(), session.Grant{Source: "s", Subject: "1"}, site)
+	_, cookies, err := closed.Issue(t.Context(), session.Grant{Source: "s", Subject: "1"}, site, session.Admission{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -230,7 +230,7 @@ func (r *rig) signIn(g session.Grant) *person {
 	if g.Subject == "" {
 		g.Subject = "sub-" + g.Username
 	}
-	s, cookies, err := r.sessions.Issue(context.Background(), g, site)
+	s, cookies, err := r.sessions.Issue(context.Background(), g, site, session.Admission{})
 	if err != nil {
 		r.t.Fatal(err)
 	}

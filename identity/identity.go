@@ -44,6 +44,7 @@ type Identity struct {
 	ACR      string    // authentication context class; empty means the lowest level
 	AMR      []string  // authentication methods, e.g. "pwd", "otp"
 	AuthTime time.Time // when the person proved themselves; zero when not told
+	Session  string    // the issuer's own id of its session, may be empty
 }
 
 // Start is what portal tells a source when an attempt begins.

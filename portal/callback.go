@@ -170,7 +170,11 @@ func usernamePrefix(s identity.Source) string {
 // ends first (a shared workstation, a fixed session), the record comes next,
 // and the cookies leave only when both are durable.
 func (p *Portal) admit(w http.ResponseWriter, r *http.Request, s identity.Source, a attempt, id identity.Identity, old *session.Session) {
-	sess, sessionCookies, err := p.sessions.Issue(r.Context(), grant(id), r.Host)
+	sess, sessionCookies, err := p.sessions.Issue(r.Context(), grant(id), r.Host, admission(r, a, old))
+	if limit := (*session.LimitError)(nil); errors.As(err, &limit) {
+		p.limited(w, r, s, a, id, limit)
+		return
+	}
 	if err != nil {
 		page, reason := classify(err)
 		if reason == reasonUnknown {
@@ -201,8 +205,10 @@ func (p *Portal) admit(w http.ResponseWriter, r *http.Request, s identity.Source
 		http.SetCookie(w, c)
 	}
 	http.SetCookie(w, ownCookie(roundCookie, strconv.Itoa(round), roundTTL))
-	if hasCookie(r, promptCookie) {
-		dropCookie(w, promptCookie)
+	for _, name := range []string{promptCookie, moveCookie} { // a sign-in that waits may be another person's
+		if hasCookie(r, name) {
+			dropCookie(w, name)
+		}
 	}
 	if old == nil || old.Source != id.Source || old.Subject != id.Subject {
 		// The cache may hold what the application showed to somebody else, whose
@@ -225,6 +231,6 @@ func (p *Portal) replace(r *http.Request, old *session.Session) error {
 func grant(id identity.Identity) session.Grant {
 	return session.Grant{
 		Source: id.Source, Subject: id.Subject, Username: id.Username, Name: id.Name, Email: id.Email,
-		Roles: id.Roles, Org: id.Org, ACR: id.ACR, AMR: id.AMR, AuthTime: id.AuthTime,
+		Roles: id.Roles, Org: id.Org, ACR: id.ACR, AMR: id.AMR, AuthTime: id.AuthTime, ProviderSession: id.Session,
 	}
 }

@@ -184,7 +184,7 @@ func TestSessionsDown(t *testing.T) {
 func (b *browser) expired() {
 	b.w.t.Helper()
 	m := b.w.manager(b.w.start.Add(-time.Hour))
-	_, list, err := m.Issue(b.w.t.Context(), session.Grant{Source: "hospital", Subject: "s", Username: "u"}, b.host)
+	_, list, err := m.Issue(b.w.t.Context(), session.Grant{Source: "hospital", Subject: "s", Username: "u"}, b.host, session.Admission{})
 	if err != nil {
 		b.w.t.Fatal(err)
 	}

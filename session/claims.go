@@ -16,6 +16,9 @@ const (
 	idLength   = 22 // the same in base64url
 	maxSubject = 255
 	maxRole    = 64
+	// aheadAtMost is how far another node's clock may be ahead of ours when it
+	// wrote a token. It makes no token live longer.
+	aheadAtMost = time.Minute
 )
 
 // wire is the payload of a session token.
@@ -37,6 +40,7 @@ type wire struct {
 	TokenID  string       `json:"jti"`
 	ID       string       `json:"sid"`
 	Started  int64        `json:"start"`
+	Provider string       `json:"idp_sid,omitempty"`
 	Confirm  confirmation `json:"cnf"`
 }
 
@@ -52,7 +56,7 @@ func (s *Session) wire() wire {
 		Username: s.Username, Name: s.Name, Email: s.Email, Roles: s.Roles, Org: s.Org,
 		ACR: s.ACR, AMR: s.AMR,
 		IssuedAt: s.IssuedAt.Unix(), Expires: s.Expires.Unix(), Started: s.Started.Unix(),
-		TokenID: s.TokenID, ID: s.ID,
+		TokenID: s.TokenID, ID: s.ID, Provider: s.ProviderSession,
 		Confirm: confirmation{base64.RawURLEncoding.EncodeToString(s.context[:])},
 	}
 	if w.Roles == nil {
@@ -122,7 +126,7 @@ func (m *Manager) readSession(claims jws.Claims, now time.Time) (*Session, error
 			Username: r.text("preferred_username", false), Name: r.text("name", false),
 			Email: r.text("email", false), Roles: r.list("roles", true),
 			Org: r.text("org", false), ACR: r.text("acr", false), AMR: r.list("amr", false),
-			AuthTime: r.time("auth_time", false),
+			AuthTime: r.time("auth_time", false), ProviderSession: r.text("idp_sid", false),
 		},
 		ID: r.text("sid", true), TokenID: r.text("jti", true),
 		Issuer: r.text("iss", true), Audience: r.text("aud", true),
@@ -131,7 +135,8 @@ func (m *Manager) readSession(claims jws.Claims, now time.Time) (*Session, error
 	if notBefore := r.time("nbf", false); notBefore.After(now) {
 		r.fail(fmt.Errorf("claim nbf"))
 	}
-	s.Ends = s.Started.Add(m.absolute)
+	life := m.lifetime.Of(s.Roles)
+	s.idle, s.Ends = life.Idle, s.Started.Add(life.Absolute)
 	cnf, _, err := claims.Object("cnf")
 	if err != nil || len(cnf) != 1 {
 		// A second way to confirm that we do not know would go unchecked.
@@ -149,11 +154,15 @@ func (m *Manager) readSession(claims jws.Claims, now time.Time) (*Session, error
 		return nil, fmt.Errorf("claim sid or jti")
 	case !isIssuer(s.Issuer, s.Audience):
 		return nil, fmt.Errorf("claim iss or aud")
-	case s.IssuedAt.After(now) || !s.Expires.After(s.IssuedAt) || s.Expires.Sub(s.IssuedAt) > m.idle:
+	case s.IssuedAt.After(now.Add(aheadAtMost)) || !s.Expires.After(s.IssuedAt) || s.Expires.Sub(s.IssuedAt) > longestIdle:
 		return nil, fmt.Errorf("claim iat or exp")
-	case s.Started.After(s.IssuedAt) || s.Expires.After(s.Ends):
+	case s.Started.After(s.IssuedAt):
 		return nil, fmt.Errorf("claim start")
+	case s.ProviderSession != "" && !isID(s.ProviderSession):
+		return nil, fmt.Errorf("claim idp_sid")
 	}
+	// The lifetimes may be shorter now than when the token was made.
+	s.Expires = earlier(s.Expires, earlier(s.IssuedAt.Add(s.idle), s.Ends))
 	return s, s.Grant.check()
 }
 

@@ -13,6 +13,7 @@ var (
 	errContext  error = none("context does not match")
 	errExpired  error = none("expired")
 	errRevoked  error = none("revoked")
+	errMoved    error = none("moved to another sign-in")
 	errKey      error = none("signing key retired")
 	errAudience error = none("another site's token")
 )
@@ -20,14 +21,16 @@ var (
 // Find returns the session that the Cookie lines of a request carry for host, the
 // host as the browser sent it. The error is [ErrNone] for everything that is not a
 // session, [ErrStale] for a good session while the store is silent, [ErrClosed]
-// when the manager does not run. Nothing leaves the process, and a token that was
+// when the manager does not run. With ErrStale the session is returned when this
+// node had verified it before it last heard from the store; whether that is enough,
+// and for how long ([Manager.Silence]), is the caller's to decide. Nothing leaves the process, and a token that was
 // seen before costs two hashes.
 func (m *Manager) Find(cookieLines []string, host string) (*Session, error) {
 	v, err := m.find(cookieLines, host, m.now())
-	if err != nil {
+	if v == nil {
 		return nil, err
 	}
-	return v.session, nil
+	return v.session, err
 }
 
 func (m *Manager) find(cookieLines []string, host string, now time.Time) (*verified, error) {
@@ -59,17 +62,20 @@ func (m *Manager) find(cookieLines []string, host string, now time.Time) (*verif
 		return nil, errContext
 	case !isAudience(v.session.Audience, host):
 		return nil, errAudience
-	case now.Unix() >= v.expires || now.Before(v.session.IssuedAt):
+	case now.Unix() >= v.expires || now.Add(aheadAtMost).Before(v.session.IssuedAt):
 		return nil, errExpired
 	case m.live.isRevoked(v.session.ID):
 		return nil, errRevoked
 	case m.ring.Load().find(v.kid) == nil:
 		return nil, errKey
 	case m.stale(now):
-		return nil, ErrStale
+		if !m.live.known(v.session.ID, *m.heard.Load()) {
+			return nil, ErrStale
+		}
+		return v, ErrStale
 	}
 	if !cached {
-		m.live.seen(v.session)
+		m.live.seen(v.session, now)
 		m.cache.put(key, v)
 	}
 	return v, nil

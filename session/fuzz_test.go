@@ -94,7 +94,7 @@ func FuzzClaims(f *testing.F) {
 		now := l.clock.now()
 		if s.context != l.session.context || s.Audience != "app.example" || !isIssuer(s.Issuer, s.Audience) || s.Grant.check() != nil ||
 			!s.Expires.After(now) || s.IssuedAt.After(now) || s.Started.After(s.IssuedAt) || s.Expires.After(s.Ends) ||
-			s.Expires.Sub(s.IssuedAt) > l.m.idle || !isID(s.ID) || !isID(s.TokenID) {
+			s.Expires.Sub(s.IssuedAt) > defaultIdle || !isID(s.ID) || !isID(s.TokenID) {
 			t.Fatalf("%q is %+v", payload, s)
 		}
 	})

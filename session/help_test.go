@@ -93,7 +93,7 @@ func grant() Grant {
 
 func issue(t testing.TB, m *Manager) (*Session, []*http.Cookie) {
 	t.Helper()
-	s, cookies, err := m.Issue(context.Background(), grant(), host)
+	s, cookies, err := m.Issue(context.Background(), grant(), host, Admission{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,6 +145,11 @@ func forgeBy(t testing.TB, key ed25519.PrivateKey, kid, typ string, claims any) 
 		t.Fatal(err)
 	}
 	return token
+}
+
+// renew renews as a request does that waits for it.
+func renew(m *Manager, s *Session, cookieLines []string, host string) (*http.Cookie, *Session, error) {
+	return m.StartRenewal(s, cookieLines, host).Wait(context.Background())
 }
 
 // pass lets time go by in which the store was heard.

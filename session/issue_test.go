@@ -51,7 +51,7 @@ func TestIssueRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := grant()
 			c.change(&g)
-			s, cookies, err := m.Issue(context.Background(), g, c.host)
+			s, cookies, err := m.Issue(context.Background(), g, c.host, Admission{})
 			if !errors.Is(err, c.want) || (s == nil) != (c.want != nil) || (cookies == nil) != (c.want != nil) {
 				t.Fatalf("%v, %v; want %v", s, err, c.want)
 			}
@@ -68,7 +68,7 @@ func TestIssueRefuses(t *testing.T) {
 	for n := 2300; n < 3000; n++ {
 		g := grant()
 		g.Name = strings.Repeat("n", n)
-		_, cookies, err := m.Issue(context.Background(), g, host)
+		_, cookies, err := m.Issue(context.Background(), g, host, Admission{})
 		if err != nil {
 			break
 		}
@@ -137,20 +137,20 @@ func TestTokenClaims(t *testing.T) {
 func TestRenew(t *testing.T) {
 	m, c := manager(t)
 	s, cookies := issue(t, m)
-	renew := func(s *Session, cookieLines []string) (*http.Cookie, *Session) {
+	again := func(s *Session, cookieLines []string) (*http.Cookie, *Session) {
 		t.Helper()
-		cookie, next, err := m.Renew(s, cookieLines, "app.example")
+		cookie, next, err := renew(m, s, cookieLines, "app.example")
 		if err != nil {
 			t.Fatal(err)
 		}
 		return cookie, next
 	}
 	pass(m, c, 59*time.Second)
-	if cookie, next := renew(s, lines(cookies)); cookie != nil || next != nil {
+	if cookie, next := again(s, lines(cookies)); cookie != nil || next != nil {
 		t.Error("renewed after 59 s")
 	}
 	pass(m, c, time.Second)
-	cookie, next := renew(s, lines(cookies))
+	cookie, next := again(s, lines(cookies))
 	if cookie == nil || next == nil {
 		t.Fatal("not renewed after 60 s")
 	}
@@ -168,13 +168,13 @@ func TestRenew(t *testing.T) {
 	pass(m, c, 14*time.Minute)
 	wantNone(t, m, lines(cookies))
 	wantFound(t, m, line(cookie.Value, cookies[1].Value))
-	if _, _, err := m.Renew(s, lines(cookies), host); !errors.Is(err, ErrNone) {
+	if _, _, err := renew(m, s, lines(cookies), host); !errors.Is(err, ErrNone) {
 		t.Errorf("renewing with an expired token: %v", err)
 	}
 	if err := m.Revoke(context.Background(), s.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := m.Renew(next, line(cookie.Value, cookies[1].Value), host); !errors.Is(err, ErrNone) {
+	if _, _, err := renew(m, next, line(cookie.Value, cookies[1].Value), host); !errors.Is(err, ErrNone) {
 		t.Errorf("renewing a revoked session: %v", err)
 	}
 }
@@ -187,21 +187,21 @@ func TestRenewNeedsTheRightCookies(t *testing.T) {
 	for name, cookieLines := range map[string][]string{
 		"none": nil, "token alone": {CookieToken + "=" + cookies[0].Value}, "mixed": line(cookies[0].Value, others[1].Value), "another session": lines(others),
 	} {
-		if cookie, next, err := m.Renew(s, cookieLines, host); cookie != nil || next != nil || !errors.Is(err, ErrNone) {
+		if cookie, next, err := renew(m, s, cookieLines, host); cookie != nil || next != nil || !errors.Is(err, ErrNone) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, _, err := m.Renew(s, lines(cookies), "other.example"); !errors.Is(err, ErrNone) {
+	if _, _, err := renew(m, s, lines(cookies), "other.example"); !errors.Is(err, ErrNone) {
 		t.Errorf("another site: %v", err)
 	}
-	if _, _, err := m.Renew(nil, lines(cookies), host); !errors.Is(err, ErrNone) {
+	if _, _, err := renew(m, nil, lines(cookies), host); err != nil {
 		t.Errorf("no session: %v", err)
 	}
 }
 
 // Row 87: steady use ends at the absolute end, to the second.
 func TestAbsoluteEnd(t *testing.T) {
-	m, c := manager(t, func(c *Config) { c.Idle, c.Absolute = 10*time.Minute, time.Hour+30*time.Second })
+	m, c := manager(t, func(c *Config) { c.Lifetimes.Default.Idle, c.Lifetimes.Default.Absolute = 10*time.Minute, time.Hour+30*time.Second })
 	s, cookies := issue(t, m)
 	now := lines(cookies)
 	for c.now().Before(s.Ends) {
@@ -209,7 +209,7 @@ func TestAbsoluteEnd(t *testing.T) {
 		if current.Expires.After(s.Ends) || !current.Ends.Equal(s.Ends) {
 			t.Fatalf("expires %v, ends %v", current.Expires, current.Ends)
 		}
-		cookie, _, err := m.Renew(current, now, host)
+		cookie, _, err := renew(m, current, now, host)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -246,7 +246,7 @@ func TestS9ParallelRenewals(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range tokens {
 		all.Go(func() {
-			cookie, next, err := m.Renew(s, lines(cookies), host)
+			cookie, next, err := renew(m, s, lines(cookies), host)
 			if err != nil || cookie == nil {
 				t.Errorf("%v, %v", cookie, err)
 				return
@@ -266,12 +266,12 @@ func TestS9ParallelRenewals(t *testing.T) {
 	wantFound(t, m, lines(cookies))
 	// A late tab with the old token gets the same one, until it is due itself.
 	pass(m, c, 30*time.Second)
-	cookie, _, err := m.Renew(s, lines(cookies), host)
+	cookie, _, err := renew(m, s, lines(cookies), host)
 	if err != nil || cookie.Value != tokens[0] {
 		t.Errorf("another token, %v", err)
 	}
 	pass(m, c, 30*time.Second)
-	cookie, _, err = m.Renew(s, lines(cookies), host)
+	cookie, _, err = renew(m, s, lines(cookies), host)
 	if err != nil || cookie.Value == tokens[0] {
 		t.Errorf("the same token, %v", err)
 	}
@@ -284,12 +284,12 @@ func TestNewRefuses(t *testing.T) {
 		"nothing":         {},
 		"no sealer":       {Store: s},
 		"no store":        {Sealer: sealer},
-		"negative idle":   {Store: s, Sealer: sealer, Idle: -time.Second},
-		"tiny idle":       {Store: s, Sealer: sealer, Idle: time.Millisecond},
-		"fraction":        {Store: s, Sealer: sealer, Idle: 1500 * time.Millisecond},
-		"absolute < idle": {Store: s, Sealer: sealer, Idle: time.Hour, Absolute: time.Minute},
-		"negative":        {Store: s, Sealer: sealer, Absolute: -time.Hour},
-		"a year":          {Store: s, Sealer: sealer, Absolute: 365 * 24 * time.Hour},
+		"negative idle":   {Store: s, Sealer: sealer, Lifetimes: Lifetimes{Default: Lifetime{Idle: -time.Second}}},
+		"tiny idle":       {Store: s, Sealer: sealer, Lifetimes: Lifetimes{Default: Lifetime{Idle: time.Millisecond}}},
+		"fraction":        {Store: s, Sealer: sealer, Lifetimes: Lifetimes{Default: Lifetime{Idle: 1500 * time.Millisecond}}},
+		"absolute < idle": {Store: s, Sealer: sealer, Lifetimes: Lifetimes{Default: Lifetime{Idle: time.Hour, Absolute: time.Minute}}},
+		"negative":        {Store: s, Sealer: sealer, Lifetimes: Lifetimes{Default: Lifetime{Absolute: -time.Hour}}},
+		"a year":          {Store: s, Sealer: sealer, Lifetimes: Lifetimes{Default: Lifetime{Absolute: 365 * 24 * time.Hour}}},
 	} {
 		if m, err := New(c); m != nil || err == nil {
 			t.Errorf("%s: %v", name, err)
@@ -306,7 +306,7 @@ func TestNotRunning(t *testing.T) {
 	}
 	closed := func(when string, cookieLines []string, sid string) {
 		t.Helper()
-		if _, _, err := m.Issue(context.Background(), grant(), host); !errors.Is(err, ErrClosed) {
+		if _, _, err := m.Issue(context.Background(), grant(), host, Admission{}); !errors.Is(err, ErrClosed) {
 			t.Errorf("%s, Issue: %v", when, err)
 		}
 		wantError(t, m, cookieLines, host, ErrClosed)
@@ -315,7 +315,7 @@ func TestNotRunning(t *testing.T) {
 			t.Errorf("%s, Revoke: %v", when, err)
 		}
 		told := make(chan error, 1)
-		m.Watch(sid, func(err error) { told <- err })()
+		m.Watch(sid, 0, func(err error) { told <- err })()
 		if err := <-told; !errors.Is(err, ErrClosed) {
 			t.Errorf("%s, Watch: %v", when, err)
 		}
@@ -332,7 +332,7 @@ func TestNotRunning(t *testing.T) {
 	}
 	session, cookies := issue(t, m)
 	told := make(chan error, 1)
-	defer m.Watch(session.ID, func(err error) { told <- err })()
+	defer m.Watch(session.ID, 0, func(err error) { told <- err })()
 	m.Close()
 	m.Close()
 	if err := <-told; !errors.Is(err, ErrClosed) {

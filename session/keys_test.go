@@ -107,7 +107,7 @@ func TestJ74KeyRemoved(t *testing.T) {
 	session, cookies := issue(t, m)
 	wantFound(t, m, lines(cookies))
 	told := make(chan error, 1)
-	defer m.Watch(session.ID, func(err error) { told <- err })()
+	defer m.Watch(session.ID, 0, func(err error) { told <- err })()
 
 	putKeys(t, s, sealer, `{"keys":[{"seed":"`+second+`"},{"seed":"`+first+`","retired":true}]}`)
 	m.follow()
@@ -117,7 +117,7 @@ func TestJ74KeyRemoved(t *testing.T) {
 	}
 	c.add(2 * time.Minute)
 	m.follow()
-	renewed, _, err := m.Renew(session, lines(cookies), host) // goes over to the new key
+	renewed, _, err := renew(m, session, lines(cookies), host) // goes over to the new key
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func revokeForever(dir string) error {
 		return err
 	}
 	for i := 0; ; i++ {
-		session, cookies, err := m.Issue(ctx, grant(), host)
+		session, cookies, err := m.Issue(ctx, grant(), host, Admission{})
 		if err != nil {
 			return err
 		}

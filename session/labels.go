@@ -7,11 +7,26 @@ const (
 	labelSealKeys = "anteroom/session/seal-keys/v1"
 	// labelStoreKeys is the store key under which the sealed keys lie.
 	labelStoreKeys = "anteroom/session/keys/v1"
+	// labelSealAssertionKeys and labelStoreAssertionKeys are the same for the
+	// keys of assertions.
+	labelSealAssertionKeys  = "anteroom/session/seal-assertion-keys/v1"
+	labelStoreAssertionKeys = "anteroom/session/assertion-keys/v1"
 	// labelRevoked is the kind of a feed entry that ends one session.
 	labelRevoked = "anteroom/session/revoked-session/v1"
+	// labelKilledKey is the kind of a feed entry that kills a signing key.
+	labelKilledKey = "anteroom/session/killed-key/v1"
+	// labelAssertionID is hashed with a sid for the sid of assertions.
+	labelAssertionID = "anteroom/session/assertion-sid/v1"
+	// labelProvider is hashed with a provider's session id, labelAccount with a
+	// source and subject, labelUsername with a username.
+	labelProvider = "anteroom/session/provider-session/v1"
+	labelAccount  = "anteroom/session/account/v1"
+	labelUsername = "anteroom/session/username/v1"
 	// labelFamily begins every kind of feed entry that is ours to obey.
 	labelFamily = "anteroom/session/"
 	// tokenType is the typ of a session token. Tokens of other profiles are
 	// refused by it even when they were signed with the same key.
 	tokenType = "anteroom+jwt"
+	// assertionType is the typ of what applications get.
+	assertionType = "anteroom-assertion+jwt"
 )

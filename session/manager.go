@@ -26,8 +26,9 @@ var neverExpires time.Time
 type Manager struct {
 	store    store.Store
 	sealer   Sealer
-	idle     time.Duration
-	absolute time.Duration
+	lifetime Lifetimes
+	longest  time.Duration // the longest absolute lifetime
+	regrant  func(context.Context, *Session) (Grant, error)
 	now      func() time.Time
 	log      *slog.Logger
 

@@ -3,6 +3,9 @@ package session
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,7 +41,7 @@ func (m *Manager) Revoke(ctx context.Context, sid string) error {
 	defer cancel()
 	// The session ends within the absolute lifetime from now; a node that
 	// has not heard yet may renew for half a minute more.
-	until := m.now().Add(m.absolute + m.idle + staleAfter).Truncate(time.Second)
+	until := m.now().Add(m.longest + longestIdle + staleAfter).Truncate(time.Second)
 	value, err := json.Marshal(revocation{Kind: labelRevoked, ID: sid, Until: until.Unix()})
 	if err != nil {
 		return fmt.Errorf("revoking session: %w", err)
@@ -51,6 +54,42 @@ func (m *Manager) Revoke(ctx context.Context, sid string) error {
 	case <-ctx.Done(): // somebody's cut hangs; the session is over all the same
 	}
 	return nil
+}
+
+// User names an account by its source and subject, or everybody of a username, or
+// both.
+type User struct{ Source, Subject, Username string }
+
+// RevokeUser ends every session of a user that began until now and returns how
+// many live ones there were.
+func (m *Manager) RevokeUser(ctx context.Context, u User) (n int, err error) {
+	return 0, fmt.Errorf("revoking user: %w", m.available())
+}
+
+// RevokeProviderSession ends every session that began with this session of the
+// provider, as it says by back-channel logout.
+func (m *Manager) RevokeProviderSession(ctx context.Context, source, sid string) error {
+	return fmt.Errorf("revoking provider session: %w", m.available())
+}
+
+// providerSession is what a token holds of a provider's session id.
+func providerSession(source, sid string) string {
+	key := keyOf(labelProvider, source, sid)
+	return base64.RawURLEncoding.EncodeToString(key[:])
+}
+
+// keyOf is 128 bits of SHA-256 over texts with their lengths, so that no two lists
+// of texts look the same.
+func keyOf(label string, texts ...string) (key [16]byte) {
+	h := sha256.New()
+	for _, text := range append([]string{label}, texts...) {
+		var size [4]byte
+		binary.BigEndian.PutUint32(size[:], uint32(len(text)))
+		h.Write(size[:])
+		h.Write([]byte(text))
+	}
+	copy(key[:], h.Sum(nil))
+	return key
 }
 
 // obey takes in one feed entry. An entry of ours that is not understood is an

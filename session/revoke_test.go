@@ -49,7 +49,7 @@ func TestJ72Revoked(t *testing.T) {
 	c.add(2 * time.Minute)
 	a.follow()
 	b.follow()
-	renewed, _, err := b.Renew(session, lines(cookies), host)
+	renewed, _, err := renew(b, session, lines(cookies), host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestRevokedMeanwhile(t *testing.T) {
 	if n, err := m.settle(&renewal{session: s}, host, c.now()); n != nil || !errors.Is(err, ErrNone) {
 		t.Errorf("renewal: %v, %v", n, err)
 	}
-	m.live.seen(s)
+	m.live.seen(s, c.now())
 	shard := m.live.shard(s.ID)
 	shard.mu.Lock()
 	if shard.lives[s.ID] != nil {
@@ -99,7 +99,7 @@ func TestRevokedMeanwhile(t *testing.T) {
 	}
 	shard.mu.Unlock()
 	told := make(chan error, 1)
-	m.Watch(s.ID, func(err error) { told <- err })
+	m.Watch(s.ID, 0, func(err error) { told <- err })
 	if err := <-told; !errors.Is(err, ErrNone) {
 		t.Errorf("%v", err)
 	}
@@ -110,7 +110,7 @@ func TestIdleEndMovesForwardOnly(t *testing.T) {
 	l := newLab(t)
 	wantFound(t, l.m, line(l.with(map[string]any{"exp": l.clock.now().Unix() + 5}), l.context))
 	var cuts atomic.Int32
-	l.m.Watch(l.session.ID, func(error) { cuts.Add(1) })
+	l.m.Watch(l.session.ID, 0, func(error) { cuts.Add(1) })
 	pass(l.m, l.clock, 10*time.Second)
 	l.m.sweep()
 	shard := l.m.live.shard(l.session.ID)
@@ -144,7 +144,7 @@ func TestRevokeErrors(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	wantNone(t, m, lines(cookies))
-	if _, _, err := m.Issue(ctx, grant(), host); !errors.Is(err, context.Canceled) {
+	if _, _, err := m.Issue(ctx, grant(), host, Admission{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }
@@ -155,7 +155,7 @@ func TestStale(t *testing.T) {
 	m := start(t, s, openSealer(t, dir), c.now)
 	session, cookies := issue(t, m)
 	told := make(chan error, 1)
-	defer m.Watch(session.ID, func(err error) { told <- err })()
+	defer m.Watch(session.ID, 0, func(err error) { told <- err })()
 	s.dead.Store(true)
 	c.add(30 * time.Second)
 	wantFound(t, m, lines(cookies))
@@ -163,18 +163,18 @@ func TestStale(t *testing.T) {
 	wantError(t, m, lines(cookies), host, ErrStale)
 	wantNone(t, m, line(cookies[0].Value, strings.Repeat("A", 43))) // who has no session learns nothing
 	wantNone(t, m, nil)
-	if _, _, err := m.Issue(context.Background(), grant(), host); !errors.Is(err, ErrStale) {
+	if _, _, err := m.Issue(context.Background(), grant(), host, Admission{}); !errors.Is(err, ErrStale) {
 		t.Errorf("Issue: %v", err)
 	}
 	c.add(time.Minute)
-	if _, _, err := m.Renew(session, lines(cookies), host); !errors.Is(err, ErrStale) {
+	if _, _, err := renew(m, session, lines(cookies), host); !errors.Is(err, ErrStale) {
 		t.Errorf("Renew: %v", err)
 	}
 	m.sweep()
 	if err := <-told; !errors.Is(err, ErrStale) {
 		t.Errorf("watcher: %v", err)
 	}
-	m.Watch(session.ID, func(err error) { told <- err })()
+	m.Watch(session.ID, 0, func(err error) { told <- err })()
 	if err := <-told; !errors.Is(err, ErrStale) {
 		t.Errorf("late watcher: %v", err)
 	}
@@ -292,7 +292,7 @@ func TestWatch(t *testing.T) {
 		}
 		cuts := make(chan cut, 10)
 		watch := func(node string, m *Manager, sid string) func() {
-			return m.Watch(sid, func(err error) { cuts <- cut{node, err, time.Since(began)} })
+			return m.Watch(sid, 0, func(err error) { cuts <- cut{node, err, time.Since(began)} })
 		}
 		expect := func(node string, want error, from, to time.Duration) {
 			t.Helper()
@@ -304,7 +304,7 @@ func TestWatch(t *testing.T) {
 		watch("stopped", a, session.ID)()
 		time.Sleep(10 * time.Minute)
 		// The idle end moves with the renewal.
-		cookie, next, err := a.Renew(session, lines(cookies), host)
+		cookie, next, err := renew(a, session, lines(cookies), host)
 		if err != nil || cookie == nil {
 			t.Fatal(err)
 		}
@@ -349,13 +349,13 @@ func TestWatchAbsoluteEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		s := openStore(t, dir, nil)
-		m := start(t, s, openSealer(t, dir), nil, func(c *Config) { c.Idle, c.Absolute = time.Minute, 5*time.Minute })
+		m := start(t, s, openSealer(t, dir), nil, func(c *Config) { c.Lifetimes.Default.Idle, c.Lifetimes.Default.Absolute = time.Minute, 5*time.Minute })
 		current, cookies := issue(t, m)
 		ends, token := current.Ends, cookies[0].Value
 		over := make(chan time.Time, 1)
-		defer m.Watch(current.ID, func(error) { over <- time.Now() })()
+		defer m.Watch(current.ID, 0, func(error) { over <- time.Now() })()
 		for time.Now().Before(ends) {
-			cookie, next, err := m.Renew(current, line(token, cookies[1].Value), host)
+			cookie, next, err := renew(m, current, line(token, cookies[1].Value), host)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -385,7 +385,7 @@ func TestWatchRaces(t *testing.T) {
 				var stop func()
 				var mu sync.Mutex
 				mu.Lock()
-				stop = m.Watch(s.ID, func(error) {
+				stop = m.Watch(s.ID, 0, func(error) {
 					called[i].Add(1)
 					if i%10 == 0 {
 						panic("a fault in somebody's cut")
@@ -419,12 +419,12 @@ func TestWatchersAreBounded(t *testing.T) {
 	s, _ := issue(t, m)
 	told := make(chan error, 2*maxWatchers)
 	for range maxWatchers {
-		m.Watch(s.ID, func(err error) { told <- err })
+		m.Watch(s.ID, 0, func(err error) { told <- err })
 	}
 	if len(told) != 0 {
 		t.Fatalf("%v", <-told)
 	}
-	m.Watch(s.ID, func(err error) { told <- err })
+	m.Watch(s.ID, 0, func(err error) { told <- err })
 	if err := <-told; !errors.Is(err, errTooManyWatchers) {
 		t.Errorf("%v", err)
 	}
@@ -438,7 +438,7 @@ func TestWatchersAreBounded(t *testing.T) {
 	}
 	shard.mu.Unlock()
 	wantFound(t, m, lines(cookies))
-	m.Watch(full.ID, func(err error) { told <- err })
+	m.Watch(full.ID, 0, func(err error) { told <- err })
 	if err := <-told; !errors.Is(err, ErrNone) {
 		t.Errorf("%v", err)
 	}

@@ -36,6 +36,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/store"
@@ -48,13 +49,6 @@ const (
 	CookieContext = "__Host-anteroom-ctx"
 )
 
-// Lifetimes when [Config] leaves them out, and the longest that it may ask for.
-const (
-	defaultIdle     = 15 * time.Minute
-	defaultAbsolute = 12 * time.Hour
-	longestAbsolute = 30 * 24 * time.Hour
-)
-
 // What a caller has to tell apart; compare with errors.Is.
 var (
 	// ErrNone: there is no session in this request, for whatever reason.
@@ -65,6 +59,9 @@ var (
 	ErrTooLarge = errors.New("session does not fit into a 4096-byte cookie")
 	// ErrGrant: the grant or the host holds something that a session must not.
 	ErrGrant = errors.New("grant not acceptable for a session")
+	// ErrLimit: the person has as many sign-ins as the role allows; the error is
+	// a [LimitError].
+	ErrLimit = errors.New("as many sign-ins as the role allows")
 	// ErrClosed: the manager was not started or has been closed; answer 503.
 	ErrClosed = errors.New("session manager is not running")
 )
@@ -88,6 +85,10 @@ type Grant struct {
 	ACR      string
 	AMR      []string
 	AuthTime time.Time // zero: not known
+
+	// ProviderSession is the provider's own id of its session, or "". In a Session
+	// it is a hash of that, which is all that the token holds.
+	ProviderSession string
 }
 
 // Session is one verified session. It is shared between requests: read it, never
@@ -103,17 +104,29 @@ type Session struct {
 	Started  time.Time
 	Ends     time.Time // the absolute end
 
-	context [32]byte // SHA-256 of the context cookie's bytes
+	idle    time.Duration // of these roles
+	context [32]byte      // SHA-256 of the context cookie's bytes
 }
 
 // Config says what a Manager works with. Store and Sealer are required.
 type Config struct {
-	Store    store.Store
-	Sealer   Sealer
-	Idle     time.Duration // 1 s to Absolute; 0: 15 minutes
-	Absolute time.Duration // Idle to 30 days; 0: 12 hours
-	Now      func() time.Time
-	Logger   *slog.Logger
+	Store     store.Store
+	Sealer    Sealer
+	Lifetimes Lifetimes
+	Mark      Mark // nil: a store that was set back while nobody looked is not noticed
+	// Refresh asks the identity source again at each renewal; an error means no
+	// renewal. It returns the grant from then on, of the same source and subject.
+	// nil: the grant stays as it is.
+	Refresh func(ctx context.Context, s *Session) (Grant, error)
+	Now     func() time.Time
+	Logger  *slog.Logger
+}
+
+// Mark keeps, over restarts and outside of the store, where the feed was heard
+// up to. Load returns "" when there is none.
+type Mark interface {
+	Load() (string, error)
+	Save(cursor string) error
 }
 
 // New checks the configuration. It touches neither store nor clock.
@@ -121,19 +134,10 @@ func New(c Config) (*Manager, error) {
 	if c.Store == nil || c.Sealer == nil {
 		return nil, errors.New("creating session manager: a store and a sealer are required")
 	}
-	if c.Idle == 0 {
-		c.Idle = defaultIdle
+	if err := c.Lifetimes.Check(); err != nil {
+		return nil, fmt.Errorf("creating session manager: %w", err)
 	}
-	if c.Absolute == 0 {
-		c.Absolute = max(defaultAbsolute, c.Idle)
-	}
-	// Token times are whole seconds; a fraction would be cut silently.
-	if c.Idle < time.Second || c.Idle%time.Second != 0 || c.Absolute%time.Second != 0 {
-		return nil, fmt.Errorf("creating session manager: lifetimes must be whole seconds, at least one: idle %s, absolute %s", c.Idle, c.Absolute)
-	}
-	if c.Absolute < c.Idle || c.Absolute > longestAbsolute {
-		return nil, fmt.Errorf("creating session manager: the absolute lifetime %s must lie between the idle lifetime %s and %s", c.Absolute, c.Idle, longestAbsolute)
-	}
+	c.Lifetimes.Roles = maps.Clone(c.Lifetimes.Roles)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -143,8 +147,9 @@ func New(c Config) (*Manager, error) {
 	m := &Manager{
 		store:    c.Store,
 		sealer:   c.Sealer,
-		idle:     c.Idle,
-		absolute: c.Absolute,
+		lifetime: c.Lifetimes,
+		longest:  c.Lifetimes.longest(),
+		regrant:  c.Refresh,
 		now:      c.Now,
 		log:      c.Logger,
 	}

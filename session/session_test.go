@@ -49,7 +49,7 @@ func TestRevoke(t *testing.T) {
 	}
 	wantNone(t, m, lines(cookies))
 	wantFound(t, m, lines(others))
-	if _, _, err := m.Renew(s, lines(cookies), host); err != nil && !errors.Is(err, ErrNone) {
+	if _, _, err := renew(m, s, lines(cookies), host); err != nil && !errors.Is(err, ErrNone) {
 		t.Errorf("Renew: %v", err)
 	}
 }

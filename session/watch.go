@@ -34,12 +34,16 @@ type liveShard struct {
 }
 
 type life struct {
+	first    time.Time // when this node verified it first
 	expires  time.Time // idle end of the newest token seen
 	watchers map[*watcher]struct{}
 	newest   *renewal
 }
 
-type watcher struct{ cut func(error) }
+type watcher struct {
+	cut      func(error)
+	tolerate time.Duration // silence of the store
+}
 
 // renewal is the newest token of a session, for its parallel requests.
 type renewal struct {
@@ -64,22 +68,31 @@ func (r *registry) shard(sid string) *liveShard {
 }
 
 // seen records a verified token of a session.
-func (r *registry) seen(s *Session) {
+func (r *registry) seen(s *Session, now time.Time) {
 	shard := r.shard(s.ID)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
-	shard.touch(s)
+	shard.touch(s, now)
+}
+
+// known says whether this node had verified the session by that time.
+func (r *registry) known(sid string, by time.Time) bool {
+	shard := r.shard(sid)
+	shard.mu.RLock()
+	defer shard.mu.RUnlock()
+	l := shard.lives[sid]
+	return l != nil && !l.first.After(by)
 }
 
 // touch moves the idle end forward, never back: an older token of the same
 // session may arrive after a newer one.
-func (s *liveShard) touch(session *Session) *life {
+func (s *liveShard) touch(session *Session, now time.Time) *life {
 	l := s.lives[session.ID]
 	if l == nil {
 		if _, revoked := s.revoked[session.ID]; revoked || len(s.lives) >= maxLive/liveShards {
 			return nil
 		}
-		l = &life{}
+		l = &life{first: now}
 		s.lives[session.ID] = l
 	}
 	if session.Expires.After(l.expires) {
@@ -144,12 +157,22 @@ func (r *registry) ended(now time.Time) (cut []*watcher) {
 }
 
 // cutAll takes every watcher out; the sessions stay.
-func (r *registry) cutAll() (cut []*watcher) {
+func (r *registry) cutAll() []*watcher {
+	return r.cutWhere(func(*life, *watcher) bool { return true })
+}
+
+// cutWhere takes out the watchers for which over is true.
+func (r *registry) cutWhere(over func(*life, *watcher) bool) (cut []*watcher) {
 	for i := range r.shards {
 		shard := &r.shards[i]
 		shard.mu.Lock()
 		for _, l := range shard.lives {
-			cut = append(cut, l.take()...)
+			for w := range l.watchers {
+				if over(l, w) {
+					delete(l.watchers, w)
+					cut = append(cut, w)
+				}
+			}
 		}
 		shard.mu.Unlock()
 	}
@@ -159,14 +182,14 @@ func (r *registry) cutAll() (cut []*watcher) {
 // Watch calls cut once when the session ends: when it is revoked, here at once
 // and on other nodes within about a second ([ErrNone]); when its idle or absolute
 // end comes, where renewals move the idle end ([ErrNone]); when the store is
-// silent for 30 s ([ErrStale]); and at Close ([ErrClosed]). A session that is not
+// silent for 30 s, or for tolerate if that is longer ([ErrStale]); and at Close ([ErrClosed]). A session that is not
 // alive, or has 1024 watchers already, is cut at once.
 //
 // cut runs in a goroutine of its own; it may still run after stop returned, when
 // both happen at the same time, and it may call stop. Always call stop, which can
 // be repeated, when the connection is gone.
-func (m *Manager) Watch(sid string, cut func(error)) (stop func()) {
-	w := &watcher{cut: cut}
+func (m *Manager) Watch(sid string, tolerate time.Duration, cut func(error)) (stop func()) {
+	w := &watcher{cut: cut, tolerate: max(tolerate, staleAfter)}
 	shard := m.live.shard(sid)
 	shard.mu.Lock()
 	err := m.admit(shard, sid, w)
@@ -192,7 +215,7 @@ func (m *Manager) admit(shard *liveShard, sid string, w *watcher) error {
 	switch {
 	case !m.running.Load():
 		return ErrClosed
-	case m.stale(now):
+	case m.stale(now) && (l == nil || l.first.After(*m.heard.Load()) || m.silence(now) > w.tolerate):
 		return ErrStale
 	case l == nil || !now.Before(l.expires):
 		return ErrNone
@@ -212,7 +235,8 @@ func (m *Manager) sweep() {
 	now := m.now()
 	m.fire(m.live.ended(now), ErrNone)
 	if m.stale(now) {
-		m.fire(m.live.cutAll(), ErrStale)
+		heard, silence := *m.heard.Load(), m.silence(now)
+		m.fire(m.live.cutWhere(func(l *life, w *watcher) bool { return l.first.After(heard) || silence > w.tolerate }), ErrStale)
 	}
 }
 
