@@ -54,7 +54,7 @@ func newLab(t testing.TB, options ...func(*Config)) *lab {
 }
 
 func (l *lab) header() string {
-	return `{"alg":"EdDSA","kid":"` + l.m.ring.Load().current.kid + `","typ":"` + tokenType + `"}`
+	return `{"alg":"EdDSA","kid":"` + l.m.ring.Load().signer(l.m.now()).kid + `","typ":"` + tokenType + `"}`
 }
 
 func (l *lab) payload(changes map[string]any) string {
@@ -76,7 +76,7 @@ func (l *lab) payload(changes map[string]any) string {
 // signed signs any header and payload with the manager's own key.
 func (l *lab) signed(header, payload string) string {
 	text := b64(header) + "." + b64(payload)
-	return text + "." + b64(string(ed25519.Sign(l.m.ring.Load().current.private, []byte(text))))
+	return text + "." + b64(string(ed25519.Sign(l.m.ring.Load().signer(l.m.now()).private, []byte(text))))
 }
 
 // with is a correctly signed token with changed claims.
@@ -127,7 +127,7 @@ func TestAttackSignature(t *testing.T) {
 	}
 	l.refused(t, "J6 no alg", l.signed(strings.Replace(l.header(), `"alg":"EdDSA",`, "", 1), l.payload(nil)))
 
-	public := l.m.ring.Load().current.public
+	public := l.m.ring.Load().signer(l.m.now()).public
 	x := base64.RawURLEncoding.EncodeToString(public)
 	for i, secret := range [][]byte{public, []byte(x), l.m.JWKS(), nil, make([]byte, 32), []byte("secret"), []byte("changeme")} {
 		text := b64(strings.Replace(l.header(), "EdDSA", "HS256", 1)) + "." + p
@@ -174,7 +174,7 @@ func TestAttackSignature(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.refused(t, "J19 J22 key of another environment, our kid", forgeBy(t, foreign, l.m.ring.Load().current.kid, tokenType, l.session.wire()))
+	l.refused(t, "J19 J22 key of another environment, our kid", forgeBy(t, foreign, l.m.ring.Load().signer(l.m.now()).kid, tokenType, l.session.wire()))
 	other := newLab(t)
 	l.refused(t, "J19 J28 token and kid of another environment", other.token)
 	jwk := `"jwk":{"kty":"OKP","crv":"Ed25519","x":"` + b64(string(foreign.Public().(ed25519.PublicKey))) + `"}`
@@ -204,7 +204,7 @@ func TestAttackHeader(t *testing.T) {
 	}
 	l.accepted(t, "J24 x5c is ignored", l.withHeader(`"x5c":["MIIB"],"x5t":"AAAA"`))
 	l.accepted(t, "J37 harmless member", l.withHeader(`"foo":1`))
-	kid := l.m.ring.Load().current.kid
+	kid := l.m.ring.Load().signer(l.m.now()).kid
 	for _, odd := range []string{
 		`"' UNION SELECT 'x"`, `"*)(uid=*"`, `"a\r\nDEL x"`, `"|id"`, `"{{env \"X\"}}"`, `"{http.request.host}"`,
 		`1`, `[]`, `["` + kid + `"]`, `{}`, `null`, `""`, `"` + strings.Repeat("k", 3000) + `"`, `"` + kid + `\u0000"`, `"\u200f` + kid + `"`,

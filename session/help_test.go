@@ -134,7 +134,7 @@ func wantFound(t *testing.T, m *Manager, cookieLines []string) *Session {
 // forge signs claims with the manager's own key and the given typ.
 func forge(t testing.TB, m *Manager, typ string, claims any) string {
 	t.Helper()
-	k := m.ring.Load().current
+	k := m.ring.Load().signer(m.now())
 	return forgeBy(t, k.private, k.kid, typ, claims)
 }
 

@@ -107,11 +107,11 @@ func (m *Manager) begin(s *Session, now time.Time) ([]*http.Cookie, error) {
 
 // sign makes the token of s and refuses one that a browser would drop.
 func (m *Manager) sign(s *Session) (token, kid string, err error) {
-	r := m.ring.Load()
-	if r == nil {
+	k := m.ring.Load().signer(m.now())
+	if k == nil { // before Start, or the last key was killed a moment ago
 		return "", "", ErrClosed
 	}
-	token, err = jws.Sign(r.current.private, r.current.kid, tokenType, s.wire())
+	token, err = jws.Sign(k.private, k.kid, tokenType, s.wire())
 	if err != nil {
 		// Everything in it was checked before: only its size is left.
 		return "", "", fmt.Errorf("%w: %w", ErrTooLarge, err)
@@ -119,7 +119,7 @@ func (m *Manager) sign(s *Session) (token, kid string, err error) {
 	if len(CookieToken)+len(token) > maxCookie {
 		return "", "", fmt.Errorf("%d bytes: %w", len(CookieToken)+len(token), ErrTooLarge)
 	}
-	return token, r.current.kid, nil
+	return token, k.kid, nil
 }
 
 // newID returns 128 random bits (RFC 4648, base64url). rand.Read never fails.

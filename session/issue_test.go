@@ -119,7 +119,7 @@ func TestTokenClaims(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if token.Header != (jws.Header{Alg: "EdDSA", Kid: m.ring.Load().current.kid, Typ: "anteroom+jwt"}) {
+	if token.Header != (jws.Header{Alg: "EdDSA", Kid: m.ring.Load().signer(m.now()).kid, Typ: "anteroom+jwt"}) {
 		t.Errorf("header %+v", token.Header)
 	}
 	want := `{"iss":"https://app.example:8443","aud":"app.example","sub":"248289761001","idp":"hospital","preferred_username":"dana",` +

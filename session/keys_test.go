@@ -43,7 +43,7 @@ func TestJWKS(t *testing.T) {
 	if err := json.Unmarshal(m.JWKS(), &set); err != nil || len(set.Keys) != 1 {
 		t.Fatalf("%s", m.JWKS())
 	}
-	k := m.ring.Load().current
+	k := m.ring.Load().signer(m.now())
 	want := map[string]string{
 		"kty": "OKP", "crv": "Ed25519", "x": base64.RawURLEncoding.EncodeToString(k.public), "kid": k.kid, "use": "sig", "alg": "EdDSA",
 	}
@@ -208,7 +208,7 @@ func TestNoSecretsShow(t *testing.T) {
 	m := start(t, s, sealer, c.now, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
 	session, cookies := issue(t, m)
 	_, err := m.Find(line(cookies[0].Value+"x", cookies[1].Value), host)
-	k := m.ring.Load().current
+	k := m.ring.Load().signer(m.now())
 	slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "key", k)
 	encoded, jsonErr := json.Marshal(k)
 	stored, getErr := s.Get(context.Background(), labelStoreKeys)

@@ -33,6 +33,7 @@ type Manager struct {
 	log      *slog.Logger
 
 	ring    atomic.Pointer[ring]
+	keys    keychain
 	heard   atomic.Pointer[time.Time] // begin of the last good poll
 	running atomic.Bool
 	cache   cache
@@ -148,30 +149,11 @@ func (m *Manager) poll(ctx context.Context) error {
 			break
 		}
 	}
-	r, err := m.loadRing(ctx)
-	if err != nil {
+	if err := m.loadKeys(ctx); err != nil {
 		return err
 	}
-	m.useRing(r)
 	m.heard.Store(&began)
 	return nil
-}
-
-// useRing makes r the key set. Whoever may hold a session by a key that is gone
-// has none any more, and neither has its open connections: the ones that still
-// hold a good session connect again.
-func (m *Manager) useRing(r *ring) {
-	before := m.ring.Swap(r)
-	if before == r || before == nil {
-		return
-	}
-	m.cache.keep(func(v *verified) bool { return r.find(v.kid) != nil })
-	for _, k := range before.keys {
-		if r.find(k.kid) == nil {
-			m.log.Warn("a session signing key was removed; its sessions are over", "kid", k.kid)
-			m.fire(m.live.cutAll(), ErrNone)
-		}
-	}
 }
 
 // stale says whether the store was silent for too long.

@@ -20,6 +20,7 @@ const revokeTimeout = 10 * time.Second
 type revocation struct {
 	Kind  string `json:"kind"`
 	ID    string `json:"sid"`
+	KID   string `json:"kid,omitempty"`
 	Until int64  `json:"until"` // seconds: the session cannot live longer
 }
 
@@ -107,7 +108,9 @@ func (m *Manager) obey(value []byte) error {
 	var r revocation
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&r); err != nil || r.Kind != labelRevoked || !isID(r.ID) || r.Until < 1 {
+	if err := decoder.Decode(&r); err == nil && r.Kind == labelKilledKey {
+		return m.obeyKilledKey(r)
+	} else if err != nil || r.Kind != labelRevoked || !isID(r.ID) || r.Until < 1 {
 		return errFeed
 	}
 	if r.Until > m.now().Unix() {

@@ -156,5 +156,6 @@ func New(c Config) (*Manager, error) {
 	m.life, m.end = context.WithCancel(context.Background())
 	m.cache.init(cacheEntries)
 	m.live.init()
+	m.keys.init()
 	return m, nil
 }
