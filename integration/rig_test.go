@@ -32,10 +32,11 @@ const (
 	appHost  = "app.test"  // the site of the attack tables: a public part, one for members, one for administrators
 	wideHost = "wide.test" // everything for everybody signed in, minus what deny lines take away
 	hmacHost = "hmac.test"
+	authHost = "auth.test" // the one portal, where a configuration has one
 )
 
 // siteNames are the names in the tests' certificate; a wildcard over a whole top-level name is refused by browsers.
-var siteNames = []string{appHost, wideHost, hmacHost, "orthanc.test", "third.test", "localhost", "127.0.0.1"}
+var siteNames = []string{appHost, wideHost, hmacHost, authHost, "orthanc.test", "third.test", "localhost", "127.0.0.1"}
 
 // globals is what every test configuration begins with: loopback only, no admin API, no plain HTTP, nothing installed.
 const globals = `
@@ -108,8 +109,14 @@ func newRig(t testing.TB, caddyfile string, pairs ...string) *rig {
 // prepare does all but starting bin/anteroom.
 func prepare(t testing.TB, caddyfile string, pairs ...string) *rig {
 	t.Helper()
-	r := &rig{dir: t.TempDir(), port: freePort(t), dump: startDump(t)}
-	r.op = startProvider(t, r.port)
+	port := freePort(t)
+	return prepareAt(t, port, startProvider(t, port), startDump(t), caddyfile, pairs...)
+}
+
+// prepareAt prepares one of several bin/anteroom that share a provider and a backend.
+func prepareAt(t testing.TB, port int, op *provider, d *dump, caddyfile string, pairs ...string) *rig {
+	t.Helper()
+	r := &rig{dir: t.TempDir(), port: port, op: op, dump: d}
 	cert, key := ca().issue(t, r.dir, "site", nil, siteNames...)
 	write(t, filepath.Join(r.dir, "oidc.secret"), clientSecret)
 	r.names = map[string]string{
@@ -263,13 +270,15 @@ const clientSecret = "integration-client-secret-0123456789"
 // sources that redirect URIs are registered for.
 var sources = []string{"hospital", "second"}
 
-// startProvider runs the provider for an anteroom on the given port. It does not wait; ready does.
-func startProvider(t testing.TB, sitePort int) *provider {
+// startProvider runs the provider for anterooms on the given ports. It does not wait; ready does.
+func startProvider(t testing.TB, sitePorts ...int) *provider {
 	t.Helper()
 	var redirects []string
-	for _, host := range siteNames {
-		for _, source := range sources {
-			redirects = append(redirects, fmt.Sprintf("https://%s:%d/.anteroom/callback/%s", host, sitePort, source))
+	for _, port := range sitePorts {
+		for _, host := range siteNames {
+			for _, source := range sources {
+				redirects = append(redirects, fmt.Sprintf("https://%s:%d/.anteroom/callback/%s", host, port, source))
+			}
 		}
 	}
 	clients, err := json.Marshal([]map[string]any{{

@@ -1,0 +1,114 @@
+package integration
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/store/redis/redistest"
+)
+
+// hall is one installation of several nodes: one Redis, one master key, one provider, one backend. All nodes serve the same
+// hosts, each on its own port; browsers send the cookies of a host to all its ports, as they would through a load balancer.
+type hall struct {
+	nodes []*rig
+	redis *redistest.Server
+}
+
+// hallGlobals is globals for nodes: with an admin socket for the subcommands.
+var hallGlobals = strings.Replace(globals, "admin off", "admin unix/$DIR/admin.sock", 1)
+
+// hallConfig is the configuration of the attack tables with sessions in Redis.
+var hallConfig = strings.Replace(strings.Replace(standard, globals, hallGlobals, 1), "\tanteroom {", "\tanteroom {\n\t\tstore redis $REDIS", 1)
+
+// newHall starts n nodes.
+func newHall(t testing.TB, n int, server *redistest.Server, caddyfile string, pairs ...string) *hall {
+	t.Helper()
+	h := prepareHall(t, n, server, caddyfile, pairs...)
+	for i := range h.nodes {
+		h.start(t, i)
+	}
+	return h
+}
+
+// prepareHall does all but starting the nodes. $REDIS is the URL of the server; pairs go before it.
+func prepareHall(t testing.TB, n int, server *redistest.Server, caddyfile string, pairs ...string) *hall {
+	t.Helper()
+	h := &hall{redis: server}
+	var ports []int
+	for range n {
+		ports = append(ports, freePort(t))
+	}
+	op, d := startProvider(t, ports...), startDump(t)
+	for _, port := range ports {
+		h.nodes = append(h.nodes, prepareAt(t, port, op, d, caddyfile, append([]string{"REDIS", server.URL()}, pairs...)...))
+	}
+	return h
+}
+
+// start runs one node. Each but the first to run gets the master key of another one, as an operator copies it.
+func (h *hall) start(t testing.TB, i int) {
+	t.Helper()
+	own := h.masterKey(i)
+	for j := range h.nodes {
+		if key, err := os.ReadFile(h.masterKey(j)); err == nil && !exists(own) {
+			if err := os.MkdirAll(filepath.Dir(own), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(own, key, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	h.nodes[i].run(t)
+}
+
+func (h *hall) masterKey(i int) string {
+	return filepath.Join(h.nodes[i].dataDir(), "anteroom", "master.key")
+}
+
+// statuses asks every node at once and returns their answers.
+func (h *hall) statuses(t testing.TB, target string, who *session) []int {
+	t.Helper()
+	var all []int
+	for _, n := range h.nodes {
+		all = append(all, n.status(t, appHost, target, who))
+	}
+	return all
+}
+
+// Three processes, one Redis: a session of one node is everybody's, and its end as well.
+func TestThreeNodes(t *testing.T) {
+	h := newHall(t, 3, redistest.Standalone(t), hallConfig)
+	dana, other := h.nodes[0].person(t, appHost, "dana"), h.nodes[1].person(t, appHost, "dana")
+	for range 3 { // a token that a node has just verified, and one that it has not seen
+		for i, status := range h.statuses(t, "/members/x", dana) {
+			if status != 200 {
+				t.Fatalf("node %d answers a session of node 1 with %d", i+1, status)
+			}
+		}
+	}
+	h.nodes[2].signOut(t, appHost, dana)
+	signedOut := time.Now()
+	for i, n := range h.nodes {
+		for n.status(t, appHost, "/members/x", dana) != 401 {
+			if time.Since(signedOut) > time.Second {
+				t.Fatalf("node %d lets a session in a second after sign-out at node 3", i+1)
+			}
+		}
+		t.Logf("node %d refuses %v after the sign-out was answered", i+1, time.Since(signedOut).Round(time.Millisecond))
+	}
+	// The sign-in of another browser lives on, also through a restart of every node.
+	for i, n := range h.nodes {
+		n.proc.kill()
+		h.start(t, i)
+		if got := n.status(t, appHost, "/members/x", other); got != 200 {
+			t.Errorf("after a restart node %d answers a running session with %d", i+1, got)
+		}
+		if got := n.status(t, appHost, "/members/x", dana); got != 401 {
+			t.Errorf("after a restart node %d answers a session that signed out with %d", i+1, got)
+		}
+	}
+}
