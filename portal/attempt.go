@@ -1,7 +1,6 @@
 package portal
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -9,7 +8,6 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -59,6 +57,9 @@ type attempt struct {
 	Created        int64  // Unix seconds
 	Keep           []byte // what the source needs at Finish: nonce, PKCE verifier
 	Reauthenticate bool
+	Ask            string `json:",omitempty"` // of the site that waits for this sign-in, sealed as it came
+
+	move bool // the person agreed to move here; never sealed
 }
 
 // Reasons of attempts that are not honoured, as they stand in the audit log.
@@ -96,17 +97,11 @@ func attemptName(state string) string {
 // sealAttempt makes the cookie of an attempt. Its creation time stands before
 // the sealed part in clear, for nothing but finding the oldest one.
 func (p *Portal) sealAttempt(ctx context.Context, a attempt) (*http.Cookie, error) {
-	var plain bytes.Buffer
-	enc := json.NewEncoder(&plain)
-	enc.SetEscapeHTML(false) // it would make six bytes of each "&" of a return address
-	if err := enc.Encode(a); err != nil {
-		return nil, fmt.Errorf("encoding sign-in attempt: %w", err)
-	}
-	sealed, err := p.sealer.Seal(ctx, labelAttempt, plain.Bytes())
+	sealed, err := p.sealJSON(ctx, labelAttempt, a)
 	if err != nil {
-		return nil, fmt.Errorf("sealing sign-in attempt: %w", err)
+		return nil, fmt.Errorf("sign-in attempt: %w", err)
 	}
-	value := strconv.FormatInt(a.Created, 36) + "." + base64.RawURLEncoding.EncodeToString(sealed)
+	value := strconv.FormatInt(a.Created, 36) + "." + sealed
 	c := ownCookie(attemptName(a.State), value, attemptTTL)
 	if n := len(c.Name) + len(c.Value); n > maxCookie {
 		return nil, fmt.Errorf("sealing sign-in attempt: %d bytes: %w", n, errAttemptSize)
@@ -121,19 +116,9 @@ func (p *Portal) openAttempt(ctx context.Context, value, state string) (attempt,
 	if !ok {
 		return attempt{}, errors.New("opening sign-in attempt: no separator")
 	}
-	sealed, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil {
-		return attempt{}, fmt.Errorf("decoding sign-in attempt: %w", err)
-	}
-	plain, err := p.sealer.Open(ctx, labelAttempt, sealed)
-	if err != nil {
-		return attempt{}, fmt.Errorf("opening sign-in attempt: %w", err)
-	}
-	dec := json.NewDecoder(bytes.NewReader(plain))
-	dec.DisallowUnknownFields()
 	var a attempt
-	if err := dec.Decode(&a); err != nil {
-		return attempt{}, fmt.Errorf("decoding sign-in attempt: %w", err)
+	if err := p.openJSON(ctx, labelAttempt, text, &a); err != nil {
+		return attempt{}, fmt.Errorf("opening sign-in attempt: %w", err)
 	}
 	// An empty state never equals an empty state (login CSRF by leaving both
 	// sides out).

@@ -40,16 +40,16 @@ func (p *Portal) callback(s identity.Source) http.HandlerFunc {
 			p.fail(w, r, s, failure{page: page, reason: reason, err: err}, "/")
 			return
 		}
-		a, f := p.take(w, r, s, q.Get("state"))
+		a, f := p.take(w, r, s.Name(), q.Get("state"))
 		if f != nil {
-			f.session = old
+			f.session, f.ask = old, a.Ask
 			p.fail(w, r, s, *f, a.ReturnTo)
 			return
 		}
 		id, err := p.finish(r, s, a, q)
 		if err != nil {
 			page, reason := classify(err)
-			p.fail(w, r, s, failure{page: page, reason: reason, err: err}, a.ReturnTo)
+			p.fail(w, r, s, failure{page: page, reason: reason, err: err, ask: a.Ask}, a.ReturnTo)
 			return
 		}
 		p.admit(w, r, s, a, id, old)
@@ -78,19 +78,19 @@ func callbackQuery(raw string) (url.Values, bool) {
 // take finds the attempt with this state in the browser's cookies and uses it
 // up. The cookie is deleted however it ends (RFC 9700, section 4.7.1). The
 // attempt that comes with a failure is good for its ReturnTo only.
-func (p *Portal) take(w http.ResponseWriter, r *http.Request, s identity.Source, state string) (attempt, *failure) {
+func (p *Portal) take(w http.ResponseWriter, r *http.Request, name, state string) (attempt, *failure) {
 	none := attempt{ReturnTo: "/"}
-	name := attemptName(state)
+	cookie := attemptName(state)
 	var found held
 	for _, h := range heldAttempts(r, p.now()) {
-		if h.name == name {
+		if h.name == cookie {
 			found = h
 		}
 	}
 	if found.count == 0 {
 		return none, &failure{page: pageAttempt, reason: reasonMissing}
 	}
-	dropCookie(w, name)
+	dropCookie(w, cookie)
 	if found.count > 1 {
 		return none, &failure{page: pageAttempt, reason: reasonUnreadable}
 	}
@@ -99,7 +99,7 @@ func (p *Portal) take(w http.ResponseWriter, r *http.Request, s identity.Source,
 		return none, &failure{page: pageAttempt, reason: reasonUnreadable, err: err}
 	}
 	a.ReturnTo = returnTo(a.ReturnTo, p.prefix) // was checked before it was sealed; the rule may have changed since
-	reason := a.fits(s.Name(), r.Host, p.now())
+	reason := a.fits(name, r.Host, p.now())
 	if reason == reasonExpired {
 		return a, &failure{page: pageAttempt, reason: reason}
 	}
@@ -111,9 +111,11 @@ func (p *Portal) take(w http.ResponseWriter, r *http.Request, s identity.Source,
 		}
 		return a, &failure{page: pageUnavailable, reason: reasonStore, err: err}
 	}
-	if reason == "" && hasCookie(r, promptCookie) && !a.Reauthenticate {
-		// Begun before somebody signed out of this browser. signOut deletes such
-		// attempts; this holds when a browser kept one all the same.
+	if reason == "" && !a.Reauthenticate && (hasCookie(r, promptCookie) || name != handOffName && p.ended(r)) {
+		// Begun before somebody signed out of this browser: without a prompt the
+		// next one at the workstation would finish it for them. signOut deletes
+		// such attempts on its own host; a sign-out at another site cannot, but
+		// has ended the session in these cookies.
 		reason = reasonBefore
 	}
 	if reason != "" {
@@ -166,57 +168,92 @@ func usernamePrefix(s identity.Source) string {
 	return ""
 }
 
-// admit makes the session. The order matters: the old session of this browser
-// ends first (a shared workstation, a fixed session), the record comes next,
-// and the cookies leave only when both are durable.
+// admit makes the session for somebody whom a source vouches for, unless they
+// are signed in at as many places as their role allows.
 func (p *Portal) admit(w http.ResponseWriter, r *http.Request, s identity.Source, a attempt, id identity.Identity, old *session.Session) {
-	sess, sessionCookies, err := p.sessions.Issue(r.Context(), grant(id), r.Host, admission(r, a, old))
+	e := entry{name: s.Name(), attempt: a, old: old}
+	ad := session.Admission{Device: deviceOf(r), Move: a.move}
+	if old != nil {
+		ad.Replaces = old.ID
+	}
+	var err error
+	if sameSignOn(a, id, old) {
+		e.session = old
+	} else {
+		e.session, e.cookies, err = p.sessions.Issue(r.Context(), grant(id), r.Host, ad)
+	}
 	if limit := (*session.LimitError)(nil); errors.As(err, &limit) {
 		p.limited(w, r, s, a, id, limit)
 		return
+	}
+	if err == nil {
+		e.location, err = p.landing(r, a, e.session)
 	}
 	if err != nil {
 		page, reason := classify(err)
 		if reason == reasonUnknown {
 			reason = reasonIssue
 		}
-		p.fail(w, r, s, failure{page: page, reason: reason, err: err}, a.ReturnTo)
+		p.fail(w, r, s, failure{page: page, reason: reason, err: err, ask: a.Ask}, a.ReturnTo)
 		return
 	}
-	if old != nil {
+	p.enter(w, r, e)
+}
+
+// entry is a session that is about to reach the browser.
+type entry struct {
+	name     string // of the source, or handOffName
+	attempt  attempt
+	session  *session.Session
+	cookies  []*http.Cookie
+	old      *session.Session // what this browser had until now, or nil
+	location string
+}
+
+// enter lets the session reach the browser. The order matters: the old session
+// of this browser ends first (a shared workstation, a fixed session), the record
+// comes next, and the cookies leave only when both are durable.
+func (p *Portal) enter(w http.ResponseWriter, r *http.Request, e entry) {
+	s, old, a := e.session, e.old, e.attempt
+	if old != nil && old.ID != s.ID {
 		if err := p.replace(r, old); err != nil {
-			p.fail(w, r, s, failure{page: pageUnavailable, reason: reasonStore, err: err}, a.ReturnTo)
+			p.failAt(w, r, e.name, failure{page: pageUnavailable, reason: reasonStore, err: err, ask: a.Ask}, a.ReturnTo)
 			return
 		}
 	}
-	_, err = p.record(r, audit.Event{
-		Kind: "sign-in", Source: id.Source, Subject: id.Subject, Name: id.Username, Roles: id.Roles,
-		Session: audit.SessionLabel(sess.ID), Decision: "allowed",
-	})
-	if err != nil {
-		p.showError(w, r, pageUnavailable, "", errorLinks{again: p.loginURL("", a.ReturnTo)})
+	event := audit.Event{
+		Kind: kindOf(e.name), Source: s.Source, Subject: s.Subject, Name: s.Username, Roles: s.Roles,
+		Session: audit.SessionLabel(s.ID), Decision: "allowed",
+	}
+	if a.move {
+		event.Reason = reasonMoved
+	}
+	if _, err := p.record(r, event); err != nil {
+		p.showError(w, r, pageUnavailable, "", errorLinks{again: p.beginURL("", goal{to: a.ReturnTo, ask: a.Ask})})
 		return
 	}
 	round := 1
 	if old == nil {
 		round = min(rounds(r)+1, roundMax)
 	}
-	for _, c := range sessionCookies {
+	for _, c := range e.cookies {
 		http.SetCookie(w, c)
 	}
 	http.SetCookie(w, ownCookie(roundCookie, strconv.Itoa(round), roundTTL))
-	for _, name := range []string{promptCookie, moveCookie} { // a sign-in that waits may be another person's
-		if hasCookie(r, name) {
-			dropCookie(w, name)
-		}
+	if hasCookie(r, promptCookie) {
+		dropCookie(w, promptCookie)
 	}
-	if old == nil || old.Source != id.Source || old.Subject != id.Subject {
+	if old == nil || old.Source != s.Source || old.Subject != s.Subject {
 		// The cache may hold what the application showed to somebody else, whose
 		// session ended by time and not by signing out.
 		clearCache(w)
 	}
+	if a.Ask != "" && r.Method == http.MethodPost {
+		p.onward(w, r, a)
+		return
+	}
 	// 303: whatever method led here, the next request is a GET (RFC 9700, section 4.12).
-	redirect(w, http.StatusSeeOther, a.ReturnTo)
+	redirect(w, http.StatusSeeOther, e.location)
 }
 
 // replace ends the session that this browser had until now.

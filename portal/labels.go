@@ -12,4 +12,29 @@ const (
 	// labelConsumed separates the hash of a used state, and is the prefix of
 	// the store keys that remember it.
 	labelConsumed = "anteroom/portal/consumed/v1"
+
+	// labelMove is the associated data of a sealed sign-in that waits for the
+	// person to say whether to move here.
+	labelMove = "anteroom/portal/move/v1"
+
+	// labelMoveID separates the hash that names it on its page.
+	labelMoveID = "anteroom/portal/move-id/v1"
+
+	// labelMoved separates the hash of a used one, and is the prefix of the
+	// store keys that remember it.
+	labelMoved = "anteroom/portal/moved/v1"
+
+	// labelAsk is the associated data of a sealed ask: what a site sends along
+	// when it hands a browser to the portal.
+	labelAsk = "anteroom/portal/ask/v1"
+
+	// labelChallenge separates the hash of an attempt's verifier.
+	labelChallenge = "anteroom/portal/challenge/v1"
+
+	// labelCode is the associated data of what a one-time code stands for.
+	labelCode = "anteroom/portal/code/v1"
+
+	// labelCodeID separates the hash of a one-time code, and is the prefix of
+	// the store keys that wait for it.
+	labelCodeID = "anteroom/portal/code-id/v1"
 )

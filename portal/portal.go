@@ -8,8 +8,12 @@
 //	<prefix>login?return_to=    choose a way to sign in; a single one is begun at once
 //	<prefix>login/<source>      begin one way to sign in
 //	<prefix>callback/<source>   where its provider sends the browser back to
+//	<prefix>callback/portal     where the one portal sends the browser back to, see below
 //	<prefix>logout              GET asks, POST signs out
 //	<prefix>switch              POST signs out and goes to the sign-in page
+//	<prefix>sessions            where the account is signed in
+//	<prefix>sessions/end        POST ends one sign-in of the account, sessions/end-all all
+//	<prefix>move                asks whether to move a session here, when the role allows no more; POST moves
 //	<prefix>session             the session as JSON
 //	<prefix>jwks.json           the keys that sign sessions
 //	<prefix>static/             style sheet and logo
@@ -21,6 +25,10 @@
 // address from a request leads to another site (RFC 9700 section 4.11); a page
 // never shows text of a provider or of a request, except the host and the
 // person's own name, escaped. No page needs a script.
+//
+// With a Home one host signs in for all others: a site sends the browser there
+// with a sealed ask and gets it back with a code that works once, for 30 s, at
+// that site, for that attempt, in that browser. One sign-out ends all sites.
 //
 // What it trusts: the gate before it (the host is one of the site's, the path
 // is unambiguous, spoofed headers are gone), the Source to check its provider,
@@ -70,6 +78,19 @@ type Config struct {
 	Sealer   Sealer
 	Audit    audit.Recorder
 
+	// Home is the host, with its port unless that is 443, of the one portal for
+	// many sites: the only place that talks to identity providers. Requests for
+	// any other host are handed there to sign in, and back. Empty: each site
+	// signs in by itself.
+	Home string
+
+	// Served reports whether a host (lower case, with its port unless that is
+	// 443) is a site of this installation that browsers may be handed back to.
+	// Required with Home: a site that answers for every name would otherwise ask
+	// for codes in a stranger's name. It must be exact, without wildcards that a
+	// stranger can register a name below.
+	Served func(host string) bool
+
 	// ClientAddr tells the client's address for limits and the audit log.
 	// Nil means the address of the connection.
 	ClientAddr func(*http.Request) string
@@ -87,10 +108,16 @@ type Portal struct {
 	store    store.Store
 	sealer   Sealer
 	audit    audit.Recorder
+	home     string                 // as Origin spells it; empty without one
+	served   func(host string) bool // never nil with a home
 	client   func(*http.Request) string
-	limit    *limiter
+	limit    *limiter // what reaches a provider, or comes from one
 	now      func() time.Time
 	log      *slog.Logger
+
+	// handLimit is for hand-offs: they are many more than sign-ins and no
+	// provider sees them. A hand-off costs two units, and a few writes.
+	handLimit *limiter
 }
 
 // prefixPath keeps the prefix a path with one spelling, which the gate lets
@@ -118,7 +145,13 @@ func New(c Config) (*Portal, error) {
 		if seen[name] {
 			return nil, fmt.Errorf("making portal: two sources are called %q", name)
 		}
+		if c.Home != "" && strings.EqualFold(name, handOffName) {
+			return nil, fmt.Errorf("making portal: no source may be called %q where one portal signs in for many sites", name)
+		}
 		seen[name] = true
+	}
+	if c.Home != "" && (!validHost(c.Home) || c.Served == nil) {
+		return nil, fmt.Errorf("making portal: home %q must be a host, with its port unless that is 443, and come with the list of sites that it serves", c.Home)
 	}
 	if c.ClientAddr == nil {
 		c.ClientAddr = socketAddr
@@ -131,7 +164,8 @@ func New(c Config) (*Portal, error) {
 	}
 	return &Portal{
 		prefix: c.Prefix, sources: c.Sources, sessions: c.Sessions, store: c.Store, sealer: c.Sealer,
-		audit: c.Audit, client: c.ClientAddr, limit: newLimiter(c.Now), now: c.Now, log: c.Logger,
+		home: originHost(c.Home), served: c.Served,
+		audit: c.Audit, client: c.ClientAddr, limit: newLimiter(c.Now), handLimit: newLimiter(c.Now), now: c.Now, log: c.Logger,
 	}, nil
 }
 
@@ -157,16 +191,26 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.only(p.logout, http.MethodGet, http.MethodHead, http.MethodPost)(w, r)
 	case rest == "switch":
 		p.only(p.switchUser, http.MethodPost)(w, r)
+	case rest == "sessions":
+		p.only(p.ownSessions, http.MethodGet, http.MethodHead)(w, r)
+	case rest == "sessions/end":
+		p.only(p.endOne, http.MethodPost)(w, r)
+	case rest == "sessions/end-all":
+		p.only(p.endAll, http.MethodPost)(w, r)
+	case rest == "move":
+		p.only(p.move, http.MethodGet, http.MethodPost)(w, r)
 	case rest == "session":
 		p.only(p.session, http.MethodGet, http.MethodHead)(w, r)
 	case rest == "jwks.json":
 		p.only(p.jwks, http.MethodGet, http.MethodHead)(w, r)
 	case deep && head == "static" && assets[tail] != nil:
 		p.only(assets[tail].serve, http.MethodGet, http.MethodHead)(w, r)
-	case deep && head == "login" && p.source(tail) != nil:
-		p.only(p.loginSource(p.source(tail)), http.MethodGet)(w, r)
-	case deep && head == "callback" && p.source(tail) != nil:
-		p.only(p.callback(p.source(tail)), http.MethodGet)(w, r)
+	case deep && head == "login" && p.provider(r, tail) != nil:
+		p.only(p.loginSource(p.provider(r, tail)), http.MethodGet)(w, r)
+	case deep && head == "callback" && p.provider(r, tail) != nil:
+		p.only(p.callback(p.provider(r, tail)), http.MethodGet)(w, r)
+	case rest == "callback/"+handOffName && p.away(r):
+		p.only(p.arrive, http.MethodGet)(w, r)
 	default:
 		p.showError(w, r, pageNotFound, "", errorLinks{})
 	}

@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -19,11 +20,21 @@ var errStep = errors.New("source gave an unusable address")
 // after switching user, the person chooses from links. A form that ends at a
 // provider would be stopped by our own form-action, hence links.
 func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
-	to := p.askedReturnTo(r)
 	q, _ := parseQuery(r.URL.RawQuery)
+	if !q.Has("ask") && p.movedAway(w, r, p.askedReturnTo(r)) {
+		return
+	}
+	if p.away(r) {
+		p.loginAway(w, r)
+		return
+	}
+	g, ok := p.goal(w, r)
+	if !ok {
+		return
+	}
 	switching := q.Has("switch")
 	if len(p.sources) == 1 && !switching {
-		p.begin(w, r, p.sources[0], to)
+		p.begin(w, r, p.sources[0], g)
 		return
 	}
 	if len(p.sources) == 0 {
@@ -36,20 +47,25 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
 		_, err := p.sessions.Find(r.Header["Cookie"], r.Host)
 		v.Switching = errors.Is(err, session.ErrNone)
 	}
+	if g.ask != "" {
+		v.Host = siteName(g.k.Site) // what the person wants to open
+	}
 	for _, s := range p.sources {
-		v.Links = append(v.Links, link{Href: p.loginURL(s.Name(), to), Text: s.Title(), Main: true})
+		v.Links = append(v.Links, link{Href: p.beginURL(s.Name(), g), Text: s.Title(), Main: true})
 	}
 	p.show(w, r, "login", http.StatusOK, v)
 }
 
 func (p *Portal) loginSource(s identity.Source) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		p.begin(w, r, s, p.askedReturnTo(r))
+		if g, ok := p.goal(w, r); ok {
+			p.begin(w, r, s, g)
+		}
 	}
 }
 
 // begin starts one attempt and sends the browser to the provider.
-func (p *Portal) begin(w http.ResponseWriter, r *http.Request, s identity.Source, to string) {
+func (p *Portal) begin(w http.ResponseWriter, r *http.Request, s identity.Source, g goal) {
 	if embedded(r) {
 		p.showError(w, r, pageCrossOrigin, "", errorLinks{})
 		return
@@ -58,17 +74,10 @@ func (p *Portal) begin(w http.ResponseWriter, r *http.Request, s identity.Source
 		p.tooMany(w, r)
 		return
 	}
-	if rounds(r) >= roundMax {
-		if _, err := p.sessions.Find(r.Header["Cookie"], r.Host); err != nil {
-			dropCookie(w, roundCookie) // so that the link on the page tries afresh
-			p.fail(w, r, s, failure{page: pageLoop, reason: reasonLoop}, to)
-			return
-		}
+	if p.looping(w, r, s.Name(), g) {
+		return
 	}
-	a := attempt{
-		Source: s.Name(), State: newState(), Host: strings.ToLower(r.Host), ReturnTo: to,
-		Created: p.now().Unix(), Reauthenticate: hasCookie(r, promptCookie),
-	}
+	a := p.newAttempt(r, s.Name(), g, hasCookie(r, promptCookie) || p.ended(r) || g.k.Prompt > 0)
 	step, err := s.Begin(r.Context(), identity.Start{
 		State: a.State, CallbackURL: p.callbackURL(r.Host, a.Source), Reauthenticate: a.Reauthenticate,
 	})
@@ -77,24 +86,50 @@ func (p *Portal) begin(w http.ResponseWriter, r *http.Request, s identity.Source
 	}
 	if err != nil {
 		page, reason := classify(err)
-		p.fail(w, r, s, failure{page: page, reason: reason, err: err}, to)
+		p.fail(w, r, s, failure{page: page, reason: reason, err: err, ask: g.ask}, g.to)
 		return
 	}
 	a.Keep = step.Keep
+	p.sendOff(w, r, a, step.RedirectURL)
+}
+
+// looping stops a browser that does not keep the cookies of sessions and would
+// go round for ever (S13). It reports whether it has answered.
+func (p *Portal) looping(w http.ResponseWriter, r *http.Request, name string, g goal) bool {
+	if rounds(r) < roundMax {
+		return false
+	}
+	if _, err := p.sessions.Find(r.Header["Cookie"], r.Host); err == nil {
+		return false
+	}
+	dropCookie(w, roundCookie) // so that the link on the page tries afresh
+	p.failAt(w, r, name, failure{page: pageLoop, reason: reasonLoop, ask: g.ask}, g.to)
+	return true
+}
+
+func (p *Portal) newAttempt(r *http.Request, name string, g goal, reauthenticate bool) attempt {
+	return attempt{
+		Source: name, State: newState(), Host: strings.ToLower(r.Host), ReturnTo: g.to, Ask: g.ask,
+		Created: p.now().Unix(), Reauthenticate: reauthenticate,
+	}
+}
+
+// sendOff leaves the attempt with the browser and sends it on its way.
+func (p *Portal) sendOff(w http.ResponseWriter, r *http.Request, a attempt, location string) {
 	cookie, err := p.sealAttempt(r.Context(), a)
 	if errors.Is(err, errAttemptSize) && a.ReturnTo != "/" {
 		a.ReturnTo = "/" // the only part that a link chooses
 		cookie, err = p.sealAttempt(r.Context(), a)
 	}
 	if err != nil {
-		p.fail(w, r, s, failure{page: pageUnavailable, reason: reasonSeal, err: err}, to)
+		p.failAt(w, r, a.Source, failure{page: pageUnavailable, reason: reasonSeal, err: err, ask: a.Ask}, a.ReturnTo)
 		return
 	}
 	for _, name := range surplus(heldAttempts(r, p.now()), len(cookie.Name)+len(cookie.Value), p.now()) {
 		dropCookie(w, name)
 	}
 	http.SetCookie(w, cookie)
-	redirect(w, http.StatusFound, step.RedirectURL)
+	redirect(w, http.StatusFound, location)
 }
 
 // usableStep is a last look at an address that the source vouches for: it
@@ -168,11 +203,18 @@ type failure struct {
 	err    error  // for the operator, may be nil
 
 	session *session.Session // of a person who is signed in all the same
+	ask     string           // of the site that waits, sealed; empty without one
+	again   string           // address that begins anew, when it is not the usual one
 }
 
 // fail records a failed sign-in and shows its page. When it cannot be
 // recorded the person sees an outage instead: nothing happens off the record.
 func (p *Portal) fail(w http.ResponseWriter, r *http.Request, s identity.Source, f failure, to string) {
+	p.failAt(w, r, s.Name(), f, to)
+}
+
+// failAt is fail for a source by its name, or for a hand-off.
+func (p *Portal) failAt(w http.ResponseWriter, r *http.Request, name string, f failure, to string) {
 	if f.page == pageAttempt && f.session != nil {
 		f.page = pageDone // the back button, mostly
 	}
@@ -180,18 +222,19 @@ func (p *Portal) fail(w http.ResponseWriter, r *http.Request, s identity.Source,
 	if f.page == pageDeclined {
 		decision = "denied"
 	}
-	ref, err := p.record(r, audit.Event{Kind: "sign-in", Source: s.Name(), Decision: decision, Reason: f.reason})
+	ref, err := p.record(r, audit.Event{Kind: kindOf(name), Source: name, Decision: decision, Reason: f.reason})
 	if err != nil {
 		p.showError(w, r, pageUnavailable, "", errorLinks{})
 		return
 	}
-	p.log.Warn("sign-in failed", "ref", ref, "source", s.Name(), "reason", f.reason, "error", f.err)
-	links := errorLinks{again: p.loginURL("", to), who: f.session}
+	p.log.Warn("sign-in failed", "ref", ref, "source", name, "reason", f.reason, "error", f.err)
+	g := goal{to: to, ask: f.ask}
+	links := errorLinks{again: cmp.Or(f.again, p.beginURL("", g)), who: f.session}
 	if f.page == pageNoAnswer {
-		links.again = p.loginURL(s.Name(), to)
+		links.again = p.beginURL(name, g)
 		for _, o := range p.sources {
-			if o.Name() != s.Name() {
-				links.others = append(links.others, link{Href: p.loginURL(o.Name(), to), Text: o.Title()})
+			if o.Name() != name {
+				links.others = append(links.others, link{Href: p.beginURL(o.Name(), g), Text: o.Title()})
 			}
 		}
 	}

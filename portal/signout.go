@@ -128,6 +128,9 @@ func (p *Portal) forget(w http.ResponseWriter, r *http.Request) {
 		dropCookie(w, h.name)
 	}
 	dropCookie(w, roundCookie)
+	if hasCookie(r, moveCookie) {
+		dropCookie(w, moveCookie)
+	}
 	http.SetCookie(w, ownCookie(promptCookie, "1", promptTTL))
 	clearCache(w)
 }

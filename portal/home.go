@@ -1,0 +1,135 @@
+package portal
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/anteroom-proxy/anteroom/identity"
+	"github.com/anteroom-proxy/anteroom/session"
+)
+
+// goal reads where a sign-in is to lead. An ask goes before a return address.
+// When there is an ask that cannot be honoured, or somebody is signed in
+// already and has been handed over, it has answered and says false.
+func (p *Portal) goal(w http.ResponseWriter, r *http.Request) (goal, bool) {
+	q, err := parseQuery(r.URL.RawQuery)
+	if p.home == "" || err != nil || !q.Has("ask") {
+		return goal{to: p.askedReturnTo(r)}, true
+	}
+	if embedded(r) {
+		p.showError(w, r, pageCrossOrigin, "", errorLinks{})
+		return goal{}, false
+	}
+	if !p.handLimit.allow(p.client(r)) {
+		p.tooMany(w, r)
+		return goal{}, false
+	}
+	if len(q["ask"]) != 1 {
+		p.failAt(w, r, handOffName, failure{page: pageAttempt, reason: reasonAskUnreadable}, "/")
+		return goal{}, false
+	}
+	g := goal{to: "/", ask: q.Get("ask")}
+	k, reason, err := p.openAsk(r.Context(), g.ask)
+	if reason != "" {
+		f := failure{page: pageAttempt, reason: reason, err: err}
+		if reason == reasonAskExpired {
+			f.again = siteURL(k) // begins anew
+		}
+		p.failAt(w, r, handOffName, f, "/")
+		return goal{}, false
+	}
+	g.k = k
+	return g, !p.handOver(w, r, g)
+}
+
+// siteURL is the first page of the site that asked. What was to be opened there
+// is known to the browser's cookie at the site only.
+func siteURL(k ask) string { return "https://" + k.Site + "/" }
+
+// handOver sends a browser that is signed in here back to the site that asked,
+// with a one-time code. It reports whether it has answered.
+func (p *Portal) handOver(w http.ResponseWriter, r *http.Request, g goal) bool {
+	s, renewed, err := p.signedOn(r)
+	switch {
+	case errors.Is(err, session.ErrNone):
+		return false
+	case err == nil && (hasCookie(r, promptCookie) || s.Started.Unix() < g.k.Prompt):
+		return false // somebody signed out of this browser since
+	}
+	location := ""
+	if err == nil {
+		location, err = p.newCode(r.Context(), g.k, s)
+	}
+	if err != nil {
+		page, reason := classify(err)
+		if reason == reasonUnknown {
+			reason = reasonSeal
+		}
+		p.failAt(w, r, handOffName, failure{page: page, reason: reason, err: err, ask: g.ask}, "/")
+		return true
+	}
+	if renewed != nil {
+		http.SetCookie(w, renewed)
+	}
+	redirect(w, http.StatusFound, location)
+	return true
+}
+
+// signedOn finds the sign-on of this browser. Nobody works at the portal, so
+// its own session has long been idle while another site is in use: the idle
+// time is the sign-on's, over all sites. The cookie, when there is one, is the
+// session's new token.
+func (p *Portal) signedOn(r *http.Request) (*session.Session, *http.Cookie, error) {
+	s, err := p.sessions.Find(r.Header["Cookie"], r.Host)
+	if p.home == "" || !errors.Is(err, session.ErrNone) {
+		return s, nil, err
+	}
+	s, renewed, err := p.sessions.Revive(r.Context(), r.Header["Cookie"], r.Host)
+	return s, renewed, err
+}
+
+// landing is where a finished sign-in leads.
+func (p *Portal) landing(r *http.Request, a attempt, s *session.Session) (string, error) {
+	switch {
+	case a.Ask == "":
+		return a.ReturnTo, nil
+	case r.Method == http.MethodPost:
+		return p.prefix, nil // see onward
+	}
+	k, reason, err := p.openAsk(r.Context(), a.Ask)
+	switch reason {
+	case "":
+		return p.newCode(r.Context(), k, s)
+	case reasonAskExpired:
+		return siteURL(k), nil // it asks once more, and is answered at once
+	}
+	p.log.Warn("the site that asked for this sign-in is not known any more", "reason", reason, "error", err)
+	return p.prefix, nil
+}
+
+// sameSignOn reports whether a sign-in that ends now may go on with the session
+// that this browser got while it was under way: two sites were opened at once,
+// and both tabs went to the provider. Ending the first one would sign the
+// person out of the site that they already see. It is the same person with the
+// same rights, and nobody asked for a prompt.
+func sameSignOn(a attempt, id identity.Identity, old *session.Session) bool {
+	return old != nil && a.Ask != "" && !a.Reauthenticate && !a.move &&
+		old.Source == id.Source && old.Subject == id.Subject && old.Started.Unix() >= a.Created &&
+		slices.Equal(old.Roles, grant(id).Roles)
+}
+
+// onward is the last page of a sign-in that a form of ours finished. A redirect
+// to the site that waits would be stopped by our form-action; a link is not.
+func (p *Portal) onward(w http.ResponseWriter, r *http.Request, a attempt) {
+	v := p.newView(r, "You are signed in")
+	v.Links = []link{{Href: p.prefix, Text: "Show my sign-in", Main: true}}
+	if k, reason, _ := p.openAsk(r.Context(), a.Ask); reason == "" || reason == reasonAskExpired {
+		v.Text = []string{"Go on to " + siteName(k.Site) + "."}
+		v.Links = []link{{Href: p.beginURL("", goal{ask: a.Ask}), Text: "Continue", Main: true}}
+		if reason != "" {
+			v.Links[0].Href = siteURL(k)
+		}
+	}
+	p.show(w, r, "notice", http.StatusOK, v)
+}
