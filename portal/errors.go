@@ -46,6 +46,15 @@ var (
 	pageNotSignedOut = &errorPage{http.StatusServiceUnavailable, "unavailable", "You are NOT signed out", []string{
 		"Signing out could not be stored just now, so you are still signed in.",
 		"Please try again in a minute. Do not leave this computer before it has worked."}}
+	pageNotEnded = &errorPage{http.StatusServiceUnavailable, "unavailable", "It is NOT certain that this worked", []string{
+		"Signing out could not be stored just now. Please look at your devices again in a minute, and try once more.",
+		"If somebody else may be using your account, tell your IT help desk now and give them the reference number below."}}
+	pageMediaType = &errorPage{http.StatusUnsupportedMediaType, "media-type", "This does not work here", []string{
+		"Only forms of this site's own pages are accepted here. Nothing was changed."}}
+	pageForm = &errorPage{http.StatusBadRequest, "form", "This does not work here", []string{
+		"The form was not filled in by this site's own page. Nothing was changed."}}
+	pageFormSize = &errorPage{http.StatusRequestEntityTooLarge, "form", "This does not work here", []string{
+		"The form is larger than any of this site's own pages sends. Nothing was changed."}}
 )
 
 // The bad ends of a sign-in.
@@ -68,6 +77,11 @@ var (
 	pageLoop = &errorPage{http.StatusBadRequest, "sign-in-loop", "Your browser does not stay signed in", []string{
 		"You signed in, but your browser did not keep the two cookies that hold your session, so you would be sent round in a circle.",
 		"Please allow cookies for this site, or use another browser, and sign in again."}}
+	pageLimit = &errorPage{http.StatusForbidden, "session-limit", "You are signed in elsewhere", []string{
+		"Your account is signed in at as many places as it may be. Sign out at one of them first."}}
+	pageMove = &errorPage{http.StatusBadRequest, "sign-in", "This sign-in cannot be finished", []string{
+		"It was finished before, waited longer than five minutes, or somebody signed in or out in this browser meanwhile.",
+		"Nothing was moved. Please sign in again."}}
 	pageNoSources = &errorPage{http.StatusServiceUnavailable, "unavailable", "There is no way to sign in", []string{
 		"No sign-in service has been set up for this site."}}
 )
@@ -92,6 +106,22 @@ const (
 	reasonSignedOut  = "sign-out"
 	reasonSwitch     = "switch-user"
 	reasonReplaced   = "replaced"
+	reasonOwner      = "ended-by-owner"
+	reasonNotMe      = "not-me"
+	reasonMoved      = "moved"
+	reasonLimit      = "session.limit"
+	reasonAsked      = "session.limit-asked" // whether to move here
+)
+
+// Reasons of sign-ins that wait for an answer and are not honoured.
+const (
+	reasonMoveMissing    = "move.missing"
+	reasonMoveUnreadable = "move.unreadable"
+	reasonMoveExpired    = "move.expired"
+	reasonMoveHost       = "move.host"
+	reasonMoveSource     = "move.source"
+	reasonMoveTicket     = "move.ticket"
+	reasonMoveUsed       = "move.used"
 )
 
 // classify maps what went wrong at a sign-in to its page and the reason for

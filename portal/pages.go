@@ -70,7 +70,7 @@ func (a *asset) serve(w http.ResponseWriter, r *http.Request) {
 // pages are the templates by name, each within the layout.
 var pages = func() map[string]*template.Template {
 	all := make(map[string]*template.Template)
-	for _, name := range []string{"login", "logout", "signedout", "who", "error"} {
+	for _, name := range []string{"login", "logout", "signedout", "who", "error", "sessions", "move", "limit", "notice"} {
 		all[name] = template.Must(template.ParseFS(files, "templates/layout.html", "templates/"+name+".html"))
 	}
 	return all
@@ -97,6 +97,8 @@ type view struct {
 	Titles            []string // the ways to sign in
 	Switching         bool     // the sign-in page comes after switching user
 	Expired           bool     // there was no session to sign out of
+	Places            *places  // where an account is signed in
+	Note              string   // what is good to know besides
 }
 
 func (p *Portal) newView(r *http.Request, title string) *view {

@@ -85,12 +85,12 @@ func plainPath(path string) bool {
 	return true
 }
 
-// ownPath reports whether the path lies among our own pages. Only the page
+// ownPath reports whether the path lies among our own pages. Only the pages
 // about oneself may be returned to: signing in, signing out and callbacks
 // would loop, the rest is not for people. Spelling does not matter here,
 // because being too strict costs nothing.
 func ownPath(path, prefix string) bool {
-	if path == prefix {
+	if path == prefix || path == prefix+"sessions" {
 		return false
 	}
 	plain, err := url.PathUnescape(path)

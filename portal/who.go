@@ -11,22 +11,30 @@ import (
 )
 
 // current finds the session of the request. Without one it answers: a person
-// is sent to sign in, a program gets 401.
-func (p *Portal) current(w http.ResponseWriter, r *http.Request, page bool) *session.Session {
+// is sent to sign in and then to the page back of ours, a program gets 401. What
+// a POST carried is not kept.
+func (p *Portal) current(w http.ResponseWriter, r *http.Request, back string) *session.Session {
 	s, err := p.sessions.Find(r.Header["Cookie"], r.Host)
 	switch {
 	case err == nil:
 		return s
 	case !errors.Is(err, session.ErrNone):
 		p.showError(w, r, pageUnavailable, "", errorLinks{})
-	case page && !isAPIClient(r):
-		redirect(w, http.StatusFound, p.loginURL("", p.prefix))
+	case back != noPage && !isAPIClient(r):
+		status := http.StatusFound
+		if r.Method == http.MethodPost {
+			status = http.StatusSeeOther // never the form once more
+		}
+		redirect(w, status, p.loginURL("", p.prefix+back))
 	default:
 		p.challenge(w)
 		p.writeProblem(w, pageNoSession, "")
 	}
 	return nil
 }
+
+// noPage tells current that only programs ask here.
+const noPage = "-"
 
 // challenge names the place to sign in (RFC 9110, section 11.6.1).
 func (p *Portal) challenge(w http.ResponseWriter) {
@@ -35,7 +43,7 @@ func (p *Portal) challenge(w http.ResponseWriter) {
 
 // who is the page about oneself.
 func (p *Portal) who(w http.ResponseWriter, r *http.Request) {
-	s := p.current(w, r, true)
+	s := p.current(w, r, "")
 	if s == nil {
 		return
 	}
@@ -47,9 +55,21 @@ func (p *Portal) who(w http.ResponseWriter, r *http.Request) {
 }
 
 // session tells an application's script about the session. It is no use of
-// the session: polling it does not keep an unattended workstation signed in.
+// the session: polling it does not keep an unattended workstation signed in. An
+// application warns before the end so:
+//
+//	const r = await fetch("/.anteroom/session", {headers: {Accept: "application/json"}, cache: "no-store"});
+//	if (r.status === 401) showSignedOut();
+//	else if (r.ok) {
+//		const s = await r.json();
+//		if (Math.min(s.idle_seconds, s.absolute_seconds) < 120) showWarning(s);
+//	}
+//
+// idle_seconds never says more than absolute_seconds: it is the earliest end. A
+// request to the application itself, such as one for a small picture of it,
+// moves it.
 func (p *Portal) session(w http.ResponseWriter, r *http.Request) {
-	s := p.current(w, r, false)
+	s := p.current(w, r, noPage)
 	if s == nil {
 		return
 	}
@@ -61,11 +81,11 @@ func (p *Portal) session(w http.ResponseWriter, r *http.Request) {
 		Roles    []string `json:"roles"`
 		Source   string   `json:"idp"`
 		AuthTime int64    `json:"auth_time"`        // Unix seconds, 0 when the provider did not tell
-		Idle     int64    `json:"idle_seconds"`     // until the end when nothing more happens
+		Idle     int64    `json:"idle_seconds"`     // until the end when nothing more happens, the earliest there is
 		Absolute int64    `json:"absolute_seconds"` // until the end whatever happens
 	}{
 		s.Subject, s.Username, s.Name, append([]string{}, s.Roles...), s.Source, unix(s.AuthTime),
-		seconds(s.Expires.Sub(now)), seconds(s.Ends.Sub(now)),
+		seconds(min(s.Expires.Sub(now), s.Ends.Sub(now))), seconds(s.Ends.Sub(now)),
 	}
 	body, err := json.Marshal(answer)
 	if err != nil {
@@ -94,7 +114,8 @@ type whoView struct {
 	Source   string // title of the way to sign in
 	Since    moment
 	Ends     moment
-	Idle     string // empty when the session ends before that anyway
+	Idle     string // of this person's roles; empty when the session ends before that anyway
+	Whole    string // from signing in to the end, of this person's roles
 }
 
 type moment struct {
@@ -104,12 +125,9 @@ type moment struct {
 }
 
 func (p *Portal) whoView(s *session.Session) *whoView {
-	v := &whoView{Name: s.Name, Username: s.Username, Roles: s.Roles, Source: s.Source}
+	v := &whoView{Name: s.Name, Username: s.Username, Roles: s.Roles, Source: p.sourceTitle(s.Source), Whole: span(s.Ends.Sub(s.Started))}
 	if v.Name == "" || v.Name == v.Username {
 		v.Name, v.Username = s.Username, ""
-	}
-	if src := p.source(s.Source); src != nil && src.Title() != "" {
-		v.Source = src.Title()
 	}
 	now := p.now()
 	v.Since = newMoment(s.Started, now.Sub(s.Started))
@@ -118,6 +136,14 @@ func (p *Portal) whoView(s *session.Session) *whoView {
 		v.Idle = span(s.Expires.Sub(s.IssuedAt))
 	}
 	return v
+}
+
+// sourceTitle is a way to sign in as people know it.
+func (p *Portal) sourceTitle(name string) string {
+	if src := p.source(name); src != nil && src.Title() != "" {
+		return src.Title()
+	}
+	return name
 }
 
 func newMoment(t time.Time, d time.Duration) moment {
