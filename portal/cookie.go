@@ -11,7 +11,8 @@ import (
 const (
 	// promptCookie asks the next sign-in of this browser for a prompt at the
 	// provider: whoever comes to a shared workstation next must not become
-	// the person who just signed out. Its presence is all it says.
+	// the person who just signed out. Its presence says that, and its value the
+	// Unix second of the sign-out to the one portal (promptSince).
 	promptCookie = "__Host-anteroom-prompt"
 	promptTTL    = 30 * 24 * time.Hour
 

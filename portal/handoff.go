@@ -35,6 +35,7 @@ func (p *Portal) loginAway(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v := p.newView(r, "Sign in")
+	v.Home = p.home
 	_, err := p.sessions.Find(r.Header["Cookie"], r.Host)
 	v.Switching = errors.Is(err, session.ErrNone)
 	text := "your own account"

@@ -97,6 +97,7 @@ type view struct {
 	Titles            []string // the ways to sign in
 	Switching         bool     // the sign-in page comes after switching user
 	Expired           bool     // there was no session to sign out of
+	Home              string   // host of the one portal for many sites, for the pages about signing out
 	Places            *places  // where an account is signed in
 	Note              string   // what is good to know besides
 }

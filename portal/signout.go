@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/anteroom-proxy/anteroom/audit"
 	"github.com/anteroom-proxy/anteroom/session"
@@ -31,6 +32,7 @@ func (p *Portal) askLogout(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err == nil:
 		v := p.newView(r, "Sign out?")
+		v.Home = p.home
 		v.Who = p.whoView(s)
 		p.show(w, r, "logout", http.StatusOK, v)
 	case errors.Is(err, session.ErrNone):
@@ -65,7 +67,8 @@ func (p *Portal) signOut(w http.ResponseWriter, r *http.Request, reason string) 
 		p.foreignSignOut(w, r)
 		return false, false
 	}
-	s, err := p.sessions.Find(r.Header["Cookie"], r.Host)
+	// A site that was idle still has its part in the sign-on that others use.
+	s, _, err := p.signedOn(r)
 	if err != nil && !errors.Is(err, session.ErrNone) {
 		p.notSignedOut(w, r, nil, err)
 		return false, false
@@ -131,7 +134,7 @@ func (p *Portal) forget(w http.ResponseWriter, r *http.Request) {
 	if hasCookie(r, moveCookie) {
 		dropCookie(w, moveCookie)
 	}
-	http.SetCookie(w, ownCookie(promptCookie, "1", promptTTL))
+	http.SetCookie(w, ownCookie(promptCookie, strconv.FormatInt(p.now().Unix(), 10), promptTTL))
 	clearCache(w)
 }
 
@@ -142,7 +145,12 @@ func clearCache(w http.ResponseWriter) { w.Header().Set("Clear-Site-Data", `"cac
 // signedOut is the last page. It is honest about what we cannot end.
 func (p *Portal) signedOut(w http.ResponseWriter, r *http.Request, had bool) {
 	v := p.newView(r, "You are signed out")
-	v.Expired = !had
+	v.Expired, v.Home = !had, p.home
+	if v.Expired && p.away(r) {
+		// The sign-on may live without this site's part in it, which we cannot
+		// name any more. The portal can.
+		v.Links = []link{{Href: "https://" + p.home + p.prefix + "logout", Text: "Sign out of all sites"}}
+	}
 	for _, s := range p.sources {
 		v.Titles = append(v.Titles, s.Title())
 	}
