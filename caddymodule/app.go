@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/anteroom-proxy/anteroom/audit"
 	"github.com/anteroom-proxy/anteroom/envelope"
@@ -34,10 +33,12 @@ type App struct {
 	Directory string `json:"directory,omitempty"`
 	// Folder of the audit log, or "off" for none, which warns at every start. Default: "audit" in Directory.
 	Audit string `json:"audit,omitempty"`
-	// Time without a request after which a session ends, 1m to 24h. Default: 15m.
-	Idle caddy.Duration `json:"idle,omitempty"`
-	// Time after sign-in at which a session ends in any case, at most 24h. Default: 12h.
-	Absolute caddy.Duration `json:"absolute,omitempty"`
+	// How long sessions last and how many a person may have: for everybody, and for roles. Default: 15m without a
+	// request, 12h in all, any number.
+	Session []SessionRule `json:"session,omitempty"`
+	// The one site that talks to identity providers, as browsers write it: a host, with a port when it is not 443. The
+	// other sites send people there to sign in. Default: each site signs in by itself.
+	Portal string `json:"portal,omitempty"`
 	// Path prefix of our own pages, with a slash at both ends. Default: "/.anteroom/".
 	Prefix string `json:"prefix,omitempty"`
 
@@ -45,6 +46,7 @@ type App struct {
 	logger    *slog.Logger
 	sources   []Guest
 	storeFrom StoreOpener
+	lifetimes session.Lifetimes
 
 	storeRef    reference[openStore]
 	auditRef    reference[audit.Recorder]
@@ -72,7 +74,7 @@ type StoreOpener interface {
 	// Key names the resource (a path, a server), for the pool.
 	Key(dir string) string
 	// OpenStore opens it; called in Start, never while a config is only validated.
-	OpenStore(dir string, logger *slog.Logger) (store.Store, error)
+	OpenStore(dir string, seal *envelope.Envelope, logger *slog.Logger) (store.Store, error)
 }
 
 // openStore is the store and the envelope that seals what lies in it.
@@ -125,21 +127,29 @@ func (a *App) Provision(ctx caddy.Context) error {
 		}
 		a.storeFrom = guest.(StoreOpener)
 	}
+	var err error
+	if a.lifetimes, err = lifetimes(a.Session); err != nil {
+		return err
+	}
 	return a.takeReferences()
 }
 
 func (a *App) takeReferences() error {
 	key := a.storeFrom.Key(a.Directory)
+	lives, err := json.Marshal(a.lifetimes)
+	if err != nil {
+		return fmt.Errorf("naming the lifetimes: %w", err)
+	}
 	var err1, err2, err3 error
 	a.storeRef, err1 = take[openStore]("store " + key)
 	a.auditRef, err2 = take[audit.Recorder]("audit " + a.Audit)
-	a.sessionsRef, err3 = take[*session.Manager](fmt.Sprintf("sessions %s %d %d", key, a.Idle, a.Absolute))
+	a.sessionsRef, err3 = take[*session.Manager](fmt.Sprintf("sessions %s %s", key, lives))
 	return errors.Join(err1, err2, err3)
 }
 
 // Validate checks what needs no other app.
 func (a *App) Validate() error {
-	return errors.Join(checkSources(a.sources), checkLifetimes(a.Idle, a.Absolute), checkPrefix(a.Prefix))
+	return errors.Join(checkSources(a.sources), checkPrefix(a.Prefix), a.checkPortal())
 }
 
 // checkSources refuses two sources of one name, and usernames that two sources could give to
@@ -162,19 +172,6 @@ func checkSources(guests []Guest) error {
 		prefixes[prefix] = name
 	}
 	return errors.Join(problems...)
-}
-
-func checkLifetimes(idle, absolute caddy.Duration) error {
-	day, i, abs := 24*time.Hour, time.Duration(idle), time.Duration(absolute)
-	switch {
-	case i != 0 && (i < time.Minute || i > day):
-		return fmt.Errorf("session idle %s: write a duration from 1m to 24h", i)
-	case abs != 0 && (abs < time.Minute || abs > day):
-		return fmt.Errorf("session absolute %s: write a duration from 1m to 24h", abs)
-	case abs != 0 && i > abs:
-		return fmt.Errorf("session idle %s is longer than absolute %s; make idle the shorter one", i, abs)
-	}
-	return nil
 }
 
 func checkPrefix(prefix string) error {

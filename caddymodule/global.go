@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -18,13 +17,11 @@ import (
 //
 //	anteroom {
 //		identity oidc NAME { … }      # see OIDC.UnmarshalCaddyfile; may be repeated
-//		store bolt                    # left out: the same
+//		store bolt | redis URL        # left out: bolt; see Redis.UnmarshalCaddyfile
 //		directory DIR                 # left out: "anteroom" under Caddy's data directory
 //		audit DIR | off               # left out: "audit" in directory
-//		session {
-//			idle 15m
-//			absolute 12h
-//		}
+//		session { … }                 # see SessionRule.unmarshal; `session role …` may be repeated
+//		portal HOST[:PORT]            # left out: each site signs in by itself
 //		prefix /.anteroom/
 //	}
 func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
@@ -39,7 +36,7 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 	seen := map[string]bool{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		word := d.Val()
-		if seen[word] && word != "identity" {
+		if seen[word] && word != "identity" && word != "session" {
 			return nil, d.Errf("%q stands twice", word)
 		}
 		seen[word] = true
@@ -47,7 +44,7 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 			return nil, err
 		}
 	}
-	if err := checkLifetimes(app.Idle, app.Absolute); err != nil {
+	if _, err := lifetimes(app.Session); err != nil {
 		return nil, d.WrapErr(err)
 	}
 	return httpcaddyfile.App{Name: "anteroom", Value: caddyconfig.JSON(app, nil)}, nil
@@ -77,7 +74,20 @@ func (a *App) globalLine(d *caddyfile.Dispenser, word string) error {
 		}
 		return nil
 	case "session":
-		return a.sessionBlock(d)
+		var rule SessionRule
+		if err := rule.unmarshal(d); err != nil {
+			return err
+		}
+		a.Session = append(a.Session, rule)
+		return nil
+	case "portal":
+		if err := oneArg(d, &a.Portal); err != nil {
+			return err
+		}
+		if err := a.checkPortal(); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
 	case "prefix":
 		if err := oneArg(d, &a.Prefix); err != nil {
 			return err
@@ -87,29 +97,7 @@ func (a *App) globalLine(d *caddyfile.Dispenser, word string) error {
 		}
 		return nil
 	}
-	return d.Errf("unrecognized line %q; want one of identity, store, directory, audit, session, prefix", word)
-}
-
-func (a *App) sessionBlock(d *caddyfile.Dispenser) error {
-	if d.NextArg() {
-		return d.Errf("session takes a block with the lines idle and absolute, not %q", d.Val())
-	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		target := map[string]*caddy.Duration{"idle": &a.Idle, "absolute": &a.Absolute}[d.Val()]
-		if target == nil {
-			return d.Errf("unrecognized line %q in session; want idle or absolute", d.Val())
-		}
-		var text string
-		if err := oneArg(d, &text); err != nil {
-			return err
-		}
-		v, err := caddy.ParseDuration(text)
-		if err != nil || v <= 0 {
-			return d.Errf("%q is no duration; write for example 15m or 12h", text)
-		}
-		*target = caddy.Duration(v.Round(time.Second))
-	}
-	return nil
+	return d.Errf("unrecognized line %q; want one of identity, store, directory, audit, session, portal, prefix", word)
 }
 
 // oneArg reads exactly one argument.

@@ -34,7 +34,7 @@ func (a *App) openStore() (openStore, func() error, error) {
 	if err != nil {
 		return openStore{}, nil, err
 	}
-	st, err := a.storeFrom.OpenStore(a.Directory, poolLogger("store"))
+	st, err := a.storeFrom.OpenStore(a.Directory, env, poolLogger("store"))
 	if err != nil {
 		return openStore{}, nil, err
 	}
@@ -66,7 +66,7 @@ func (a *App) openSessions(st openStore) (*session.Manager, func() error, error)
 	}
 	m, err := session.New(session.Config{
 		Store: st.Store, Sealer: st.envelope, Logger: poolLogger("session"),
-		Lifetimes: session.Lifetimes{Default: session.Lifetime{Idle: time.Duration(a.Idle), Absolute: time.Duration(a.Absolute)}},
+		Lifetimes: a.lifetimes, Mark: a.mark(),
 	})
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
@@ -87,7 +87,7 @@ func (a *App) portalConfig(st openStore, log audit.Recorder, sessions *session.M
 	}
 	return portal.Config{
 		Prefix: a.Prefix, Sources: sources, Sessions: sessions, Store: st, Sealer: st.envelope,
-		Audit: log, ClientAddr: clientAddr, Logger: a.logger,
+		Audit: log, ClientAddr: clientAddr, Logger: a.logger, Home: a.Portal, Served: a.serves,
 	}
 }
 

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,12 +9,14 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/anteroom-proxy/anteroom/audit"
 	"github.com/anteroom-proxy/anteroom/gate"
 	"github.com/anteroom-proxy/anteroom/policy"
 	"github.com/anteroom-proxy/anteroom/portal"
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
@@ -26,12 +29,20 @@ type Site struct {
 	// Origins (`https://host[:port]`) whose pages may send unsafe requests and open websockets
 	// here. Default: only the site's own.
 	AllowOrigins []string `json:"allow_origins,omitempty"`
+	// How long sessions that were verified before go on when the store does not answer. Default: 0, everybody is
+	// refused after 30 s.
+	OnStoreLoss caddy.Duration `json:"on_store_loss,omitempty"`
+	// Whom the assertion that the app gets is for (its `aud`). Default: the site's host.
+	Audience string `json:"assertion_audience,omitempty"`
+	// Send no Anteroom-Assertion header.
+	NoAssertion bool `json:"no_assertion,omitempty"`
 	// Where the directive stands ("Caddyfile:12"), for messages.
 	At string `json:"at,omitempty"`
 
 	logger  *slog.Logger
 	app     *App
 	server  *caddyhttp.Server
+	hosts   []string // known after Validate
 	policy  *policy.Policy
 	running atomic.Pointer[siteRunning]
 }
@@ -59,10 +70,13 @@ func (*Site) CaddyModule() caddy.ModuleInfo {
 //	anteroom {
 //		allow|deny WHO [METHODS] [PATHS]
 //		allow_origin https://HOST[:PORT]…
+//		on_store_loss deny | running_sessions 10m
+//		assertion off | audience NAME
 //	}
 func parseSite(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next() // "anteroom"
-	if _, ok := h.Option("anteroom").(httpcaddyfile.App); !ok {
+	option, ok := h.Option("anteroom").(httpcaddyfile.App)
+	if !ok {
 		return nil, h.Errf("`anteroom` in a site needs the global option `anteroom { identity … }` at the top of the Caddyfile")
 	}
 	s := &Site{At: at(h.Dispenser)}
@@ -79,9 +93,16 @@ func parseSite(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 				return nil, h.Errf("allow_origin needs at least one origin, for example https://portal.hospital.example")
 			}
 			s.AllowOrigins = append(s.AllowOrigins, origins...)
+		case "on_store_loss", "assertion":
+			if err := s.option(h.Dispenser); err != nil {
+				return nil, err
+			}
 		default:
-			return nil, h.Errf("unrecognized line %q; want one of allow, deny, allow_origin", h.Val())
+			return nil, h.Errf("unrecognized line %q; want one of allow, deny, allow_origin, on_store_loss, assertion", h.Val())
 		}
+	}
+	if len(s.Rules) == 0 && portalOf(option) != "" { // whether this site is the portal is known later
+		return h.NewRoute(nil, s), nil
 	}
 	if _, err := s.compile(); err != nil {
 		return nil, fmt.Errorf("the anteroom block at %s: %w", s.At, err)
@@ -89,9 +110,46 @@ func parseSite(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	return h.NewRoute(nil, s), nil
 }
 
+// option reads `on_store_loss` and `assertion`.
+func (s *Site) option(d *caddyfile.Dispenser) error {
+	word, args := d.Val(), d.RemainingArgs()
+	switch {
+	case word == "on_store_loss" && slices.Equal(args, []string{"deny"}):
+		s.OnStoreLoss = 0
+	case word == "on_store_loss" && len(args) == 2 && args[0] == "running_sessions":
+		v, err := caddy.ParseDuration(args[1])
+		if err != nil || v < time.Minute || v > 12*time.Hour {
+			return d.Errf("on_store_loss running_sessions %s: write a duration from 1m to 12h", args[1])
+		}
+		s.OnStoreLoss = caddy.Duration(v.Round(time.Second))
+	case word == "on_store_loss":
+		return d.Errf("write `on_store_loss deny` or `on_store_loss running_sessions 10m`")
+	case slices.Equal(args, []string{"off"}):
+		s.NoAssertion = true
+	case len(args) == 2 && args[0] == "audience":
+		s.Audience = args[1]
+	default:
+		return d.Errf("write `assertion off` or `assertion audience NAME`")
+	}
+	return nil
+}
+
+// portalOf reads the portal out of the global option.
+func portalOf(option httpcaddyfile.App) string {
+	var app struct {
+		Portal string `json:"portal"`
+	}
+	_ = json.Unmarshal(option.Value, &app) // parseGlobal wrote it
+	return app.Portal
+}
+
 func (s *Site) compile() (*policy.Policy, error) {
-	lines := make([]policy.Line, len(s.Rules))
-	for i, r := range s.Rules {
+	rules := s.Rules
+	if s.onlyPortal() && s.app != nil && s.app.Portal != "" {
+		rules = portalRules
+	}
+	lines := make([]policy.Line, len(rules))
+	for i, r := range rules {
 		lines[i] = policy.Line{Words: r.Words, At: r.At}
 	}
 	return policy.Compile(lines)
@@ -106,6 +164,7 @@ func (s *Site) rules() []string {
 	for _, o := range s.AllowOrigins {
 		lines = append(lines, "allow_origin "+o)
 	}
+	lines = append(lines, fmt.Sprintf("on_store_loss %d assertion %q %t", s.OnStoreLoss, s.Audience, s.NoAssertion))
 	slices.Sort(lines)
 	return slices.Compact(lines)
 }
@@ -160,6 +219,7 @@ func (s *Site) gateConfig(run *running) gate.Config {
 		Policy: s.policy, Sessions: run.sessions, Audit: run.audit, Prefix: s.app.Prefix,
 		Portal: run.portal, Deny: denyWith(run.portal), AllowOrigins: s.AllowOrigins,
 		ClientAddr: clientAddr, Logger: s.logger,
+		OnStoreLoss: time.Duration(s.OnStoreLoss), Assertion: s.Audience, NoAssertion: s.NoAssertion,
 	}
 }
 
@@ -197,6 +257,9 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
 	}
 	on := passage{next: next}
+	if s.onlyPortal() {
+		on.next = s.toWho()
+	}
 	run.gate.Handle(w, r, &on)
 	if on.err != nil && s.server.Errors == nil && s.noAnswer(run.run, w, r, on.err) {
 		return nil

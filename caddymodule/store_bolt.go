@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"path/filepath"
 
+	"github.com/anteroom-proxy/anteroom/envelope"
 	"github.com/anteroom-proxy/anteroom/store"
 	"github.com/anteroom-proxy/anteroom/store/bolt"
 	"github.com/caddyserver/caddy/v2"
@@ -33,7 +34,8 @@ func (*Bolt) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // Key names the file, for the pool.
 func (*Bolt) Key(dir string) string { return "bolt " + filepath.Join(dir, "store.db") }
 
-// OpenStore opens the file; another process that holds it is an error after a short wait.
-func (*Bolt) OpenStore(dir string, logger *slog.Logger) (store.Store, error) {
+// OpenStore opens the file; another process that holds it is an error after a short wait. Whoever can read the file can read
+// the master key beside it: what must be sealed is sealed by those who store it.
+func (*Bolt) OpenStore(dir string, _ *envelope.Envelope, logger *slog.Logger) (store.Store, error) {
 	return bolt.Open(bolt.Config{Path: filepath.Join(dir, "store.db"), Logger: logger})
 }

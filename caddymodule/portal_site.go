@@ -1,0 +1,95 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// The one portal: a site that signs people in for the others (the global option `portal`).
+
+// portalSource is the name that the hand-off has in addresses; no way to sign in may be called so next to a portal.
+const portalSource = "portal"
+
+var portalHost = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$`)
+
+// checkPortal judges the option by itself. Whether it names a gated site is known when all sites are there.
+func (a *App) checkPortal() error {
+	if a.Portal == "" {
+		return nil
+	}
+	a.Portal = strings.TrimSuffix(strings.ToLower(a.Portal), ":443") // browsers leave the port of https out
+	if !portalHost.MatchString(a.Portal) {
+		return fmt.Errorf("portal %q: write the host of the site that signs people in, with its port when it is not 443, for example auth.hospital.example", a.Portal)
+	}
+	for _, g := range a.sources {
+		if g.Source().Name() == portalSource {
+			return errors.New("a way to sign in is called `portal`, which is the name of the hand-off between the sites; give it another name")
+		}
+	}
+	return nil
+}
+
+// isPortal reports whether a host of a site is the portal's.
+func (a *App) isPortal(host string) bool {
+	name, _, _ := strings.Cut(a.Portal, ":")
+	return name != "" && host == name
+}
+
+// serves reports whether a host, with or without a port, is one of a gated site. The port does not count: it may be another
+// outside than inside, and browsers share cookies between the ports of a host.
+func (a *App) serves(host string) bool {
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		host = host[:i]
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.ContainsFunc(a.sites, func(s *Site) bool { return slices.Contains(s.hosts, host) })
+}
+
+// surveyPortal refuses a portal that no gated site is, and a site without `allow` that is not the portal.
+func surveyPortal(places []place) error {
+	var app *App
+	for _, p := range places {
+		if p.site.app != nil { // those of other servers may not be provisioned yet
+			app = p.site.app
+		}
+	}
+	if app == nil {
+		return nil
+	}
+	var problems []error
+	found := app.Portal == ""
+	for _, p := range places {
+		home := slices.ContainsFunc(p.hosts, app.isPortal)
+		found = found || home
+		if p.site.onlyPortal() && !(home && len(p.hosts) == 1) {
+			problems = append(problems, fmt.Errorf("%s: without an `allow` line everything is denied; add one, for example `allow any` (only the site that the global option `portal` names needs none)", p))
+		}
+	}
+	if !found {
+		problems = append(problems, fmt.Errorf("portal %s: no site with `anteroom` has this host, so that nobody could sign in; add `%s { anteroom }`", app.Portal, app.Portal))
+	}
+	return errors.Join(problems...)
+}
+
+// onlyPortal reports whether the site serves nothing but sign-in.
+func (s *Site) onlyPortal() bool { return len(s.Rules) == 0 }
+
+// portalRules let people who are signed in see the start page of a site that is only the portal.
+var portalRules = []Rule{{Words: []string{"allow", "any", "GET", "/"}, At: "portal"}}
+
+// toWho is what stands behind the gate of a site that is only the portal: the page about oneself.
+func (s *Site) toWho() caddyhttp.Handler {
+	return caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+		w.Header().Set("Location", s.app.Prefix)
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(http.StatusFound)
+		return nil
+	})
+}
