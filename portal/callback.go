@@ -240,8 +240,10 @@ func (p *Portal) enter(w http.ResponseWriter, r *http.Request, e entry) {
 		http.SetCookie(w, c)
 	}
 	http.SetCookie(w, ownCookie(roundCookie, strconv.Itoa(round), roundTTL))
-	if hasCookie(r, promptCookie) {
-		dropCookie(w, promptCookie)
+	for _, name := range []string{promptCookie, moveCookie} { // a sign-in that waits may be another person's
+		if hasCookie(r, name) {
+			dropCookie(w, name)
+		}
 	}
 	if old == nil || old.Source != s.Source || old.Subject != s.Subject {
 		// The cache may hold what the application showed to somebody else, whose

@@ -27,7 +27,7 @@ func (p *Portal) limited(w http.ResponseWriter, r *http.Request, s identity.Sour
 	}
 	ref, err := p.record(r, e)
 	if err != nil {
-		p.showError(w, r, pageUnavailable, "", errorLinks{again: p.loginURL("", a.ReturnTo)})
+		p.showError(w, r, pageUnavailable, "", errorLinks{again: p.beginURL("", goal{to: a.ReturnTo, ask: a.Ask})})
 		return
 	}
 	if !ask {
@@ -36,9 +36,9 @@ func (p *Portal) limited(w http.ResponseWriter, r *http.Request, s identity.Sour
 	}
 	c, err := p.sealPending(r.Context(), a, id, limit.Limit)
 	if err != nil {
-		f := failure{page: pageUnavailable, reason: reasonSeal, err: err}
+		f := failure{page: pageUnavailable, reason: reasonSeal, err: err, ask: a.Ask}
 		if errors.Is(err, errAttemptSize) {
-			f = failure{page: pageTooLarge, reason: reasonTooLarge, err: err}
+			f.page, f.reason = pageTooLarge, reasonTooLarge
 		}
 		p.fail(w, r, s, f, a.ReturnTo)
 		return
@@ -47,15 +47,6 @@ func (p *Portal) limited(w http.ResponseWriter, r *http.Request, s identity.Sour
 	// The page with the form has an address of its own: on a callback's page
 	// no form works, because code and state in its address must not travel.
 	redirect(w, http.StatusSeeOther, p.prefix+"move")
-}
-
-// admission is what the session manager is told about a sign-in besides who it is.
-func admission(r *http.Request, a attempt, old *session.Session) session.Admission {
-	m := session.Admission{Device: deviceOf(r), Move: a.move}
-	if old != nil {
-		m.Replaces = old.ID
-	}
-	return m
 }
 
 // refuseLimit shows where the person is signed in. The page is for who has just
@@ -69,7 +60,7 @@ func (p *Portal) refuseLimit(w http.ResponseWriter, r *http.Request, a attempt, 
 	v.Ref = ref
 	v.Places = p.newPlaces(limit.Sessions, "")
 	v.Places.Limit, v.Places.Count = limit.Limit, count(int64(len(limit.Sessions)), "place")
-	v.Links = []link{{Href: p.loginURL("", a.ReturnTo), Text: "Sign in again", Main: true}}
+	v.Links = []link{{Href: p.beginURL("", goal{to: a.ReturnTo, ask: a.Ask}), Text: "Sign in again", Main: true}}
 	p.show(w, r, "limit", pageLimit.status, v)
 }
 
@@ -171,7 +162,7 @@ func (p *Portal) notMoved(w http.ResponseWriter, r *http.Request, d pending, f f
 		return
 	}
 	p.log.Warn("session not moved", "ref", ref, "reason", f.reason, "error", f.err)
-	p.showError(w, r, f.page, ref, errorLinks{again: p.loginURL("", d.Attempt.ReturnTo), who: f.session})
+	p.showError(w, r, f.page, ref, errorLinks{again: p.beginURL("", goal{to: d.Attempt.ReturnTo, ask: d.Attempt.Ask}), who: f.session})
 }
 
 // stay is the answer "no": what waits is dropped. The provider may remember the

@@ -1,11 +1,9 @@
 package portal
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -55,17 +53,11 @@ func (p *Portal) sealPending(ctx context.Context, a attempt, id identity.Identit
 }
 
 func (p *Portal) sealPendingAs(ctx context.Context, d pending) (*http.Cookie, error) {
-	var plain bytes.Buffer
-	enc := json.NewEncoder(&plain)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(d); err != nil {
-		return nil, fmt.Errorf("encoding a sign-in that waits: %w", err)
-	}
-	sealed, err := p.sealer.Seal(ctx, labelMove, plain.Bytes())
+	sealed, err := p.sealJSON(ctx, labelMove, d)
 	if err != nil {
-		return nil, fmt.Errorf("sealing a sign-in that waits: %w", err)
+		return nil, fmt.Errorf("a sign-in that waits: %w", err)
 	}
-	c := ownCookie(moveCookie, base64.RawURLEncoding.EncodeToString(sealed), moveTTL)
+	c := ownCookie(moveCookie, sealed, moveTTL)
 	if n := len(c.Name) + len(c.Value); n > maxCookie {
 		return nil, fmt.Errorf("sealing a sign-in that waits: %d bytes: %w", n, errAttemptSize)
 	}
@@ -88,17 +80,10 @@ func (p *Portal) heldPending(r *http.Request) (d pending, reason string) {
 	if n == 0 {
 		return none, reasonMoveMissing
 	}
-	sealed, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || n > 1 || len(text) > maxCookie {
+	if n > 1 || len(text) > maxCookie {
 		return none, reasonMoveUnreadable
 	}
-	plain, err := p.sealer.Open(r.Context(), labelMove, sealed)
-	if err != nil {
-		return none, reasonMoveUnreadable
-	}
-	dec := json.NewDecoder(bytes.NewReader(plain))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&d); err != nil || d.Attempt.State == "" || d.Identity.Check() != nil || d.Identity.Source != d.Attempt.Source {
+	if err := p.openJSON(r.Context(), labelMove, text, &d); err != nil || d.Attempt.State == "" || d.Identity.Check() != nil || d.Identity.Source != d.Attempt.Source {
 		return none, reasonMoveUnreadable
 	}
 	d.Attempt.ReturnTo = returnTo(d.Attempt.ReturnTo, p.prefix) // was checked before it was sealed; the rule may have changed since
@@ -111,8 +96,8 @@ func (p *Portal) heldPending(r *http.Request) (d pending, reason string) {
 		return d, reasonMoveHost
 	case p.source(d.Attempt.Source) == nil:
 		return d, reasonMoveSource
-	case hasCookie(r, promptCookie) && !d.Attempt.Reauthenticate:
-		return d, reasonBefore
+	case !d.Attempt.Reauthenticate && (hasCookie(r, promptCookie) || p.ended(r)):
+		return d, reasonBefore // as for an attempt: see take
 	}
 	d.Attempt.move = true
 	return d, ""

@@ -99,8 +99,8 @@ func (p *Portal) looping(w http.ResponseWriter, r *http.Request, name string, g 
 	if rounds(r) < roundMax {
 		return false
 	}
-	if _, err := p.sessions.Find(r.Header["Cookie"], r.Host); err == nil {
-		return false
+	if _, err := p.sessions.Find(r.Header["Cookie"], r.Host); err == nil || p.ended(r) {
+		return false // it does keep them: its session was ended, or moved, by somebody
 	}
 	dropCookie(w, roundCookie) // so that the link on the page tries afresh
 	p.failAt(w, r, name, failure{page: pageLoop, reason: reasonLoop, ask: g.ask}, g.to)
