@@ -11,7 +11,7 @@ import (
 // let through (a subject has at most 255 bytes, a role 64), so that what is cut here
 // came around those checks. The longest record stays below maxLine.
 const (
-	capShort  = 64  // ref, kind, source, session, method, decision, reason, client, one role
+	capShort  = 64  // ref, kind, source, session, method, decision, reason, degraded, client, one role
 	capName   = 256 // subject, name, site
 	capLong   = 512 // route, rule
 	maxRoles  = 64
@@ -52,6 +52,7 @@ func appendEvent(b []byte, e *Event) []byte {
 	b = appendField(b, `,"decision":`, e.Decision, capShort)
 	b = appendField(b, `,"rule":`, e.Rule, capLong)
 	b = appendField(b, `,"reason":`, e.Reason, capShort)
+	b = appendField(b, `,"degraded":`, e.Degraded, capShort)
 	b = appendField(b, `,"client":`, e.Client, capShort)
 	if e.Count > 0 {
 		b = strconv.AppendInt(append(b, `,"count":`...), int64(e.Count), 10)

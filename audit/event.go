@@ -16,8 +16,8 @@ import (
 type Event struct {
 	// Ref is the reference number that the person sees on the page; see NewRef.
 	Ref string
-	// Kind is "request", "sign-in", "sign-out" or "hmac-service". It is required.
-	// "log" is the log's own.
+	// Kind is "request", "stream" (a request that ended with its session), "sign-in",
+	// "sign-out" or "hmac-service". It is required. "log" is the log's own.
 	Kind string
 	// Source, Subject and Name say who: the identity source's name, the subject there,
 	// and the username. All empty: nobody was signed in.
@@ -29,9 +29,12 @@ type Event struct {
 	// Site is the host, Method the request's method, Route the pattern of the rule that
 	// matched (never a raw path where the pattern has variables).
 	Site, Method, Route string
-	// Decision is "allowed", "denied" or "failed"; Rule is the line that decided, and
+	// Decision is "allowed", "denied", "failed" or "ended"; Rule is the line that decided, and
 	// Reason a fixed code.
 	Decision, Rule, Reason string
+	// Degraded says what was missing when the decision fell: "store-loss", when nobody could
+	// say whether the session had been revoked lately. Empty: nothing.
+	Degraded string
 	// Client is the address that the request came from.
 	Client string
 	// Count is set when the record stands for that many events of one kind which got no

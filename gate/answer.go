@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/anteroom-proxy/anteroom/session"
 )
@@ -22,6 +23,8 @@ type answer struct {
 	x         *exchange
 	hsts      bool
 	committed bool
+	switched  bool // the status was 101
+	refused   bool // the session had ended before the app began to answer
 }
 
 func (a *answer) init(w http.ResponseWriter, x *exchange) {
@@ -53,22 +56,30 @@ func (a *answer) setHSTS(h http.Header) {
 // WriteHeader sends the status; the final one at most once.
 func (a *answer) WriteHeader(status int) {
 	if status < 200 && status != http.StatusSwitchingProtocols {
+		if a.x.flight.ended.Load() {
+			return
+		}
 		a.clean()
-	} else {
-		a.commit()
+	} else if !a.commit() {
+		return
 	}
+	a.switched = status == http.StatusSwitchingProtocols
 	a.ResponseWriter.WriteHeader(status)
 }
 
 // Write sends the headers first when nothing has.
 func (a *answer) Write(b []byte) (int, error) {
-	a.commit()
+	if !a.commit() {
+		return 0, errEnded
+	}
 	return a.ResponseWriter.Write(b)
 }
 
 // ReadFrom keeps the fast way from an upstream's connection to the client's.
 func (a *answer) ReadFrom(src io.Reader) (int64, error) {
-	a.commit()
+	if !a.commit() {
+		return 0, errEnded
+	}
 	if to, ok := a.ResponseWriter.(io.ReaderFrom); ok {
 		return to.ReadFrom(src)
 	}
@@ -77,32 +88,50 @@ func (a *answer) ReadFrom(src io.Reader) (int64, error) {
 
 // FlushError is what http.ResponseController calls.
 func (a *answer) FlushError() error {
-	a.commit()
+	if !a.commit() {
+		return errEnded
+	}
 	return http.NewResponseController(a.ResponseWriter).Flush()
 }
 
 // Flush is for those who still ask for an http.Flusher.
 func (a *answer) Flush() { _ = a.FlushError() }
 
-// Hijack hands out the connection; headers that were set so far are cleaned before.
+// Hijack hands out the connection; headers that were set so far are cleaned before. The connection of a session ends with it.
 func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	a.commit()
-	return http.NewResponseController(a.ResponseWriter).Hijack()
+	if !a.commit() {
+		return nil, nil, errEnded
+	}
+	conn, rw, err := http.NewResponseController(a.ResponseWriter).Hijack()
+	if err != nil || a.x.session == nil {
+		return conn, rw, err
+	}
+	return a.x.adopt(conn, rw)
 }
 
-// Unwrap returns the writer below, for deadlines and full duplex.
+// SetWriteDeadline is the app's until its session ends, whose deadline stays.
+func (a *answer) SetWriteDeadline(at time.Time) error {
+	return a.x.flight.unlessEnded(func() error { return http.NewResponseController(a.ResponseWriter).SetWriteDeadline(at) })
+}
+
+// Unwrap returns the writer below, for read deadlines and full duplex.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// commit makes the headers final.
-func (a *answer) commit() {
-	if a.committed {
-		return
+// commit makes the headers final. It is false when the session has ended meanwhile: nothing of the app's goes out then.
+func (a *answer) commit() bool {
+	switch {
+	case a.committed:
+		return !a.x.flight.ended.Load()
+	case a.refused:
+		return false
 	}
-	a.committed = true
 	a.clean()
 	if a.x.session != nil {
 		a.renew()
+		a.refused = !a.x.flight.commit()
 	}
+	a.committed = !a.refused
+	return a.committed
 }
 
 // finish cleans what an app can still send after its last byte: trailers, which are the headers of now. Nothing is committed
@@ -172,8 +201,8 @@ func keepForeign(h http.Header, name string, lines []string) {
 }
 
 // renew keeps shared caches away from what a session saw, and adds the renewed cookie. An answer that the app marks public or
-// immutable is left alone: a cookie in it would be handed to the next reader of the cache. A renewal that fails is no error of
-// this request; the session goes on until its end.
+// immutable is left alone: a cookie in it would be handed to the next reader of the cache. A renewal that fails, or that takes
+// too long, is no error of this request; the session goes on until its end.
 func (a *answer) renew() {
 	h := a.Header()
 	shared, private := cacheability(h["Cache-Control"])
@@ -187,7 +216,7 @@ func (a *answer) renew() {
 	default:
 		h["Cache-Control"] = append(slices.Clip(h["Cache-Control"]), "private")
 	}
-	cookie, _, err := a.x.gate.sessions.StartRenewal(a.x.session, a.x.cookies, a.x.r.Host).Wait(a.x.r.Context())
+	cookie, _, err := a.x.renewal.Wait(a.x.r.Context()) // at once, unless it was due and takes long
 	if err == nil && cookie != nil {
 		h["Set-Cookie"] = append(h["Set-Cookie"][:len(h["Set-Cookie"]):len(h["Set-Cookie"])], cookie.String())
 	}

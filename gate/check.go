@@ -96,6 +96,12 @@ func (x *exchange) checkOrigin() refusal {
 	return refusal{}
 }
 
+// origins are those whose pages may do what only the site's own may otherwise.
+type origins struct {
+	protection *http.CrossOriginProtection
+	trusted    map[string]bool
+}
+
 // crossOrigin is http.CrossOriginProtection and a little more: it has no ear for an Origin of the same host over plain HTTP, which a
 // man in the middle can be.
 func (g *Gate) crossOrigin(r *http.Request) bool {
@@ -104,10 +110,10 @@ func (g *Gate) crossOrigin(r *http.Request) bool {
 		return false
 	}
 	origin, site := r.Header["Origin"], r.Header["Sec-Fetch-Site"]
-	if len(origin) > 1 || len(site) > 1 || g.origins.Check(r) != nil {
+	if len(origin) > 1 || len(site) > 1 || g.origins.protection.Check(r) != nil {
 		return true
 	}
-	if len(site) == 0 && len(origin) == 1 && !g.trusted[origin[0]] {
+	if len(site) == 0 && len(origin) == 1 && !g.origins.trusted[origin[0]] {
 		return !strings.HasPrefix(origin[0], "https://")
 	}
 	return false

@@ -54,13 +54,17 @@ const allowedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 // longestReturn is the greatest length of an address to return to; the portal takes no longer one.
 const longestReturn = 1024
 
-// refuse records the refusal and answers it. It is the one place where a refusal becomes HTTP. A refusal that cannot be recorded
-// is answered as an outage.
+// refuse records the refusal and answers it. A refusal that cannot be recorded is answered as an outage.
 func (x *exchange) refuse(no refusal) {
 	ref, err := x.recordRefusal(no)
 	if err != nil {
 		no = refusal{KindUnavailable, http.StatusServiceUnavailable, reasonAudit}
 	}
+	x.say(no, ref)
+}
+
+// say answers a refusal that was recorded. It is the one place where a refusal becomes HTTP.
+func (x *exchange) say(no refusal, ref string) {
 	w, r := x.answer.ResponseWriter, x.r
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")

@@ -9,8 +9,10 @@
 // meanings gets 400, and what goes on is byte for byte what was judged (RFC 3986 section 3.3, policy.ParsePath), absolute-form
 // included, since net/http hides whether its authority equals Host (RFC 9112 section 3.2.2); unsafe requests and WebSockets of
 // other origins get 403 (RFC 6454; Sec-Fetch-Site first); our prefix is answered by the portal; no session is one answer; no
-// event, no access; the app gets Remote-User, Remote-Groups, Remote-Name and Remote-Email only when they have a value. A
-// request in flight ends when its session does: its context is cancelled, with the reason as its cause.
+// event, no access; the app gets Remote-User, Remote-Groups, Remote-Name and Remote-Email only when they have a value, and the
+// same signed in Anteroom-Assertion. A request in flight ends when its session does, within a second: its context is cancelled,
+// with the reason as its cause, a WebSocket gets a close frame (RFC 6455 section 7.4.1, code 1008), a write that waits for a slow
+// client breaks off, and the audit log says so. While the store is silent nobody gets in, unless Config.OnStoreLoss says who.
 //
 // On the way back: HSTS (RFC 6797) on every answer, no cookie of an app under our names, no identity headers, no shared caching
 // of what a session saw unless the app says public or immutable, and the renewed session cookie.
@@ -25,7 +27,6 @@
 package gate
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -51,11 +52,16 @@ type Config struct {
 	Deny func(http.ResponseWriter, *http.Request, Outcome)
 	// AllowOrigins are other origins, "https://host[:port]", whose pages may send unsafe requests and open WebSockets.
 	AllowOrigins []string
-	NoHSTS       bool                       // for a site whose operator sends its own Strict-Transport-Security
-	ClientAddr   func(*http.Request) string // for the audit log; nil: the address of the connection
-	Ready        func() bool                // false: 503; nil: always ready
-	Now          func() time.Time           // nil: time.Now
-	Logger       *slog.Logger               // nil: discard
+	// OnStoreLoss is how long after the store was last heard the sessions go on that this node had verified before. A silence is a
+	// loss after 30 s: anything less denies from then on. No revocation comes from other nodes meanwhile.
+	OnStoreLoss time.Duration
+	Assertion   string                     // audience of Anteroom-Assertion; "": the site's host
+	NoAssertion bool                       // the app gets no Anteroom-Assertion
+	NoHSTS      bool                       // for a site whose operator sends its own Strict-Transport-Security
+	ClientAddr  func(*http.Request) string // for the audit log; nil: the address of the connection
+	Ready       func() bool                // false: 503; nil: always ready
+	Now         func() time.Time           // nil: time.Now
+	Logger      *slog.Logger               // nil: discard
 }
 
 // Gate is the gate of one site, safe for concurrent use.
@@ -66,8 +72,10 @@ type Gate struct {
 	prefix       string
 	portal       http.Handler
 	deny         func(http.ResponseWriter, *http.Request, Outcome)
-	origins      *http.CrossOriginProtection
-	trusted      map[string]bool
+	origins      origins
+	storeLoss    storeLoss
+	audience     string
+	noAssertion  bool
 	noHSTS       bool
 	clientAddr   func(*http.Request) string
 	ready        func() bool
@@ -80,8 +88,10 @@ type Gate struct {
 func New(c Config) (*Gate, error) {
 	g := &Gate{
 		policy: c.Policy, sessions: c.Sessions, audit: c.Audit, prefix: c.Prefix, portal: c.Portal, deny: c.Deny,
-		origins: http.NewCrossOriginProtection(), trusted: map[string]bool{}, noHSTS: c.NoHSTS, clientAddr: c.ClientAddr, ready: c.Ready,
+		origins: origins{http.NewCrossOriginProtection(), map[string]bool{}}, audience: c.Assertion, noAssertion: c.NoAssertion,
+		noHSTS: c.NoHSTS, clientAddr: c.ClientAddr, ready: c.Ready,
 	}
+	g.storeLoss.tolerate = c.OnStoreLoss
 	var problems []error
 	if g.prefix == "" {
 		g.prefix = "/.anteroom/"
@@ -90,12 +100,15 @@ func New(c Config) (*Gate, error) {
 		problems = append(problems, fmt.Errorf("creating gate: prefix %q: write one that begins and ends with a slash, such as /.anteroom/", g.prefix))
 	}
 	for _, origin := range c.AllowOrigins {
-		if err := g.origins.AddTrustedOrigin(origin); err != nil {
+		if err := g.origins.protection.AddTrustedOrigin(origin); err != nil {
 			problems = append(problems, fmt.Errorf("creating gate: allowed origin %q: write scheme and host only, such as https://portal.example: %w", origin, err))
 		} else if browser := asBrowsers(origin); browser != origin { // it would never match
 			problems = append(problems, fmt.Errorf("creating gate: allowed origin %q: write %s, as browsers send it", origin, browser))
 		}
-		g.trusted[origin] = true
+		g.origins.trusted[origin] = true
+	}
+	if c.OnStoreLoss < 0 {
+		problems = append(problems, fmt.Errorf("creating gate: sessions that go on for %s after a loss of the store: write 0 or more", c.OnStoreLoss))
 	}
 	if g.portal == nil {
 		g.portal = http.NotFoundHandler()
@@ -167,7 +180,11 @@ type exchange struct {
 	cookies  []string // Cookie lines as received
 	session  *session.Session
 	decision policy.Decision
+	degraded bool   // the store is silent; the session was known before
+	client   string // address for the audit log, once it was asked
+	renewal  *session.Renewal
 	answer   answer
+	flight   flight
 }
 
 // refusal is why a request ends here. The zero refusal lets it go on.
@@ -175,20 +192,6 @@ type refusal struct {
 	kind   Kind
 	status int
 	reason string // for the audit log: a fixed code
-}
-
-// pass calls next with a copy of the request whose context ends with the session. It is a copy in any case: net/http writes
-// trailers into the request that it made when the body ends, and no proxy may find them there.
-func (x *exchange) pass(next http.Handler) {
-	ctx := x.r.Context()
-	if x.session != nil {
-		watched, cancel := context.WithCancelCause(ctx)
-		defer cancel(nil)
-		defer x.gate.sessions.Watch(x.session.ID, 0, cancel)()
-		ctx = watched
-	}
-	next.ServeHTTP(&x.answer, x.r.WithContext(ctx))
-	x.answer.finish()
 }
 
 // asBrowsers returns an origin as browsers write it: lower case, without the scheme's own port (RFC 6454 section 6.2).

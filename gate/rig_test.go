@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -131,6 +133,36 @@ func (r *recorder) take() []audit.Event {
 	return list
 }
 
+// ends takes the records of requests that were cut, as soon as there are that many, and fails when there are more.
+func (r *recorder) ends(t testing.TB, want int) (ends []audit.Event) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d records of cut requests", want), func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		ends = slices.Clone(r.events)
+		ends = slices.DeleteFunc(ends, func(e audit.Event) bool { return e.Kind != "stream" })
+		return len(ends) >= want
+	})
+	if len(ends) > want {
+		t.Fatalf("%d records of cut requests, want %d", len(ends), want)
+	}
+	return ends
+}
+
+// eventually waits for what another goroutine does, for at most ten seconds.
+func eventually(t testing.TB, what string, happened func() bool) {
+	t.Helper()
+	tick, end := time.NewTicker(time.Millisecond), time.After(10*time.Second)
+	defer tick.Stop()
+	for !happened() {
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Fatalf("waited in vain for: %s", what)
+		}
+	}
+}
+
 func (r *recorder) setFail(fail bool) { r.mu.Lock(); r.fail = fail; r.mu.Unlock() }
 
 // received is one request as the app got it.
@@ -161,6 +193,22 @@ func (r *rig) take() []received {
 	list := r.seen
 	r.seen = nil
 	return list
+}
+
+// serve puts a gate with another way on before a TLS server of its own.
+func (r *rig) serve(next http.Handler) *rig {
+	other := &rig{t: r.t, clock: r.clock, sessions: r.sessions, store: r.store, audit: r.audit, gate: r.gate}
+	other.server = listen(r.t, func(w http.ResponseWriter, req *http.Request) { r.gate.Handle(w, req, next) })
+	return other
+}
+
+func listen(t testing.TB, f http.HandlerFunc) *httptest.Server {
+	s := httptest.NewUnstartedServer(f)
+	s.EnableHTTP2 = true
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s
 }
 
 func (r *rig) upstream(w http.ResponseWriter, req *http.Request) {
@@ -210,11 +258,7 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 	if r.gate, err = New(c); err != nil {
 		t.Fatal(err)
 	}
-	r.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { r.gate.Handle(w, req, proxy) }))
-	r.server.EnableHTTP2 = true
-	r.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
-	r.server.StartTLS()
-	t.Cleanup(r.server.Close)
+	r.server = listen(t, func(w http.ResponseWriter, req *http.Request) { r.gate.Handle(w, req, proxy) })
 	return r
 }
 
@@ -350,6 +394,25 @@ func (r *rig) attack(t *testing.T, a row) ([]reply, []received) {
 	return replies, got
 }
 
+// claims is the part of an assertion that the gate answers for.
+type claims struct {
+	Audience string `json:"aud"`
+	Username string `json:"preferred_username"`
+}
+
+// assertionOf reads an assertion without verifying it.
+func assertionOf(h http.Header) (c claims) {
+	parts := strings.Split(h.Get("Anteroom-Assertion"), ".")
+	if len(parts) != 3 {
+		return c
+	}
+	b, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || json.Unmarshal(b, &c) != nil {
+		return claims{}
+	}
+	return c
+}
+
 // checkIdentity is invariant 2, over every name that could be read as an identity header.
 func checkIdentity(t *testing.T, g received, who *person) {
 	t.Helper()
@@ -361,6 +424,12 @@ func checkIdentity(t *testing.T, g received, who *person) {
 				want[name] = value
 			}
 		}
+	}
+	if who != nil { // signed each time, and for this site
+		if claims := assertionOf(g.Header); claims.Audience != site || claims.Username != who.session.Username {
+			t.Errorf("Anteroom-Assertion says %+v: %q", claims, g.Header["Anteroom-Assertion"])
+		}
+		want["Anteroom-Assertion"] = g.Header.Get("Anteroom-Assertion")
 	}
 	for name, value := range want {
 		if !slices.Equal(g.Header[name], []string{value}) {

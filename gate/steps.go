@@ -23,6 +23,10 @@ func (x *exchange) who() refusal {
 		x.session = s
 	case errors.Is(err, session.ErrNone):
 	case errors.Is(err, session.ErrStale):
+		if s != nil && x.gate.storeLoss.tolerated(x.gate.sessions.Silence()) {
+			x.session, x.degraded = s, true
+			return refusal{}
+		}
 		return refusal{KindUnavailable, http.StatusServiceUnavailable, "store-silent"}
 	default:
 		return refusal{KindUnavailable, http.StatusServiceUnavailable, "session"}
@@ -70,7 +74,10 @@ const reasonAudit = "audit"
 func (x *exchange) event(ref, decision, reason string) audit.Event {
 	e := audit.Event{
 		Ref: ref, Kind: "request", Site: x.site, Route: x.decision.Route, Decision: decision, Rule: x.decision.Rule, Reason: reason,
-		Client: x.gate.clientAddr(x.r),
+		Client: x.clientAddr(),
+	}
+	if x.degraded {
+		e.Degraded = degradedStoreLoss
 	}
 	if policy.ValidMethod(x.r.Method) {
 		e.Method = x.r.Method
@@ -79,6 +86,14 @@ func (x *exchange) event(ref, decision, reason string) audit.Event {
 		e.Source, e.Subject, e.Name, e.Roles, e.Session = s.Source, s.Subject, s.Username, s.Roles, audit.SessionLabel(s.ID)
 	}
 	return e
+}
+
+// clientAddr is asked once: later the app may be changing what it is read from.
+func (x *exchange) clientAddr() string {
+	if x.client == "" {
+		x.client = x.gate.clientAddr(x.r)
+	}
+	return x.client
 }
 
 // tell sets the identity headers. A header without a value stays absent: strip deleted what the client sent. The keys are
@@ -93,8 +108,15 @@ func (x *exchange) tell() refusal {
 			return refusal{KindUnavailable, http.StatusServiceUnavailable, "identity"}
 		}
 	}
-	values := [...]string{s.Username, strings.Join(s.Roles, ","), s.Name, s.Email}
-	room := make([]string, len(values)) // one allocation for all four
+	assertion, err := x.assertion()
+	switch {
+	case errors.Is(err, session.ErrNone): // it ended this moment
+		return refusal{KindNoSession, http.StatusUnauthorized, session.Reason(err)}
+	case err != nil: // an app that trusts nothing else must not see a person as nobody
+		return refusal{KindUnavailable, http.StatusServiceUnavailable, "assertion"}
+	}
+	values := [...]string{s.Username, strings.Join(s.Roles, ","), s.Name, s.Email, assertion}
+	room := make([]string, len(values)) // one allocation for all
 	for i, value := range values {
 		if value == "" {
 			continue
@@ -108,7 +130,23 @@ func (x *exchange) tell() refusal {
 	return refusal{}
 }
 
-var identityHeaders = [...]string{"Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email"}
+var identityHeaders = [...]string{"Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email", "Anteroom-Assertion"}
+
+// assertion is the signed form of the same, for an app that checks it against our published keys.
+func (x *exchange) assertion() (string, error) {
+	if x.gate.noAssertion {
+		return "", nil
+	}
+	audience := x.gate.audience
+	if audience == "" {
+		audience = x.site
+	}
+	token, err := x.gate.sessions.Assertion(x.session, audience)
+	if err == nil && token == "" {
+		err = errors.New("empty assertion")
+	}
+	return token, err
+}
 
 // isClean reports whether a value arrives as it was sent: no control characters, valid UTF-8, and no blanks at its ends, which an
 // app's server cuts off, so that " admin" would be "admin" there (RFC 9110 section 5.5).

@@ -1,0 +1,176 @@
+package gate
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/session"
+)
+
+// flight is a request of a session while the app has it. It ends when the app has returned and closed what it hijacked, or when
+// the session ends: then nothing of the app's goes out any more.
+type flight struct {
+	cancel context.CancelCauseFunc
+	stop   func() // takes the watcher off the session; may be called again
+	ended  atomic.Bool
+
+	mu        sync.Mutex // guards the fields below
+	returned  bool       // the app has: the ResponseWriter is not ours to touch any more
+	committed bool       // the headers are on their way
+	cause     error      // why the session has ended
+	ref       string     // of the record that says so
+	tunnel    *tunnel    // the connection, when the app took it
+}
+
+// pass calls next with a copy of the request whose context ends with the session. It is a copy in any case: net/http writes
+// trailers into the request that it made when the body ends, and no proxy may find them there.
+func (x *exchange) pass(next http.Handler) {
+	ctx := x.r.Context()
+	if x.session == nil {
+		next.ServeHTTP(&x.answer, x.r.WithContext(ctx))
+		x.answer.finish()
+		return
+	}
+	f := &x.flight
+	ctx, f.cancel = context.WithCancelCause(ctx)
+	defer x.land() // after a panic too
+	f.stop = x.gate.sessions.Watch(x.session.ID, x.gate.storeLoss.tolerate, x.cut)
+	x.renewal = x.gate.sessions.StartRenewal(x.session, x.cookies, x.r.Host)
+	next.ServeHTTP(&x.answer, x.r.WithContext(ctx))
+	x.answer.finish()
+	if f.ended.Load() {
+		x.tellEnd()
+	}
+}
+
+// land ends the flight when the app has returned. A connection that it hijacked and still has open flies on.
+func (x *exchange) land() {
+	f := &x.flight
+	f.mu.Lock()
+	f.returned = true
+	t := f.tunnel
+	f.mu.Unlock()
+	f.cancel(nil)
+	if t == nil || !t.open() {
+		f.stop()
+	}
+}
+
+// cut ends the request because its session has ended. It runs beside the app. It is recorded, unless there was nothing left to
+// end: the app had finished, or the client had gone.
+func (x *exchange) cut(cause error) {
+	f := &x.flight
+	f.mu.Lock()
+	t := f.tunnel
+	switch {
+	case t != nil:
+		if !t.condemn() {
+			f.mu.Unlock()
+			return
+		}
+	case f.returned || x.r.Context().Err() != nil:
+		f.mu.Unlock()
+		return
+	}
+	f.cause, f.ref = cause, audit.NewRef()
+	ref := f.ref
+	f.ended.Store(true)
+	if t == nil && f.committed {
+		// A write that waits for a slow client ends at once; on HTTP/2 the stream is reset. What has no deadlines finds out at its
+		// next write.
+		_ = http.NewResponseController(x.answer.ResponseWriter).SetWriteDeadline(time.Unix(1, 0))
+	}
+	f.mu.Unlock()
+	f.cancel(cause)
+	if t != nil {
+		code := uint16(closePolicy)
+		if errors.Is(cause, session.ErrClosed) { // it is we who go; the client may come back
+			code = closeGoingAway
+		}
+		t.bury(code)
+	}
+	x.recordEnd(ref, cause)
+}
+
+// recordEnd writes down that a request was cut. There is nobody to refuse when that fails; the log itself says that it does.
+func (x *exchange) recordEnd(ref string, cause error) {
+	if x.gate.unaudited {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), 10*time.Second)
+	defer cancel()
+	e := x.event(ref, "ended", session.Reason(cause))
+	e.Kind = "stream"
+	if err := x.gate.audit.Record(ctx, e); err != nil {
+		x.gate.misdirection.log.Error("the end of a request by the end of its session could not be recorded", "ref", ref, "error", err)
+	}
+}
+
+// commit asks whether the headers may go out, once; afterwards the end of the session finds a write to break off.
+func (f *flight) commit() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.committed = f.cause == nil
+	return f.committed
+}
+
+// adopt takes a connection that the app hijacked into the flight.
+func (x *exchange) adopt(conn net.Conn, rw *bufio.ReadWriter) (net.Conn, *bufio.ReadWriter, error) {
+	f := &x.flight
+	t, rw, err := newTunnel(conn, rw, x.upgrade, x.answer.switched, f.stop)
+	if err != nil {
+		_ = conn.Close() // net/http is not its owner any more
+		return nil, nil, err
+	}
+	f.mu.Lock()
+	ended := f.cause != nil
+	if !ended {
+		f.tunnel = t
+	}
+	f.mu.Unlock()
+	if ended {
+		_ = conn.Close()
+		return nil, nil, errEnded
+	}
+	return t, rw, nil
+}
+
+// tellEnd answers a request that was cut, when the app has returned. Half an answer must not look like a whole one. Where the app
+// wanted to begin an answer and was not let, it is ours: the one that the next request would get. Where it did not, whoever called
+// the gate answers.
+func (x *exchange) tellEnd() {
+	f := &x.flight
+	f.mu.Lock()
+	cause, ref, committed, hijacked := f.cause, f.ref, f.committed, f.tunnel != nil
+	f.mu.Unlock()
+	switch {
+	case hijacked:
+	case committed:
+		panic(http.ErrAbortHandler)
+	case x.answer.refused:
+		clear(x.answer.Header()) // the app's
+		x.answer.setHSTS(x.answer.Header())
+		no := refusal{KindUnavailable, http.StatusServiceUnavailable, ""}
+		if errors.Is(cause, session.ErrNone) {
+			no = refusal{KindNoSession, http.StatusUnauthorized, ""}
+		}
+		x.say(no, ref)
+	}
+}
+
+// unlessEnded lets the app do what would undo the end.
+func (f *flight) unlessEnded(do func() error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.cause != nil {
+		return errEnded
+	}
+	return do()
+}
