@@ -131,7 +131,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.lifetimes, err = lifetimes(a.Session); err != nil {
 		return err
 	}
-	return a.takeReferences()
+	return errors.Join(registerMetrics(ctx), a.takeReferences())
 }
 
 func (a *App) takeReferences() error {
@@ -230,6 +230,7 @@ func (a *App) Cleanup() error {
 }
 
 func (a *App) releaseAll() {
+	degraded.dropAll(a)
 	if err := errors.Join(a.sessionsRef.release(), a.auditRef.release(), a.storeRef.release()); err != nil {
 		a.logger.Error("closing the store and the audit log", "error", err)
 	}

@@ -21,7 +21,7 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:      "keys",
-		Short:     "Makes and uses the keys of password rings",
+		Short:     "Lists, rotates and kills signing keys; makes and uses the keys of password rings",
 		CobraFunc: keysCommand,
 	})
 }
@@ -29,7 +29,7 @@ func init() {
 func keysCommand(c *cobra.Command) {
 	ring := &cobra.Command{Use: "ring", Short: "Password rings of hmac_service"}
 	ring.AddCommand(recoveryKeyCommand(), recoverCommand())
-	c.AddCommand(ring)
+	c.AddCommand(ring, keysListCommand(), keysRotateCommand(), keysKillCommand())
 }
 
 // recoveryKeyCommand is `keys ring recovery-key`.

@@ -230,6 +230,7 @@ func (s *Site) build(run *running) error {
 		return err
 	}
 	s.running.Store(&siteRunning{gate: g, run: run})
+	degraded.add(g)
 	return nil
 }
 

@@ -1,0 +1,129 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/session"
+)
+
+// keyEntry is one KEY of an answer of the admin API. Nothing in it is secret: the key's name stands in every token that it
+// signed. A zero time is left out.
+type keyEntry struct {
+	KID     string    `json:"kid"`
+	Use     string    `json:"use"`   // session or assertion
+	State   string    `json:"state"` // next, signing or retired
+	Created time.Time `json:"created,omitzero"`
+	Signs   time.Time `json:"signs,omitzero"` // from then on
+	Until   time.Time `json:"until,omitzero"` // nothing verifies with it after that
+}
+
+type keyList struct {
+	Keys []keyEntry `json:"keys"`
+}
+
+func (d desk) listKeys(context.Context) (any, error) {
+	list := keyList{Keys: []keyEntry{}}
+	for _, k := range d.sessions.Keys() {
+		list.Keys = append(list.Keys, keyEntry{k.KID, k.Use, k.State, k.Created.UTC(), k.Signs.UTC(), k.Until.UTC()})
+	}
+	return list, nil
+}
+
+func (d desk) rotateKeys(ctx context.Context) (any, error) {
+	if err := d.read(&struct{}{}); err != nil {
+		return nil, err
+	}
+	if err := d.change(ctx, audit.Event{Reason: "keys-rotated"}, func() error { return d.sessions.RotateKeys(ctx) }); err != nil {
+		return nil, fmt.Errorf("rotating the signing keys: %w", err)
+	}
+	return d.listKeys(ctx)
+}
+
+func (d desk) killKey(ctx context.Context) (any, error) {
+	var want struct {
+		KID string `json:"kid"`
+	}
+	if err := d.read(&want); err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(d.sessions.Keys(), func(k session.KeyInfo) bool { return k.KID == want.KID }) {
+		return nil, &adminProblem{http.StatusNotFound, "not-found", "There is no signing key of that name."}
+	}
+	if err := d.change(ctx, audit.Event{Rule: "key " + want.KID, Reason: "key-killed"}, func() error { return d.sessions.KillKey(ctx, want.KID) }); err != nil {
+		return nil, fmt.Errorf("killing the key: %w", err)
+	}
+	return d.listKeys(ctx)
+}
+
+// healthReport is the answer of GET /anteroom/health, for load balancers and monitors on this host: 200 when status is ok,
+// 503 otherwise. The counts are of this node; none of it needs the store.
+type healthReport struct {
+	// ok; stale: the store was silent for too long to know who was revoked; clock: this node's clock and the store's
+	// differ too much; starting: nothing runs yet, or any more; not-configured: the config has no `anteroom`.
+	Status      string  `json:"status"`
+	StoreSilent float64 `json:"store_silent_seconds"`
+	ClockSkew   float64 `json:"clock_skew_seconds"` // the store's clock less this node's
+	Sessions    int     `json:"sessions"`
+	Streams     int     `json:"streams"`
+	Revocations int     `json:"revocations"`
+	Verified    int     `json:"verified_tokens"`
+	SigningKey  string  `json:"signing_key"` // the name of the key that signs sessions
+}
+
+// The values of healthReport.Status.
+const (
+	healthOK            = "ok"
+	healthStale         = "stale"
+	healthClock         = "clock"
+	healthStarting      = "starting"
+	healthNotConfigured = "not-configured"
+)
+
+// clockTolerance is the difference to the store's clock above which the session manager lets nobody in.
+const clockTolerance = 30 * time.Second
+
+func (h healthReport) httpStatus() int {
+	if h.Status == healthOK {
+		return http.StatusOK
+	}
+	return http.StatusServiceUnavailable
+}
+
+// healthOf judges the state of a session manager.
+func healthOf(h session.Health, keys []session.KeyInfo) healthReport {
+	report := healthReport{
+		Status: healthOK, StoreSilent: h.Silence.Seconds(), ClockSkew: h.Skew.Seconds(),
+		Sessions: h.Sessions, Streams: h.Watchers, Revocations: h.Revocations, Verified: h.CachedTokens,
+	}
+	for _, k := range keys {
+		if k.Use == "session" && k.State == session.KeySigning {
+			report.SigningKey = k.KID
+		}
+	}
+	switch {
+	case !h.Running:
+		report.Status = healthStarting
+	case h.Skew.Abs() > clockTolerance:
+		report.Status = healthClock
+	case h.Stale:
+		report.Status = healthStale
+	}
+	return report
+}
+
+// health answers also while there is nothing to ask; err is why.
+func health(run *running, err error) healthReport {
+	switch {
+	case err == nil:
+		return healthOf(run.sessions.Health(), run.sessions.Keys())
+	case errors.Is(err, error(errNotConfigured)):
+		return healthReport{Status: healthNotConfigured}
+	}
+	return healthReport{Status: healthStarting}
+}

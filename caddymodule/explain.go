@@ -1,0 +1,183 @@
+package caddymodule
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/session"
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// explained is one effective value and where it comes from.
+type explained struct {
+	Seconds int64  `json:"seconds,omitempty"` // of a time
+	Count   int    `json:"count,omitempty"`   // of the limit; 0: none
+	OnLimit string `json:"on_limit,omitempty"`
+	Role    string `json:"role,omitempty"` // whose line decided; empty: everybody's
+	From    string `json:"from"`           // "Caddyfile:12", or "default"
+}
+
+// explanation is what `explain` prints: how long a session of somebody with these roles lasts, and how the sites behave.
+type explanation struct {
+	Roles    []string        `json:"roles"`
+	Idle     explained       `json:"idle"`
+	Absolute explained       `json:"absolute"`
+	Sessions explained       `json:"sessions"`
+	Sites    []explainedSite `json:"sites"`
+	Warnings []string        `json:"warnings"`
+}
+
+// explainedSite is one gated site.
+type explainedSite struct {
+	Hosts       []string `json:"hosts"`
+	At          string   `json:"at"`
+	OnStoreLoss string   `json:"on_store_loss"`     // deny, or running_sessions
+	Seconds     int64    `json:"seconds,omitempty"` // of running_sessions
+	SignsInAt   string   `json:"signs_in_at"`       // the one portal, or the site itself
+}
+
+const (
+	fromDefault = "default"
+	lossDeny    = "deny"
+	lossRunning = "running_sessions"
+)
+
+// explainLifetimes says what holds for somebody with these roles and which line decided. The values are those of
+// session.Lifetimes, which decides at sign-in, too; only the lines are looked up here.
+func explainLifetimes(rules []SessionRule, roles []string) (idle, absolute, sessions explained, err error) {
+	all, err := lifetimes(rules)
+	if err != nil {
+		return explained{}, explained{}, explained{}, err
+	}
+	of := all.Of(roles)
+	idle = explained{Seconds: int64(of.Idle / time.Second), From: fromDefault}
+	absolute = explained{Seconds: int64(of.Absolute / time.Second), From: fromDefault}
+	sessions = explained{Count: of.Sessions, OnLimit: string(of.OnLimit), From: fromDefault}
+
+	said := idle.decided(rules, roles, func(r session.Lifetime) (said, this bool) { return r.Idle != 0, r.Idle == of.Idle })
+	absolute.decided(rules, roles, func(r session.Lifetime) (said, this bool) { return r.Absolute != 0, r.Absolute == of.Absolute })
+	sessions.decided(rules, roles, func(r session.Lifetime) (said, this bool) {
+		limit := cmp.Or(r.Sessions, all.Default.Sessions) == of.Sessions
+		return r.Sessions != 0 || r.OnLimit != "", limit && cmp.Or(r.OnLimit, all.Default.OnLimit, session.Move) == cmp.Or(of.OnLimit, session.Move)
+	})
+	if idle.From == fromDefault && (said || of.Idle != (session.Lifetimes{}).Of(nil).Idle) {
+		idle = absolute // what was said is longer than the session may last
+	}
+	return idle, absolute, sessions, nil
+}
+
+// decided finds the line that decided: of a role that says something the one with the effective value, else everybody's. It
+// reports whether any line said something.
+func (e *explained) decided(rules []SessionRule, roles []string, judge func(session.Lifetime) (said, this bool)) (any bool) {
+	for _, role := range append(slices.Clone(roles), "") {
+		for _, r := range rules {
+			if role == "" && len(r.Roles) > 0 || role != "" && !slices.Contains(r.Roles, role) {
+				continue
+			}
+			said, this := judge(r.lifetime())
+			if said && this {
+				e.Role, e.From = role, cmp.Or(r.At, "the config")
+				return true
+			}
+			any = any || said
+		}
+		if role != "" && any && role == roles[len(roles)-1] {
+			return true // what a role says replaces everybody's
+		}
+	}
+	return any
+}
+
+// explain reads an adapted config without running it: no secret is resolved, nothing is opened.
+func explain(config []byte, roles []string) (explanation, error) {
+	var cfg struct {
+		Apps struct {
+			Anteroom *App            `json:"anteroom"`
+			HTTP     json.RawMessage `json:"http"`
+		} `json:"apps"`
+	}
+	if err := json.Unmarshal(config, &cfg); err != nil {
+		return explanation{}, fmt.Errorf("reading the config: %w", err)
+	}
+	app := cfg.Apps.Anteroom
+	if app == nil {
+		return explanation{}, errors.New("the config has no global option `anteroom`, so that nobody signs in")
+	}
+	e := explanation{Roles: roles, Sites: []explainedSite{}, Warnings: []string{}}
+	var err error
+	if e.Idle, e.Absolute, e.Sessions, err = explainLifetimes(app.Session, roles); err != nil {
+		return explanation{}, err
+	}
+	given, err := rolesGiven(app)
+	if err != nil {
+		return explanation{}, err
+	}
+	for _, role := range roles {
+		if !slices.Contains(given, role) {
+			e.Warnings = append(e.Warnings, fmt.Sprintf("no way to sign in gives the role %s; known are %s", role, strings.Join(given, ", ")))
+		}
+	}
+	e.Sites, err = explainSites(app, cfg.Apps.HTTP)
+	return e, err
+}
+
+// rolesGiven are the roles that the config's ways to sign in can give.
+func rolesGiven(app *App) ([]string, error) {
+	var roles []string
+	for _, raw := range app.IdentityRaw {
+		var kind struct {
+			Source string `json:"source"`
+		}
+		if err := json.Unmarshal(raw, &kind); err != nil {
+			return nil, fmt.Errorf("reading a way to sign in: %w", err)
+		}
+		info, err := caddy.GetModule("anteroom.identity." + kind.Source)
+		if err != nil {
+			return nil, fmt.Errorf("reading a way to sign in: %w", err)
+		}
+		guest, ok := info.New().(Guest)
+		if !ok {
+			return nil, fmt.Errorf("reading a way to sign in: %s is none", kind.Source)
+		}
+		if err := json.Unmarshal(raw, guest); err != nil {
+			return nil, fmt.Errorf("reading a way to sign in: %w", err)
+		}
+		roles = append(roles, guest.RoleNames()...)
+	}
+	slices.Sort(roles)
+	return slices.Compact(roles), nil
+}
+
+// explainSites finds the gated sites as Validate does, in a config that is not provisioned.
+func explainSites(app *App, raw json.RawMessage) ([]explainedSite, error) {
+	sites := []explainedSite{}
+	if raw == nil {
+		return sites, nil
+	}
+	h := new(caddyhttp.App)
+	if err := json.Unmarshal(raw, h); err != nil {
+		return nil, fmt.Errorf("reading the http app: %w", err)
+	}
+	for name, srv := range h.Servers {
+		places, _ := surveyServer(name, srv) // whether the config would load is `validate`'s business
+		for _, p := range places {
+			sites = append(sites, explainSite(app, p))
+		}
+	}
+	slices.SortFunc(sites, func(a, b explainedSite) int { return slices.Compare(a.Hosts, b.Hosts) })
+	return sites, nil
+}
+
+func explainSite(app *App, p place) explainedSite {
+	s := explainedSite{Hosts: listed(p.hosts), At: p.site.At, OnStoreLoss: lossDeny, SignsInAt: cmp.Or(app.Portal, "the site itself")}
+	if d := time.Duration(p.site.OnStoreLoss); d > 0 {
+		s.OnStoreLoss, s.Seconds = lossRunning, int64(d/time.Second)
+	}
+	return s
+}

@@ -1,0 +1,96 @@
+package caddymodule
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+// keysListCommand is `keys list`.
+func keysListCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "list [--json]",
+		Short: "Lists the signing keys of sessions and assertions",
+		Long: "Prints one line for each signing key of the running program: its name, what it signs (sessions, or assertions for the apps), whether it signs now, " +
+			"comes next or only verifies, and since and until when. Keys change by themselves every 30 days; nobody is signed out by it. No secret is shown.",
+		Example: "  anteroom keys list --config /etc/anteroom/Caddyfile",
+		Args:    cobra.NoArgs,
+	}
+	var f adminFlags
+	f.add(c)
+	asJSON := c.Flags().Bool("json", false, "print JSON for programs: {\"keys\":[{\"kid\",\"use\",\"state\",…}]}")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		c.SilenceUsage = true
+		var list keyList
+		if err := f.call(adminPath+"keys", nil, &list); err != nil {
+			return fmt.Errorf("listing keys: %w", err)
+		}
+		if *asJSON {
+			return printJSON(c, list)
+		}
+		return printKeys(c, list)
+	}
+	return c
+}
+
+func printKeys(c *cobra.Command, list keyList) error {
+	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "KEY\tUSE\tSTATE\tCREATED\tSIGNS FROM\tVERIFIES UNTIL") // Flush tells of errors
+	for _, k := range list.Keys {
+		_, _ = fmt.Fprintln(w, strings.Join([]string{
+			cell(k.KID), cell(k.Use), cell(k.State), localTime(k.Created), localTime(k.Signs), localTime(k.Until),
+		}, "\t"))
+	}
+	return w.Flush()
+}
+
+// keysRotateCommand is `keys rotate`.
+func keysRotateCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "rotate",
+		Short: "Begins the next signing keys now",
+		Long: "Makes new signing keys for sessions and assertions ahead of the schedule. They are published first and sign a few minutes later; the old ones verify until their last " +
+			"token is dead, so that nobody is signed out. When a key may have leaked, use `keys kill` instead.",
+		Example: "  anteroom keys rotate",
+		Args:    cobra.NoArgs,
+	}
+	var f adminFlags
+	f.add(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		c.SilenceUsage = true
+		var list keyList
+		if err := f.call(adminPath+"keys/rotate", struct{}{}, &list); err != nil {
+			return fmt.Errorf("rotating keys: %w", err)
+		}
+		return printKeys(c, list)
+	}
+	return c
+}
+
+// keysKillCommand is `keys kill`.
+func keysKillCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "kill KEY",
+		Short: "Refuses everything that a signing key has signed, at once",
+		Long: "Removes a signing key for good, on every node: for a key that may have leaked. Every session whose token it signed is over and everybody concerned signs in again; " +
+			"another key signs from now on. The name of the key is the one that `keys list` shows; put -- before a name that begins with a hyphen.",
+		Example: "  anteroom keys kill nF3rTbq0cX1mC2m9d4yS7r0oWlT2Qe0u5m8Zk3vJ1aA",
+		Args:    cobra.ExactArgs(1),
+	}
+	var f adminFlags
+	f.add(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		c.SilenceUsage = true
+		var list keyList
+		if err := f.call(adminPath+"keys/kill", map[string]string{"kid": args[0]}, &list); err != nil {
+			return fmt.Errorf("killing key %s: %w", printable(args[0]), err)
+		}
+		if _, err := fmt.Fprintln(c.OutOrStdout(), "The key is dead: no token that it signed is accepted any more. The keys now:"); err != nil {
+			return err
+		}
+		return printKeys(c, list)
+	}
+	return c
+}
