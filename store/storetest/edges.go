@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -64,6 +65,9 @@ func limits(f *fixture) {
 		f.Fatalf("a value of exactly MaxValue: %v", err)
 	}
 	f.want("big", string(big))
+	longest := strings.Repeat("k", store.MaxKey)
+	f.put(longest, "at the end of its tether", time.Time{})
+	f.want(longest, "at the end of its tether")
 	if _, err := f.Append(ctx, big, time.Time{}); err != nil {
 		f.Fatalf("an entry of exactly MaxValue: %v", err)
 	}
@@ -113,6 +117,50 @@ func doneContext(f *fixture) {
 	f.want("a", "1")
 	if got, _ := f.after("", 0); len(got) != 0 {
 		f.Fatalf("the feed has %q", got)
+	}
+}
+
+// cancelled: contexts end while calls are under way. Each call says so or has happened,
+// what it wrote is there whole or not at all, and the store is as good as before.
+func cancelled(f *fixture) {
+	whole := strings.Repeat("v", 10_000)
+	parallel(60, func(i int) {
+		ctx, cancel := context.WithCancel(f.Context())
+		defer cancel()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for range i * 50 { // a little later each time
+				runtime.Gosched()
+			}
+			cancel()
+		})
+		key := fmt.Sprint("k", i)
+		_, appendErr := f.Append(ctx, []byte(key), time.Time{})
+		for doing, err := range map[string]error{
+			"Put":    f.Put(ctx, key, []byte(whole), time.Time{}),
+			"Append": appendErr,
+			"Wait":   f.Wait(ctx, ""),
+		} {
+			if err != nil && (!errors.Is(err, context.Canceled) || doing != "Wait" && !errors.Is(err, store.ErrUnavailable)) {
+				f.Errorf("%s with a context that ended: %v", doing, err)
+			}
+		}
+		wg.Wait()
+	})
+	for i := range 60 {
+		key := fmt.Sprint("k", i)
+		if v, err := f.Get(f.Context(), key); err == nil && string(v) != whole || err != nil && !errors.Is(err, store.ErrNotFound) {
+			f.Errorf("%s is %d bytes, %v", key, len(v), err)
+		}
+		f.put(key, "after", time.Time{})
+	}
+	seen := map[string]bool{}
+	values, _ := f.after("", 0)
+	for _, v := range values {
+		if seen[v] {
+			f.Errorf("the entry %s is there twice", v)
+		}
+		seen[v] = true
 	}
 }
 

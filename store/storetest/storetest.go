@@ -1,6 +1,7 @@
 // Package storetest is the suite that every store.Store passes. An implementation
-// calls Run from a test of its own with a function that makes an empty store; the
-// store must judge expiry by the clock it is given, because the suite moves it.
+// calls Run from a test of its own with a Suite that says how to make an empty store;
+// the store must judge expiry by the clock it is given, because the suite moves it, and
+// lives in another year than the machine.
 //
 // What the suite cannot see from outside, durability across a killed process or a
 // restarted server, is tested by each implementation.
@@ -16,9 +17,22 @@ import (
 	"github.com/anteroom-proxy/anteroom/store"
 )
 
-// Run tests stores made by open, each in a subtest with a fresh one. open registers
-// its own clean-up with t; the suite closes some stores itself.
-func Run(t *testing.T, open func(t *testing.T, now func() time.Time) store.Store) {
+// Suite says how to make stores. What it makes registers its own clean-up with t; the
+// suite closes some stores itself.
+type Suite struct {
+	// Open makes an empty store.
+	Open func(t *testing.T, now func() time.Time) store.Store
+	// Join makes one more store on the data of the last one that Open made, as another
+	// node would. Nil: the data belong to one process.
+	Join func(t *testing.T, now func() time.Time) store.Store
+	// Trim loses all entries of the feed behind the store's back, as a restored backup or
+	// an administrator does, and returns the store to go on with, s or one in its place.
+	// Nil: not tested.
+	Trim func(t *testing.T, s store.Store) store.Store
+}
+
+// Run tests the suite's stores, each in a subtest with a fresh one.
+func Run(t *testing.T, suite Suite) {
 	for _, c := range []struct {
 		name string
 		test func(*fixture)
@@ -45,12 +59,17 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) store.Store
 		{"wait wakes", waitWakes},
 		{"wait ends", waitEnds},
 		{"wait and close", waitClosed},
+		{"feed trimmed", feedTrimmed},
 		{"done context", doneContext},
+		{"cancelled in the midst", cancelled},
 		{"closed", closed},
+		{"row 163 take on three nodes", takeOnNodes},
+		{"compare and swap on three nodes", swapOnNodes},
+		{"feed on three nodes", feedOnNodes},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			clock := &clock{at: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
-			c.test(&fixture{T: t, Store: open(t, clock.now), clock: clock})
+			c.test(&fixture{T: t, Store: suite.Open(t, clock.now), clock: clock, suite: suite})
 		})
 	}
 }
@@ -60,6 +79,15 @@ type fixture struct {
 	*testing.T
 	store.Store
 	clock *clock
+	suite Suite
+}
+
+// nodes are the fixture's store and two more on the same data.
+func (f *fixture) nodes() []store.Store {
+	if f.suite.Join == nil {
+		f.Skip("the data of this store belong to one process")
+	}
+	return []store.Store{f.Store, f.suite.Join(f.T, f.clock.now), f.suite.Join(f.T, f.clock.now)}
 }
 
 type clock struct {
