@@ -15,6 +15,7 @@ parts=$here/.parts
 wanted=(
 	chromium:chromium certutil:libnss3-tools Orthanc:orthanc dump2dcm:dcmtk wrk:wrk h2load:nghttp2-client
 	openssl:openssl gcc:gcc curl:curl ss:iproute2 node:nodejs npm:npm
+	redis-server:redis-server redis-sentinel:redis-sentinel redis-cli:redis-tools faketime:faketime
 )
 
 missing=()
