@@ -13,6 +13,7 @@
 package redistest
 
 import (
+	"crypto/x509"
 	"fmt"
 	"net/url"
 	"os"
@@ -36,7 +37,7 @@ const (
 // Rights are the commands that a store needs, in the words of Redis' ACL. Beside them the user gets
 // the keys of its prefix and nothing else.
 const Rights = "-@all +ping +hello +auth +client|setname +info +time +wait +readonly +select" +
-	" +get +set +getdel +del +unlink +exists +mget +pexpire +pexpireat +pttl +scan" +
+	" +get +set +getdel +del +unlink +exists +mget +pexpire +pexpireat +pttl +scan +hset +hget +hgetall +hdel" +
 	" +eval +evalsha +script|load +multi +exec +discard +watch +unwatch" +
 	" +xadd +xrange +xrevrange +xread +xdel +xlen +xtrim +cluster|slots +cluster|shards +cluster|nodes +cluster|info +command +role"
 
@@ -160,6 +161,20 @@ func (s *Server) URL() string {
 	}
 	u.RawQuery = q.Encode()
 	return u.String()
+}
+
+// Roots holds the certificate authority, for clients; nil without Secure.
+func (s *Server) Roots() *x509.CertPool {
+	s.t.Helper()
+	if s.CA == "" {
+		return nil
+	}
+	text, err := os.ReadFile(s.CA)
+	roots := x509.NewCertPool()
+	if err != nil || !roots.AppendCertsFromPEM(text) {
+		s.t.Fatalf("reading %s: %v", s.CA, err)
+	}
+	return roots
 }
 
 // Missing says which program is not installed, or returns nil.
