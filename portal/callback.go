@@ -194,6 +194,7 @@ func (p *Portal) admit(w http.ResponseWriter, r *http.Request, s identity.Source
 		if reason == reasonUnknown {
 			reason = reasonIssue
 		}
+		p.undo(r, e)
 		p.fail(w, r, s, failure{page: page, reason: reason, err: err, ask: a.Ask}, a.ReturnTo)
 		return
 	}
@@ -217,6 +218,7 @@ func (p *Portal) enter(w http.ResponseWriter, r *http.Request, e entry) {
 	s, old, a := e.session, e.old, e.attempt
 	if old != nil && old.ID != s.ID {
 		if err := p.replace(r, old); err != nil {
+			p.undo(r, e)
 			p.failAt(w, r, e.name, failure{page: pageUnavailable, reason: reasonStore, err: err, ask: a.Ask}, a.ReturnTo)
 			return
 		}
@@ -229,6 +231,7 @@ func (p *Portal) enter(w http.ResponseWriter, r *http.Request, e entry) {
 		event.Reason = reasonMoved
 	}
 	if _, err := p.record(r, event); err != nil {
+		p.undo(r, e)
 		p.showError(w, r, pageUnavailable, "", errorLinks{again: p.beginURL("", goal{to: a.ReturnTo, ask: a.Ask})})
 		return
 	}
@@ -256,6 +259,17 @@ func (p *Portal) enter(w http.ResponseWriter, r *http.Request, e entry) {
 	}
 	// 303: whatever method led here, the next request is a GET (RFC 9700, section 4.12).
 	redirect(w, http.StatusSeeOther, e.location)
+}
+
+// undo ends a session that never reached the browser: it would count as a place
+// where the person is signed in. One that was joined or went on stays.
+func (p *Portal) undo(r *http.Request, e entry) {
+	if e.session == nil || e.name == handOffName || len(e.cookies) == 0 {
+		return
+	}
+	if err := p.sessions.Revoke(context.WithoutCancel(r.Context()), e.session.ID); err != nil {
+		p.log.Warn("a session that nobody got is still listed", "error", err)
+	}
 }
 
 // replace ends the session that this browser had until now.

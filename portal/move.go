@@ -59,7 +59,7 @@ func (p *Portal) refuseLimit(w http.ResponseWriter, r *http.Request, a attempt, 
 	v := p.newView(r, pageLimit.title)
 	v.Ref = ref
 	v.Places = p.newPlaces(limit.Sessions, "")
-	v.Places.Limit, v.Places.Count = limit.Limit, count(int64(len(limit.Sessions)), "place")
+	v.Places.Limit = limit.Limit
 	v.Links = []link{{Href: p.beginURL("", goal{to: a.ReturnTo, ask: a.Ask}), Text: "Sign in again", Main: true}}
 	p.show(w, r, "limit", pageLimit.status, v)
 }
@@ -151,7 +151,43 @@ func (p *Portal) moveHere(w http.ResponseWriter, r *http.Request) {
 		p.notMoved(w, r, d, f)
 		return
 	}
+	before := p.liveOf(r, d.Identity)
 	p.admit(w, r, s, d.Attempt, d.Identity, old)
+	p.recordMoved(r, d.Identity, before, old)
+}
+
+// liveOf lists the sessions of an account for the audit log: nil when they are
+// not known.
+func (p *Portal) liveOf(r *http.Request, id identity.Identity) map[string]session.Info {
+	list, err := p.sessions.Sessions(context.WithoutCancel(r.Context()), id.Source, id.Subject)
+	if err != nil {
+		p.log.Warn("listing sessions for the audit log", "error", err)
+		return nil
+	}
+	live := make(map[string]session.Info, len(list))
+	for _, i := range list {
+		live[i.ID] = i
+	}
+	return live
+}
+
+// recordMoved writes down which sessions have made room: those that were there
+// before and are not any more. The one that this browser had is recorded as
+// replaced.
+func (p *Portal) recordMoved(r *http.Request, id identity.Identity, before map[string]session.Info, old *session.Session) {
+	after := p.liveOf(r, id)
+	if after == nil {
+		return
+	}
+	for sid, i := range before {
+		if _, lives := after[sid]; lives || old != nil && sid == old.ID {
+			continue
+		}
+		_, _ = p.record(r, audit.Event{
+			Kind: "sign-out", Source: i.Source, Subject: i.Subject, Name: i.Username, Roles: i.Roles,
+			Session: audit.SessionLabel(sid), Decision: "allowed", Reason: reasonMoved,
+		})
+	}
 }
 
 // notMoved is fail, also where the source is not known.
@@ -186,7 +222,8 @@ func (p *Portal) stay(w http.ResponseWriter, r *http.Request) {
 // nothingWaits is for somebody who comes back to the page too late, or twice.
 func (p *Portal) nothingWaits(w http.ResponseWriter, r *http.Request) {
 	v := p.newView(r, "There is nothing to move")
-	v.Text = []string{"No sign-in of this browser is waiting. Nothing was changed."}
+	v.Text = []string{"No sign-in of this browser is waiting. Nothing was changed.",
+		"If you see this page right after signing in, your browser may be blocking cookies for this site."}
 	v.Links = []link{{Href: "/", Text: "Go to the application", Main: true}}
 	p.show(w, r, "notice", http.StatusOK, v)
 }
@@ -200,13 +237,17 @@ func (p *Portal) movedAway(w http.ResponseWriter, r *http.Request, to string) bo
 	if q.Has("here") || p.sessions.Ended(r.Header["Cookie"], r.Host) != "moved" {
 		return false
 	}
+	p.showMoved(w, r, to)
+	return true
+}
+
+func (p *Portal) showMoved(w http.ResponseWriter, r *http.Request, to string) {
 	here := p.prefix + "login?here=1"
 	if to != "/" {
 		here += "&return_to=" + url.QueryEscape(to)
 	}
 	v := p.newView(r, "Your session was moved to another workstation")
-	v.Text = []string{"This workstation is locked. Nothing that was open here is lost: sign in again to go on where it was left."}
+	v.Text = []string{"This workstation is locked. What the application keeps here was not touched: sign in again to go on where it was left."}
 	v.Links = []link{{Href: here, Text: "Continue here", Main: true}}
 	p.show(w, r, "notice", http.StatusOK, v)
-	return true
 }

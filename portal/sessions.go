@@ -144,10 +144,16 @@ func (p *Portal) endAll(w http.ResponseWriter, r *http.Request) {
 		_, _ = p.record(r, e)
 	}
 	p.forget(w, r)
+	p.showEndedAll(w, r, max(n, 1), ref)
+}
+
+// showEndedAll says what to do next: who ends what was not theirs may have
+// somebody else in their account.
+func (p *Portal) showEndedAll(w http.ResponseWriter, r *http.Request, n int, ref string) {
 	v := p.newView(r, "You are signed out everywhere")
 	v.Ref = ref
 	v.Text = []string{
-		"Your account was signed in on " + count(int64(max(n, 1)), "device") + ", this one included. All of them are signed out.",
+		"Your account was signed in on " + count(int64(n), "device") + ", this one included. All of them are signed out.",
 		"Tell your IT help desk now that somebody else may have used your account, and give them the reference number below. Whoever it was may know your password: change it at the sign-in service, then sign in again.",
 	}
 	v.Note = "The sign-in service may still remember you on this device, and whoever used your account on another one."

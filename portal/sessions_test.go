@@ -18,7 +18,7 @@ func TestSessionsPage(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, newSource("hospital", "General Hospital"))
 	here, there := w.device(firefox), w.device(iphone)
-	expect(t, here.get("/.anteroom/"), http.StatusOK, `href="/.anteroom/sessions"`, "after 15 minutes without use", "12 hours in all")
+	expect(t, here.get("/.anteroom/"), http.StatusOK, `href="/.anteroom/sessions"`, "after 15 minutes without use", "Longest session</dt><dd>12 hours</dd>")
 
 	page := here.get("/.anteroom/sessions")
 	expect(t, page, http.StatusOK, "<h1>Your devices</h1>", "You are signed in on 2 devices.",
