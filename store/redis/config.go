@@ -133,7 +133,7 @@ func (c *Config) query(raw string) error {
 			continue
 		}
 		if len(all) != 1 {
-			return fmt.Errorf("redis: the URL says %.20q twice", name)
+			return errors.New("redis: the URL says something twice that it may say once")
 		}
 		switch {
 		case name == "master_name" && all[0] != "":

@@ -9,9 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/anteroom-proxy/anteroom/store/redis"
 	"github.com/anteroom-proxy/anteroom/store/redis/redistest"
@@ -119,3 +123,63 @@ func (k sealer) Open(_ context.Context, label string, b []byte) ([]byte, error) 
 	}
 	return nil, errors.New("does not open")
 }
+
+// raw is a client with the rights of the store's user, for looking and for harm.
+func raw(t *testing.T, c redis.Config) goredis.UniversalClient {
+	t.Helper()
+	client := goredis.NewUniversalClient(&goredis.UniversalOptions{
+		Addrs: c.Addresses, MasterName: c.Master, IsClusterMode: c.Cluster, Username: c.Username, Password: c.Password, TLSConfig: c.TLS,
+		DisableIdentity: true, Protocol: 2,
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// names are the names in Redis that begin with the prefix.
+func names(t *testing.T, c redis.Config) []string {
+	t.Helper()
+	var mu sync.Mutex // guards all
+	var all []string
+	scan := func(ctx context.Context, node *goredis.Client) error {
+		it := node.Scan(ctx, 0, c.Prefix+":*", 1000).Iterator()
+		for it.Next(ctx) {
+			mu.Lock()
+			all = append(all, it.Val())
+			mu.Unlock()
+		}
+		return it.Err()
+	}
+	var err error
+	switch client := raw(t, c).(type) {
+	case *goredis.ClusterClient:
+		err = client.ForEachMaster(t.Context(), scan)
+	case *goredis.Client:
+		err = scan(t.Context(), client)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// is checks the class of an error.
+func is(t *testing.T, err, class error, doing string) {
+	t.Helper()
+	if !errors.Is(err, class) {
+		t.Errorf("%s: error is %v; want %v", doing, err, class)
+	}
+}
+
+// clock is a clock that tests move.
+type clock struct{ atomic.Int64 }
+
+func newClock() *clock {
+	c := new(clock)
+	c.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixNano())
+	return c
+}
+
+func (c *clock) now() time.Time               { return time.Unix(0, c.Load()).UTC() }
+func (c *clock) in(d time.Duration) time.Time { return c.now().Add(d) }
+func (c *clock) advance(d time.Duration)      { c.Add(int64(d)) }

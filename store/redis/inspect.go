@@ -88,7 +88,7 @@ func (s *Store) rights(ctx context.Context) error {
 	value, stream := s.prefix+nameProbe+":none", s.prefix+nameFeed
 	tries := [][]any{
 		{"GET", value}, {"GETDEL", value}, {"DEL", value}, {"SET", value, "x", "PX", 1},
-		{"EVAL", swapScript, 1, value, "x", "y", "0"},
+		{"EVAL", swapScript, 1, value, "no such value", "y", "0"},
 		{"XADD", stream + ":none", "NOMKSTREAM", "*", fieldEntry, ""}, {"XDEL", stream + ":none", "1-1"},
 		{"XRANGE", stream, "-", "+", "COUNT", 1}, {"XREVRANGE", stream, "+", "-", "COUNT", 1},
 		{"XREAD", "COUNT", 1, "STREAMS", stream, "0-0"},
