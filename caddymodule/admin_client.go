@@ -25,6 +25,9 @@ func (f *adminFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.address, "address", "", "address of the running program's admin interface, for example localhost:2019 or unix//run/anteroom/admin.sock (default: the one in --config, else Caddy's default)")
 	c.Flags().StringVarP(&f.config, "config", "c", "", "Caddyfile of the running program; its `admin` line tells the address")
 	c.Flags().StringVarP(&f.adapter, "adapter", "a", "", "adapter of --config (default: by its name)")
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return fmt.Errorf("%w; put -- before an id that begins with a hyphen", err)
+	})
 }
 
 // where finds the address, and says so when the config switches the admin interface off.

@@ -14,21 +14,31 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// explained is one effective value and where it comes from.
-type explained struct {
-	Seconds int64  `json:"seconds,omitempty"` // of a time
-	Count   int    `json:"count,omitempty"`   // of the limit; 0: none
-	OnLimit string `json:"on_limit,omitempty"`
-	Role    string `json:"role,omitempty"` // whose line decided; empty: everybody's
-	From    string `json:"from"`           // "Caddyfile:12", or "default"
+// origin says where a value comes from.
+type origin struct {
+	Role string `json:"role,omitempty"` // whose line decided; empty: everybody's
+	From string `json:"from"`           // "Caddyfile:12", or "default"
+}
+
+// explainedTime is a lifetime.
+type explainedTime struct {
+	Seconds int64 `json:"seconds"`
+	origin
+}
+
+// explainedLimit is how many sign-ins there may be at once; 0: any number.
+type explainedLimit struct {
+	Count   int    `json:"count"`
+	OnLimit string `json:"on_limit,omitempty"` // move or refuse
+	origin
 }
 
 // explanation is what `explain` prints: how long a session of somebody with these roles lasts, and how the sites behave.
 type explanation struct {
 	Roles    []string        `json:"roles"`
-	Idle     explained       `json:"idle"`
-	Absolute explained       `json:"absolute"`
-	Sessions explained       `json:"sessions"`
+	Idle     explainedTime   `json:"idle"`
+	Absolute explainedTime   `json:"absolute"`
+	Sessions explainedLimit  `json:"sessions"`
 	Sites    []explainedSite `json:"sites"`
 	Warnings []string        `json:"warnings"`
 }
@@ -39,7 +49,7 @@ type explainedSite struct {
 	At          string   `json:"at"`
 	OnStoreLoss string   `json:"on_store_loss"`     // deny, or running_sessions
 	Seconds     int64    `json:"seconds,omitempty"` // of running_sessions
-	SignsInAt   string   `json:"signs_in_at"`       // the one portal, or the site itself
+	Portal      string   `json:"portal"`            // that signs people in; empty: the site itself
 }
 
 const (
@@ -50,15 +60,15 @@ const (
 
 // explainLifetimes says what holds for somebody with these roles and which line decided. The values are those of
 // session.Lifetimes, which decides at sign-in, too; only the lines are looked up here.
-func explainLifetimes(rules []SessionRule, roles []string) (idle, absolute, sessions explained, err error) {
+func explainLifetimes(rules []SessionRule, roles []string) (idle, absolute explainedTime, sessions explainedLimit, err error) {
 	all, err := lifetimes(rules)
 	if err != nil {
-		return explained{}, explained{}, explained{}, err
+		return idle, absolute, sessions, err
 	}
 	of := all.Of(roles)
-	idle = explained{Seconds: int64(of.Idle / time.Second), From: fromDefault}
-	absolute = explained{Seconds: int64(of.Absolute / time.Second), From: fromDefault}
-	sessions = explained{Count: of.Sessions, OnLimit: string(of.OnLimit), From: fromDefault}
+	nobody := origin{From: fromDefault}
+	idle, absolute = explainedTime{int64(of.Idle / time.Second), nobody}, explainedTime{int64(of.Absolute / time.Second), nobody}
+	sessions = explainedLimit{of.Sessions, string(of.OnLimit), nobody}
 
 	said := idle.decided(rules, roles, func(r session.Lifetime) (said, this bool) { return r.Idle != 0, r.Idle == of.Idle })
 	absolute.decided(rules, roles, func(r session.Lifetime) (said, this bool) { return r.Absolute != 0, r.Absolute == of.Absolute })
@@ -74,7 +84,7 @@ func explainLifetimes(rules []SessionRule, roles []string) (idle, absolute, sess
 
 // decided finds the line that decided: of a role that says something the one with the effective value, else everybody's. It
 // reports whether any line said something.
-func (e *explained) decided(rules []SessionRule, roles []string, judge func(session.Lifetime) (said, this bool)) (any bool) {
+func (o *origin) decided(rules []SessionRule, roles []string, judge func(session.Lifetime) (said, this bool)) (any bool) {
 	for _, role := range append(slices.Clone(roles), "") {
 		for _, r := range rules {
 			if role == "" && len(r.Roles) > 0 || role != "" && !slices.Contains(r.Roles, role) {
@@ -82,7 +92,7 @@ func (e *explained) decided(rules []SessionRule, roles []string, judge func(sess
 			}
 			said, this := judge(r.lifetime())
 			if said && this {
-				e.Role, e.From = role, cmp.Or(r.At, "the config")
+				o.Role, o.From = role, cmp.Or(r.At, "the config")
 				return true
 			}
 			any = any || said
@@ -109,7 +119,7 @@ func explain(config []byte, roles []string) (explanation, error) {
 	if app == nil {
 		return explanation{}, errors.New("the config has no global option `anteroom`, so that nobody signs in")
 	}
-	e := explanation{Roles: roles, Sites: []explainedSite{}, Warnings: []string{}}
+	e := explanation{Roles: listed(roles), Sites: []explainedSite{}, Warnings: []string{}}
 	var err error
 	if e.Idle, e.Absolute, e.Sessions, err = explainLifetimes(app.Session, roles); err != nil {
 		return explanation{}, err
@@ -175,7 +185,7 @@ func explainSites(app *App, raw json.RawMessage) ([]explainedSite, error) {
 }
 
 func explainSite(app *App, p place) explainedSite {
-	s := explainedSite{Hosts: listed(p.hosts), At: p.site.At, OnStoreLoss: lossDeny, SignsInAt: cmp.Or(app.Portal, "the site itself")}
+	s := explainedSite{Hosts: listed(p.hosts), At: p.site.At, OnStoreLoss: lossDeny, Portal: app.Portal}
 	if d := time.Duration(p.site.OnStoreLoss); d > 0 {
 		s.OnStoreLoss, s.Seconds = lossRunning, int64(d/time.Second)
 	}

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -18,14 +19,14 @@ func init() {
 		Long: "Reads a Caddyfile without running it and prints what holds for a person with these roles: the idle and the absolute lifetime of the session and how many sign-ins " +
 			"there may be at once, each with the line it comes from, or `default`. Of several roles the strictest counts; what a role says replaces what is said for everybody. " +
 			"It then prints for each site what happens when the store is lost and where people sign in. A role that no way to sign in gives is named in a warning. " +
-			"No secret is read and nothing is opened; whether the config would load is the business of `validate`.\n\n" +
-			"  anteroom explain --config /etc/anteroom/Caddyfile --roles doctor,patient",
+			"No secret is read and nothing is opened; whether the config would load is the business of `validate`.",
 		CobraFunc: explainCommand,
 	})
 }
 
 func explainCommand(c *cobra.Command) {
 	c.Use = "explain [--config FILE] [--adapter NAME] --roles ROLE[,ROLE] [--json]"
+	c.Example = "  anteroom explain --config /etc/anteroom/Caddyfile --roles doctor,patient\n  anteroom explain --roles doctor --json"
 	c.Args = cobra.NoArgs
 	config := c.Flags().StringP("config", "c", "", "the Caddyfile (default: Caddyfile in this folder)")
 	adapter := c.Flags().StringP("adapter", "a", "", "adapter of --config (default: by its name)")
@@ -67,9 +68,9 @@ func printExplanation(c *cobra.Command, e explanation) error {
 		limit = fmt.Sprintf("%d, then %s", e.Sessions.Count, e.Sessions.OnLimit)
 	}
 	_, _ = fmt.Fprintf(w, "A session of %s:\n", who) // Flush tells of errors
-	_, _ = fmt.Fprintf(w, "  idle\t%s\t%s\n", seconds(e.Idle.Seconds), e.Idle.origin())
-	_, _ = fmt.Fprintf(w, "  absolute\t%s\t%s\n", seconds(e.Absolute.Seconds), e.Absolute.origin())
-	_, _ = fmt.Fprintf(w, "  sessions\t%s\t%s\n", limit, e.Sessions.origin())
+	_, _ = fmt.Fprintf(w, "  idle\t%s\t%s\n", seconds(e.Idle.Seconds), e.Idle.origin)
+	_, _ = fmt.Fprintf(w, "  absolute\t%s\t%s\n", seconds(e.Absolute.Seconds), e.Absolute.origin)
+	_, _ = fmt.Fprintf(w, "  sessions\t%s\t%s\n", limit, e.Sessions.origin)
 	if err := w.Flush(); err != nil {
 		return err
 	}
@@ -77,11 +78,12 @@ func printExplanation(c *cobra.Command, e explanation) error {
 		_, _ = fmt.Fprint(w, "\nSITE\tLINE\tWHEN THE STORE IS LOST\tSIGNS IN AT\n")
 	}
 	for _, s := range e.Sites {
+		portal := cmp.Or(s.Portal, "the site itself")
 		loss := "nobody is let in"
 		if s.OnStoreLoss != lossDeny {
 			loss = "running sessions go on for " + seconds(s.Seconds)
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", cell(strings.Join(s.Hosts, ",")), cell(s.At), loss, cell(s.SignsInAt))
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", cell(strings.Join(s.Hosts, ",")), cell(s.At), loss, cell(portal))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -94,12 +96,11 @@ func printExplanation(c *cobra.Command, e explanation) error {
 	return nil
 }
 
-// origin says where a value comes from.
-func (e explained) origin() string {
-	if e.Role == "" {
-		return e.From
+func (o origin) String() string {
+	if o.Role == "" {
+		return o.From
 	}
-	return e.From + ", role " + e.Role
+	return o.From + ", role " + o.Role
 }
 
 // seconds is a duration as the Caddyfile has it: 15m, not 15m0s.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/anteroom-proxy/anteroom/gate"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -34,37 +33,42 @@ var allMetrics = []*prometheus.Desc{
 // a reload.
 var degraded tally
 
+// counting is a gate, as far as it counts.
+type counting interface{ Degraded() uint64 }
+
 // tally adds up the counts of gates that come and go. The zero value is ready.
 type tally struct {
 	mu     sync.Mutex // guards the fields below
-	gates  map[*gate.Gate]struct{}
+	gates  map[counting]struct{}
 	before uint64 // of gates that are gone
 }
 
-func (t *tally) add(g *gate.Gate) {
+func (t *tally) add(g counting) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.gates == nil {
-		t.gates = map[*gate.Gate]struct{}{}
+		t.gates = map[counting]struct{}{}
 	}
 	t.gates[g] = struct{}{}
 }
 
-// dropAll lets go of an app's gates and keeps what they have counted. Calling it again does nothing.
-func (t *tally) dropAll(a *App) {
-	a.mu.Lock()
-	sites := a.sites
-	a.mu.Unlock()
+// drop lets go of a gate and keeps what it has counted. Calling it again does nothing.
+func (t *tally) drop(g counting) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, s := range sites {
-		run := s.running.Load()
-		if run == nil {
-			continue
-		}
-		if _, ok := t.gates[run.gate]; ok {
-			delete(t.gates, run.gate)
-			t.before += run.gate.Degraded()
+	if _, ok := t.gates[g]; ok {
+		delete(t.gates, g)
+		t.before += g.Degraded()
+	}
+}
+
+// dropAll lets go of an app's gates.
+func (t *tally) dropAll(a *App) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range a.sites {
+		if run := s.running.Load(); run != nil {
+			t.drop(run.gate)
 		}
 	}
 }

@@ -51,16 +51,20 @@ func sessionsListCommand() *cobra.Command {
 		if *asJSON {
 			return printJSON(c, list)
 		}
+		if len(list.Sessions) == 0 {
+			who := "Nobody"
+			if *user != "" {
+				who += " with exactly that username"
+			}
+			_, err := fmt.Fprintln(c.OutOrStdout(), who+" is signed in.")
+			return err
+		}
 		return printSessions(c, list)
 	}
 	return c
 }
 
 func printSessions(c *cobra.Command, list sessionList) error {
-	if len(list.Sessions) == 0 {
-		_, err := fmt.Fprintln(c.OutOrStdout(), "Nobody is signed in.")
-		return err
-	}
 	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "ID\tUSER\tSIGNED IN WITH\tROLES\tDEVICE\tSITES\tSINCE\tLAST SEEN\tENDS") // Flush tells of errors
 	for _, s := range list.Sessions {
