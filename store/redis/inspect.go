@@ -189,11 +189,14 @@ func (s *Store) remedy(err error) error {
 		return fmt.Errorf("%s: what listens there is no Redis 7: correct the address", text)
 	case has("refused the connection (its words"):
 		return fmt.Errorf("%s: is it Redis 7.0 or newer, with this user and password?", text)
-	case has("EOF") || has("reset by peer"):
+	case errors.Is(err, errGone) || has("EOF") || has("reset by peer"):
 		return fmt.Errorf("%s: the server hangs up: does it want TLS (rediss://)?", text)
 	case has("connection refused") || has("no such file"):
 		return fmt.Errorf("%s: nothing listens there: start Redis or correct the address", text)
 	case errors.Is(err, context.DeadlineExceeded) || has("timeout"):
+		if s.conf.TLS != nil {
+			text += ": does the server speak TLS on that port"
+		}
 		return fmt.Errorf("%s: no answer in time: is the address right, and the way there open?", text)
 	}
 	return errors.New(text)
