@@ -136,9 +136,12 @@ func (p *Portal) arrive(w http.ResponseWriter, r *http.Request) {
 	}
 	a, f := p.take(w, r, handOffName, q.Get("state"))
 	if f != nil {
-		// Whoever delivered it, the code has come to a browser that did not ask
-		// for it: it must not work for the one that did, who may be a stranger.
-		_, _ = p.takeCode(context.WithoutCancel(r.Context()), q.Get("code"))
+		// The code has come to a browser that did not ask for it: it must not
+		// work for the one that did, which may be a stranger's. Of two equal
+		// callbacks the second says "used", and leaves the code to the first.
+		if f.reason != reasonUsed {
+			_, _ = p.takeCode(context.WithoutCancel(r.Context()), q.Get("code"))
+		}
 		f.session = old
 		p.failAt(w, r, handOffName, *f, a.ReturnTo)
 		return
