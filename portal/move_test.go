@@ -26,7 +26,7 @@ func TestMove(t *testing.T) {
 	}
 	first.mustSession() // closing the tab now changes nothing
 
-	moved := second.form("/.anteroom/move", "id="+ticket)
+	moved := second.form("/.anteroom/move", "id="+ticket, header("User-Agent", chrome))
 	expect(t, moved, http.StatusSeeOther)
 	if at := moved.Header().Get("Location"); at != "/patients/7?tab=2" {
 		t.Errorf("sent to %q", at)
