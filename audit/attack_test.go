@@ -30,7 +30,7 @@ var hostile = []string{
 func everywhere(s string) Event {
 	return Event{
 		Ref: s, Kind: s, Source: s, Subject: s, Name: s, Roles: slices.Repeat([]string{s}, 500), Session: s, Site: s,
-		Method: s, Route: s, Decision: s, Rule: s, Reason: s, Client: s,
+		Method: s, Route: s, Decision: s, Rule: s, Reason: s, Degraded: s, Client: s,
 	}
 }
 

@@ -85,10 +85,10 @@ func lines(t *testing.T, dir string) []string {
 
 // fullRecord is every member of a record.
 type fullRecord struct {
-	Seq                                                                                                  uint64
-	Time                                                                                                 time.Time
-	Prev, Kind, Ref, Source, Subject, Name, Session, Site, Method, Route, Decision, Rule, Reason, Client string
-	Roles                                                                                                []string
+	Seq                                                                                                            uint64
+	Time                                                                                                           time.Time
+	Prev, Kind, Ref, Source, Subject, Name, Session, Site, Method, Route, Decision, Rule, Reason, Degraded, Client string
+	Roles                                                                                                          []string
 }
 
 // records decodes strictly: one object a line, no unknown members.
@@ -135,7 +135,7 @@ func TestRecord(t *testing.T) {
 	e := Event{
 		Ref: "ABCDEFGHJK", Kind: "request", Source: "hospital", Subject: "s-1", Name: "doctor", Roles: []string{"doctor", "staff"},
 		Session: SessionLabel("sid"), Site: "app.example", Method: "GET", Route: "/patients/{user}/*", Decision: "allowed",
-		Rule: "allow role doctor (Caddyfile:12)", Reason: "rule", Client: "192.0.2.1",
+		Rule: "allow role doctor (Caddyfile:12)", Reason: "rule", Degraded: "store-loss", Client: "192.0.2.1",
 	}
 	if err := l.Record(t.Context(), e); err != nil {
 		t.Fatal(err)
@@ -144,7 +144,10 @@ func TestRecord(t *testing.T) {
 	got := records(t, dir)
 	want := fullRecord{
 		Seq: 1, Time: newClock().at, Kind: e.Kind, Ref: e.Ref, Source: e.Source, Subject: e.Subject, Name: e.Name, Roles: e.Roles,
-		Session: e.Session, Site: e.Site, Method: e.Method, Route: e.Route, Decision: e.Decision, Rule: e.Rule, Reason: e.Reason, Client: e.Client,
+		Session: e.Session, Site: e.Site, Method: e.Method, Route: e.Route, Decision: e.Decision, Rule: e.Rule, Reason: e.Reason, Degraded: e.Degraded, Client: e.Client,
+	}
+	if got[1].Degraded != "" || strings.Contains(lines(t, dir)[1], "degraded") {
+		t.Errorf("nothing was missing: %+v", got[1])
 	}
 	if len(got) != 2 || fmt.Sprint(got[0]) != fmt.Sprint(want) {
 		t.Fatalf("got %+v\nwant %+v", got, want)

@@ -16,6 +16,9 @@ import (
 // hsts is two years, the least that the preload list takes; without includeSubDomains, which is not ours to decide.
 const hsts = "max-age=63072000"
 
+// justHSTS is shared by all answers; it has no room for an append to write into.
+var justHSTS = []string{hsts}
+
 // answer is the ResponseWriter that the app writes to. It has the last look at the headers, whatever sends them: an explicit
 // status, 1xx and 101 included, the first byte, a flush or a hijack. Unwrap keeps http.ResponseController working.
 type answer struct {
@@ -49,14 +52,14 @@ func wantsHSTS(host string) bool {
 
 func (a *answer) setHSTS(h http.Header) {
 	if old := h["Strict-Transport-Security"]; a.hsts && (len(old) != 1 || old[0] != hsts) {
-		h["Strict-Transport-Security"] = []string{hsts}
+		h["Strict-Transport-Security"] = justHSTS
 	}
 }
 
 // WriteHeader sends the status; the final one at most once.
 func (a *answer) WriteHeader(status int) {
 	if status < 200 && status != http.StatusSwitchingProtocols {
-		if a.x.flight.ended.Load() {
+		if a.x.flight.ended() {
 			return
 		}
 		a.clean()
@@ -121,7 +124,7 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 func (a *answer) commit() bool {
 	switch {
 	case a.committed:
-		return !a.x.flight.ended.Load()
+		return !a.x.flight.ended()
 	case a.refused:
 		return false
 	}

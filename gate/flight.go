@@ -18,16 +18,22 @@ import (
 // the session ends: then nothing of the app's goes out any more.
 type flight struct {
 	cancel context.CancelCauseFunc
-	stop   func() // takes the watcher off the session; may be called again
-	ended  atomic.Bool
+	stop   func()                 // takes the watcher off the session; may be called again
+	end    atomic.Pointer[ending] // set once, under mu; nil: the session lives
 
 	mu        sync.Mutex // guards the fields below
 	returned  bool       // the app has: the ResponseWriter is not ours to touch any more
 	committed bool       // the headers are on their way
-	cause     error      // why the session has ended
-	ref       string     // of the record that says so
 	tunnel    *tunnel    // the connection, when the app took it
 }
+
+// ending is how a session ended under a request.
+type ending struct {
+	cause error
+	ref   string // of the record that says so
+}
+
+func (f *flight) ended() bool { return f.end.Load() != nil }
 
 // pass calls next with a copy of the request whose context ends with the session. It is a copy in any case: net/http writes
 // trailers into the request that it made when the body ends, and no proxy may find them there.
@@ -45,8 +51,8 @@ func (x *exchange) pass(next http.Handler) {
 	x.renewal = x.gate.sessions.StartRenewal(x.session, x.cookies, x.r.Host)
 	next.ServeHTTP(&x.answer, x.r.WithContext(ctx))
 	x.answer.finish()
-	if f.ended.Load() {
-		x.tellEnd()
+	if end := f.end.Load(); end != nil {
+		x.tellEnd(end)
 	}
 }
 
@@ -75,15 +81,15 @@ func (x *exchange) cut(cause error) {
 			f.mu.Unlock()
 			return
 		}
-	case f.returned || x.r.Context().Err() != nil:
+	case f.ended() || f.returned || x.r.Context().Err() != nil:
 		f.mu.Unlock()
 		return
 	}
-	f.cause, f.ref = cause, audit.NewRef()
-	ref := f.ref
-	f.ended.Store(true)
+	end := &ending{cause, audit.NewRef()}
+	f.end.Store(end)
 	if t == nil && f.committed {
-		// A write that waits for a slow client ends at once; on HTTP/2 the stream is reset. What has no deadlines finds out at its
+		// A write that waits for a slow client ends at once. On HTTP/2 the stream is reset; where the whole connection stands still,
+		// that has to wait as well, and nothing but the frame that was on its way arrives. A writer without deadlines ends with its
 		// next write.
 		_ = http.NewResponseController(x.answer.ResponseWriter).SetWriteDeadline(time.Unix(1, 0))
 	}
@@ -94,22 +100,22 @@ func (x *exchange) cut(cause error) {
 		if errors.Is(cause, session.ErrClosed) { // it is we who go; the client may come back
 			code = closeGoingAway
 		}
-		t.bury(code)
+		go t.bury(code) // the sign-out that waits for us need not wait for the client
 	}
-	x.recordEnd(ref, cause)
+	x.recordEnd(end)
 }
 
 // recordEnd writes down that a request was cut. There is nobody to refuse when that fails; the log itself says that it does.
-func (x *exchange) recordEnd(ref string, cause error) {
+func (x *exchange) recordEnd(end *ending) {
 	if x.gate.unaudited {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), 10*time.Second)
 	defer cancel()
-	e := x.event(ref, "ended", session.Reason(cause))
+	e := x.event(end.ref, "ended", session.Reason(end.cause))
 	e.Kind = "stream"
 	if err := x.gate.audit.Record(ctx, e); err != nil {
-		x.gate.misdirection.log.Error("the end of a request by the end of its session could not be recorded", "ref", ref, "error", err)
+		x.gate.misdirection.log.Error("the end of a request by the end of its session could not be recorded", "ref", end.ref, "error", err)
 	}
 }
 
@@ -117,7 +123,7 @@ func (x *exchange) recordEnd(ref string, cause error) {
 func (f *flight) commit() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.committed = f.cause == nil
+	f.committed = !f.ended()
 	return f.committed
 }
 
@@ -130,7 +136,7 @@ func (x *exchange) adopt(conn net.Conn, rw *bufio.ReadWriter) (net.Conn, *bufio.
 		return nil, nil, err
 	}
 	f.mu.Lock()
-	ended := f.cause != nil
+	ended := f.ended()
 	if !ended {
 		f.tunnel = t
 	}
@@ -145,10 +151,10 @@ func (x *exchange) adopt(conn net.Conn, rw *bufio.ReadWriter) (net.Conn, *bufio.
 // tellEnd answers a request that was cut, when the app has returned. Half an answer must not look like a whole one. Where the app
 // wanted to begin an answer and was not let, it is ours: the one that the next request would get. Where it did not, whoever called
 // the gate answers.
-func (x *exchange) tellEnd() {
+func (x *exchange) tellEnd(end *ending) {
 	f := &x.flight
 	f.mu.Lock()
-	cause, ref, committed, hijacked := f.cause, f.ref, f.committed, f.tunnel != nil
+	committed, hijacked := f.committed, f.tunnel != nil
 	f.mu.Unlock()
 	switch {
 	case hijacked:
@@ -158,10 +164,10 @@ func (x *exchange) tellEnd() {
 		clear(x.answer.Header()) // the app's
 		x.answer.setHSTS(x.answer.Header())
 		no := refusal{KindUnavailable, http.StatusServiceUnavailable, ""}
-		if errors.Is(cause, session.ErrNone) {
+		if errors.Is(end.cause, session.ErrNone) {
 			no = refusal{KindNoSession, http.StatusUnauthorized, ""}
 		}
-		x.say(no, ref)
+		x.say(no, end.ref)
 	}
 }
 
@@ -169,7 +175,7 @@ func (x *exchange) tellEnd() {
 func (f *flight) unlessEnded(do func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.cause != nil {
+	if f.ended() {
 		return errEnded
 	}
 	return do()

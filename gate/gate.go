@@ -107,6 +107,9 @@ func New(c Config) (*Gate, error) {
 		}
 		g.origins.trusted[origin] = true
 	}
+	if c.Assertion != "" && (len(c.Assertion) > longestAudience || !isClean(c.Assertion)) {
+		problems = append(problems, fmt.Errorf("creating gate: audience %q of assertions: write a name of at most %d bytes without control characters", c.Assertion, longestAudience))
+	}
 	if c.OnStoreLoss < 0 {
 		problems = append(problems, fmt.Errorf("creating gate: sessions that go on for %s after a loss of the store: write 0 or more", c.OnStoreLoss))
 	}

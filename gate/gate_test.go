@@ -51,6 +51,7 @@ func TestNewErrors(t *testing.T) {
 		"origin in upper case":        {AllowOrigins: []string{"https://Portal.example"}},
 		"origin with its own port":    {AllowOrigins: []string{"https://portal.example:443"}},
 		"plain origin with its port":  {AllowOrigins: []string{"http://portal.example:80"}},
+		"negative time":               {OnStoreLoss: -time.Second},
 		"second origin of two faulty": {AllowOrigins: []string{"https://ok.example", "*"}},
 	} {
 		if g, err := New(c); g != nil || err == nil || !strings.Contains(err.Error(), "write ") {

@@ -68,8 +68,9 @@ func (c *clock) add(d time.Duration) {
 // silence is a store that can stop answering.
 type silence struct {
 	store.Store
-	mu   sync.Mutex
-	mute bool
+	sealer session.Sealer
+	mu     sync.Mutex
+	mute   bool
 }
 
 func (s *silence) set(mute bool) { s.mu.Lock(); s.mute = mute; s.mu.Unlock() }
@@ -96,8 +97,13 @@ func newSessions(t testing.TB, now func() time.Time) (*session.Manager, *silence
 	if err != nil {
 		t.Fatal(err)
 	}
-	quiet := &silence{Store: db}
-	m, err := session.New(session.Config{Store: quiet, Sealer: sealer, Now: now})
+	quiet := &silence{Store: db, sealer: sealer}
+	return running(t, session.Config{Store: quiet, Sealer: sealer, Now: now}), quiet
+}
+
+func running(t testing.TB, c session.Config) *session.Manager {
+	t.Helper()
+	m, err := session.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +111,7 @@ func newSessions(t testing.TB, now func() time.Time) (*session.Manager, *silence
 		t.Fatal(err)
 	}
 	t.Cleanup(m.Close)
-	return m, quiet
+	return m
 }
 
 // recorder is an audit log in memory.

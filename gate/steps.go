@@ -132,6 +132,9 @@ func (x *exchange) tell() refusal {
 
 var identityHeaders = [...]string{"Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email", "Anteroom-Assertion"}
 
+// longestAudience is the greatest length of an audience.
+const longestAudience = 255
+
 // assertion is the signed form of the same, for an app that checks it against our published keys.
 func (x *exchange) assertion() (string, error) {
 	if x.gate.noAssertion {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// farewell is how long the end of a tunnel may take: what is being written has to be out by then, and our close frame with it.
-// After twice the time the connection is gone, whatever its client does.
+// farewell is how long what is being written may take when a tunnel ends, and again our close frame. After twice the time the
+// connection is gone, whatever its client does.
 const farewell = 250 * time.Millisecond
 
 // errEnded is what an app gets that goes on with a request whose session is over.
@@ -149,8 +149,8 @@ func (t *tunnel) open() bool {
 	return !t.closed
 }
 
-// condemn stops both directions and gives the end its deadline, which a write that is blocked obeys too. It does not wait, and
-// is false when there is nothing to end any more.
+// condemn stops both directions and gives what is being written a deadline, which a write that is blocked obeys too. It does not
+// wait, and is false when there is nothing to end any more.
 func (t *tunnel) condemn() bool {
 	t.state.Lock()
 	defer t.state.Unlock()
@@ -170,15 +170,16 @@ func (t *tunnel) bury(code uint16) {
 	defer force.Stop()
 	t.writing.Lock()
 	defer t.writing.Unlock()
-	if t.broken {
-		t.force()
-	} else if t.frames.between() {
-		if _, err := t.Conn.Write(closeFrame(code)); err == nil {
-			var rest [1024]byte
-			for err == nil {
-				_, err = t.Conn.Read(rest[:])
-			}
+	if !t.broken && t.frames.between() {
+		_ = t.Conn.SetDeadline(time.Now().Add(farewell)) // waiting for the writer has not used it up
+		_, err := t.Conn.Write(closeFrame(code))
+		t.broken = err != nil
+		for rest := make([]byte, 1024); err == nil; {
+			_, err = t.Conn.Read(rest)
 		}
+	}
+	if t.broken { // what TLS would send now, its client would take for an attack
+		t.force()
 	}
 	_ = t.Conn.Close() // nobody is left to hear of an error
 }
