@@ -89,29 +89,27 @@ func (r *ring) find(kid string) *signingKey {
 	return nil
 }
 
-// signer returns the key that signs at that moment. By a clock that runs behind
-// the one that made the record, the only key may be of the future: it signs.
+// signer returns the key that signs at that moment: of those that have no successor
+// yet the newest that has begun. By a clock that runs behind the one that made the
+// record all may be of the future: the first one signs.
 func (r *ring) signer(now time.Time) *signingKey {
 	if r == nil {
 		return nil
 	}
-	var signing, last *signingKey
+	var signing, first *signingKey
 	for _, k := range r.keys {
-		if k.signing(now) && (signing == nil || k.signs > signing.signs) {
+		switch {
+		case k.retires != 0 && k.retires <= now.Unix():
+		case k.signs <= now.Unix() && (signing == nil || k.signs > signing.signs):
 			signing = k
-		}
-		if k.retires == 0 && (last == nil || k.signs < last.signs) {
-			last = k
+		case first == nil || k.signs < first.signs:
+			first = k
 		}
 	}
 	if signing == nil {
-		return last
+		return first
 	}
 	return signing
-}
-
-func (k *signingKey) signing(now time.Time) bool {
-	return k.signs <= now.Unix() && (k.retires == 0 || now.Unix() < k.retires)
 }
 
 // without returns the ring without what was killed. It then differs from what is
