@@ -54,6 +54,7 @@ type App struct {
 
 	mu      sync.Mutex // guards the fields below
 	sites   []*Site
+	hosts   []string // of the gated sites
 	running *running
 	guests  tenancy
 	startup *startup
@@ -73,6 +74,8 @@ type Guest interface {
 type StoreOpener interface {
 	// Key names the resource (a path, a server), for the pool.
 	Key(dir string) string
+	// Name names the data in it, the same at every start, for the mark.
+	Name(dir string) string
 	// OpenStore opens it; called in Start, never while a config is only validated.
 	OpenStore(dir string, seal *envelope.Envelope, logger *slog.Logger) (store.Store, error)
 }

@@ -9,7 +9,7 @@
 //   - the handler "http.handlers.anteroom" and the site directive "anteroom" (site.go): the gate in
 //     front of one site, with the pages under /.anteroom/;
 //   - the handler "http.handlers.hmac_service" (hmac.go) for applications on the same host;
-//   - "anteroom.identity.oidc" (identity_oidc.go) and "anteroom.store.bolt" (store_bolt.go).
+//   - "anteroom.identity.oidc" (identity_oidc.go) and "anteroom.store.bolt" and "anteroom.store.redis" (store_bolt.go, store_redis.go).
 //
 // What must hold, whatever order Caddy provisions apps in (it is random):
 //
@@ -38,6 +38,8 @@ func init() {
 	caddy.RegisterModule(&Site{})
 	caddy.RegisterModule(&OIDC{})
 	caddy.RegisterModule(&Bolt{})
+	caddy.RegisterModule(&Redis{})
+	caddy.RegisterModule(&RedisStorage{})
 
 	httpcaddyfile.RegisterGlobalOption("anteroom", parseGlobal)
 	httpcaddyfile.RegisterDirective("anteroom", parseSite)

@@ -170,10 +170,17 @@ func lifetimes(rules []SessionRule) (session.Lifetimes, error) {
 			at[role] = r.At
 		}
 	}
-	if len(problems) == 0 {
-		problems = append(problems, all.Check())
+	if len(problems) > 0 {
+		return all, errors.Join(problems...)
 	}
-	return all, errors.Join(problems...)
+	for _, r := range rules { // an idle time that never comes says that something was meant otherwise
+		for _, role := range r.Roles {
+			if end := all.Of([]string{role}).Absolute; time.Duration(r.Idle) > end {
+				problems = append(problems, located(r.At, fmt.Errorf("session role %s: idle %s is longer than absolute %s, which holds for everybody; add `absolute` to this line or make idle shorter", role, time.Duration(r.Idle), end)))
+			}
+		}
+	}
+	return all, errors.Join(append(problems, all.Check())...)
 }
 
 func located(at string, err error) error {

@@ -21,7 +21,7 @@ type markFile struct {
 
 // mark is the mark of this app's store.
 func (a *App) mark() session.Mark {
-	sum := sha256.Sum256([]byte(a.storeFrom.Key(a.Directory)))
+	sum := sha256.Sum256([]byte(a.storeFrom.Name(a.Directory)))
 	return markFile{path: filepath.Join(a.Directory, "feed.mark"), store: hex.EncodeToString(sum[:8])}
 }
 

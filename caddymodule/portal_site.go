@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -49,20 +50,30 @@ func (a *App) serves(host string) bool {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return slices.ContainsFunc(a.sites, func(s *Site) bool { return slices.Contains(s.hosts, host) })
+	return slices.Contains(a.hosts, host)
+}
+
+// gate remembers the hosts of the gated sites, as they are known while the last of them is validated.
+func (a *App) gate(places []place) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.hosts = nil
+	for _, p := range places {
+		a.hosts = append(a.hosts, p.hosts...)
+	}
+}
+
+// gatedPlaces lists the gated sites of all servers.
+func gatedPlaces(app *caddyhttp.App) (places []place) {
+	for _, name := range slices.Sorted(maps.Keys(app.Servers)) {
+		found, _ := surveyServer(name, app.Servers[name]) // survey reports what is wrong
+		places = append(places, found...)
+	}
+	return places
 }
 
 // surveyPortal refuses a portal that no gated site is, and a site without `allow` that is not the portal.
-func surveyPortal(places []place) error {
-	var app *App
-	for _, p := range places {
-		if p.site.app != nil { // those of other servers may not be provisioned yet
-			app = p.site.app
-		}
-	}
-	if app == nil {
-		return nil
-	}
+func surveyPortal(app *App, places []place) error {
 	var problems []error
 	found := app.Portal == ""
 	for _, p := range places {

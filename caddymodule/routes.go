@@ -152,9 +152,6 @@ func survey(app *caddyhttp.App, own *caddyhttp.Server) error {
 		}
 	}
 	problems = append(problems, surveyErrors(app, places), surveyTwins(places))
-	if len(places) > 0 {
-		problems = append(problems, surveyPortal(places))
-	}
 	return errors.Join(problems...)
 }
 
@@ -194,7 +191,6 @@ func surveyServer(name string, srv *caddyhttp.Server) ([]place, error) {
 func settle(server string, index int, route caddyhttp.Route, site *Site) (place, error) {
 	hosts, more := hostsOf(route)
 	p := place{server: server, route: index, hosts: hosts, site: site}
-	site.hosts = hosts
 	switch {
 	case len(hosts) == 0 || more || slices.ContainsFunc(hosts, func(h string) bool { return strings.ContainsAny(h, "*{") }):
 		return p, fmt.Errorf("%s: a site with `anteroom` names its hosts, in full and without a path or wildcard (sessions belong to one host); write for example `medrecords.hospital.example { … }`", siteAt(site))

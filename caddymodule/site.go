@@ -42,7 +42,6 @@ type Site struct {
 	logger  *slog.Logger
 	app     *App
 	server  *caddyhttp.Server
-	hosts   []string // known after Validate
 	policy  *policy.Policy
 	running atomic.Pointer[siteRunning]
 }
@@ -203,7 +202,9 @@ func (s *Site) Validate() error {
 			s.logger.Warn("a policy line names a role that no way to sign in can give; add `role "+role+" from …` or mend the line", "role", role, "site", siteAt(s))
 		}
 	}
-	return errors.Join(s.checkGate(), survey(s.app.http(), s.server))
+	places := gatedPlaces(s.app.http())
+	s.app.gate(places)
+	return errors.Join(s.checkGate(), survey(s.app.http(), s.server), surveyPortal(s.app, places))
 }
 
 // checkGate builds the gate as Start will, so that a bad origin is found while the config loads.

@@ -34,6 +34,9 @@ func (*Bolt) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // Key names the file, for the pool.
 func (*Bolt) Key(dir string) string { return "bolt " + filepath.Join(dir, "store.db") }
 
+// Name is the same.
+func (b *Bolt) Name(dir string) string { return b.Key(dir) }
+
 // OpenStore opens the file; another process that holds it is an error after a short wait. Whoever can read the file can read
 // the master key beside it: what must be sealed is sealed by those who store it.
 func (*Bolt) OpenStore(dir string, _ *envelope.Envelope, logger *slog.Logger) (store.Store, error) {
