@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/identity"
 	"github.com/anteroom-proxy/anteroom/session"
 	"github.com/anteroom-proxy/anteroom/store"
 )
@@ -172,6 +173,59 @@ func TestAttackMoveForeign(t *testing.T) {
 		w.use(w.sessions)
 	})
 
+	spoil("the username is another source's now", reasonPrefix, func(w *world, _ *browser, _ *string) {
+		p, err := New(Config{
+			Sources:  []identity.Source{w.sources[0], prefixed{newSource("lab", "Lab"), "ad"}},
+			Sessions: w.sessions, Store: w.store, Sealer: w.sealer, Audit: w.audit, Now: w.clock,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.portal = p
+	})
+	for _, bad := range []string{"https://evil.example/", "//evil.example", "/.anteroom/logout", ""} {
+		t.Run("an address of before the rule: "+bad, func(t *testing.T) {
+			w, _, b, _ := waiting(t)
+			a := attempt{Source: "hospital", State: newState(), Host: site, ReturnTo: bad}
+			c, err := w.portal.sealPending(t.Context(), a, w.sources[0].id, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.jar[moveCookie] = c.Value
+			if at := b.form("/.anteroom/move", "id="+pending{Attempt: a}.ticket()).Header().Get("Location"); at != "/" {
+				t.Errorf("sent to %q", at)
+			}
+		})
+	}
+	t.Run("the role does not allow it any more", func(t *testing.T) {
+		w, first, b, ticket := waiting(t)
+		first.mustSession()
+		w.limits(1, session.Refuse)
+		answer := b.form("/.anteroom/move", "id="+ticket)
+		expect(t, answer, http.StatusForbidden, pageLimit.title)
+		b.mustNoSession()
+		if len(b.jar) != 0 {
+			t.Errorf("the browser holds %v", b.jar)
+		}
+	})
+	t.Run("a flood", func(t *testing.T) {
+		w, _, b, _ := waiting(t)
+		thief := w.browser()
+		for range limitBurst + 1 {
+			thief.form("/.anteroom/move", "id=x")
+		}
+		expect(t, thief.form("/.anteroom/move", "id=x"), http.StatusTooManyRequests)
+		if b.jar[moveCookie] == "" {
+			t.Error("it is gone")
+		}
+	})
+	t.Run("a foreign page drops nothing", func(t *testing.T) {
+		_, _, b, _ := waiting(t)
+		answer := b.get("/.anteroom/move?stay=1", fromProvider, header("Sec-Fetch-Mode", "no-cors"), header("Sec-Fetch-Dest", "image"))
+		if answer.Code != http.StatusForbidden || b.jar[moveCookie] == "" || b.jar[promptCookie] != "" {
+			t.Errorf("%d, the browser holds %v", answer.Code, b.jar)
+		}
+	})
 	t.Run("the cookie twice", func(t *testing.T) {
 		_, _, b, ticket := waiting(t)
 		b.expectNotMoved(b.form("/.anteroom/move", "id="+ticket, func(r *http.Request) {

@@ -97,6 +97,7 @@ const (
 	reasonGrant      = "session.grant"
 	reasonStale      = "session.stale"
 	reasonIssue      = "session.issue"
+	reasonEnded      = "session.ended"
 	reasonStore      = "store"
 	reasonSeal       = "seal"
 	reasonStep       = "source.step"
@@ -134,6 +135,8 @@ func classify(err error) (*errorPage, string) {
 		return pageTooLarge, reasonTooLarge
 	case errors.Is(err, session.ErrStale):
 		return pageUnavailable, reasonStale
+	case errors.Is(err, session.ErrNone):
+		return pageRefused, reasonEnded // the provider has ended its own session meanwhile
 	case errors.Is(err, session.ErrGrant):
 		return pageRefused, reasonGrant
 	case errors.Is(err, store.ErrConflict):

@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -91,11 +92,13 @@ func (p *Portal) move(w http.ResponseWriter, r *http.Request) {
 	p.show(w, r, "move", http.StatusOK, v)
 }
 
-// surplusSessions are those that make room for one more: the ones that were not used for
-// longest.
+// surplusSessions are those that make room for one more: the ones that were not
+// used for longest, in the session manager's order.
 func surplusSessions(list []session.Info, limit int) []session.Info {
 	list = slices.Clone(list)
-	slices.SortStableFunc(list, func(a, b session.Info) int { return a.Seen.Compare(b.Seen) })
+	slices.SortStableFunc(list, func(a, b session.Info) int {
+		return cmp.Or(a.Seen.Compare(b.Seen), a.Started.Compare(b.Started), cmp.Compare(a.ID, b.ID))
+	})
 	return list[:min(len(list), max(0, len(list)-limit+1))]
 }
 

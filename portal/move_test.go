@@ -89,6 +89,21 @@ func TestMove(t *testing.T) {
 	})
 }
 
+// TestMoveOften: three changes within half a minute are no browser that loses
+// its cookies.
+func TestMoveOften(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, newSource("hospital", "Hospital")).limits(1, session.Move)
+	here, there := w.device(firefox), w.browser()
+	for range 4 {
+		there.get("/.anteroom/login")
+		_, ticket := there.waits(chrome, "/")
+		expect(t, there.form("/.anteroom/move", "id="+ticket), http.StatusSeeOther)
+		here.mustNoSession()
+		here, there = there, here
+	}
+}
+
 func TestMoveLimits(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, newSource("hospital", "Hospital")).limits(2, session.Move)

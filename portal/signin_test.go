@@ -179,7 +179,7 @@ func TestClassify(t *testing.T) {
 		{session.ErrStale, pageUnavailable, reasonStale},
 		{session.ErrGrant, pageRefused, reasonGrant},
 		{session.ErrClosed, pageUnavailable, reasonUnknown},
-		{session.ErrNone, pageUnavailable, reasonUnknown},
+		{session.ErrNone, pageRefused, reasonEnded},
 		{store.ErrConflict, pageAttempt, reasonUsed},
 		{store.ErrUnavailable, pageUnavailable, reasonStore},
 		{store.ErrNotFound, pageUnavailable, reasonUnknown},
