@@ -38,6 +38,22 @@ func (c Config) client() goredis.UniversalClient {
 	})
 }
 
+// sentinels are clients of the Sentinels, which are asked about replicas.
+func (c Config) sentinels() (all []*goredis.SentinelClient) {
+	if c.Master == "" {
+		return nil
+	}
+	for _, address := range c.Addresses {
+		all = append(all, goredis.NewSentinelClient(&goredis.Options{
+			Addr: address, Username: c.SentinelUsername, Password: c.SentinelPassword,
+			Dialer: c.dial, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true,
+			MaxRetries: -1, DialerRetries: 1, DialTimeout: dialTimeout, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout,
+			PoolSize: 4, PipelinePoolSize: -1, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		}))
+	}
+	return all
+}
+
 // dial reaches one server. It asks the rule of Check again, because Sentinels and
 // Clusters name servers that stand in no configuration: without it a hostile or careless
 // Sentinel on this machine could have our password sent anywhere in plain.

@@ -53,13 +53,19 @@ type unfit string
 
 func (u unfit) Error() string { return string(u) }
 
-// fit reads INFO.
-func fit(info string, c Config) (warnings []string, err error) {
+// facts reads INFO.
+func facts(info string) map[string]string {
 	facts := map[string]string{}
 	for line := range strings.Lines(info) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 		facts[name] = value
 	}
+	return facts
+}
+
+// fit judges a server by its INFO.
+func fit(info string, c Config) (warnings []string, err error) {
+	facts := facts(info)
 	version := facts["redis_version"]
 	first, rest, _ := strings.Cut(version, ".")
 	major, _ := strconv.Atoi(first)

@@ -15,16 +15,16 @@
 //   - One command a change. Take is GETDEL; CompareAndSwap is a script that swaps exactly
 //     the bytes that were read. What may have happened is never repeated.
 //   - Acknowledged means acknowledged by a replica as well, when one is attached (WAIT).
-//     A node that is cut off together with the old master takes nothing it will lose for
-//     as long as that master believes its replica attached (repl-timeout, 60 s).
+//     With none attached a change is taken only when most of the Sentinels, or the
+//     Cluster's map, know of none that lives: in a failover, and on the wrong side of a
+//     cut network, an old master takes writes that it will throw away.
 //   - Bounded. A call ends with its context or after two and a half seconds.
 //   - TLS and an ACL user of our own for a server on another machine, or an explicit
 //     Config.Insecure. Each server that Sentinels or a Cluster name is held to it too.
 //
 // What it trusts: that Redis writes through (appendonly yes; appendfsync always keeps
 // even what a power cut would take, everysec loses a second) and evicts nothing
-// (maxmemory-policy noeviction); for Sentinel min-replicas-to-write 1 closes the gap
-// above. Open warns of what it can see.
+// (maxmemory-policy noeviction). Open warns of what it can see.
 //
 // What is left: Redis' administrator cannot read, forge or exchange values, but can
 // delete them, and set them back to what they once were. A feed that was set back is
@@ -58,7 +58,7 @@ type Store struct {
 	client goredis.UniversalClient
 	sealer Sealer
 
-	replicated sync.Map // server -> bool: replicas were attached the last time
+	replicas replicas
 
 	appended atomic.Uint64 // entries since Open, for the sweep
 	sweeping atomic.Bool
@@ -103,6 +103,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.client = cfg.client()
+	s.replicas.sentinels = cfg.sentinels()
 	if err := s.inspect(ctx); err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("opening %s: %w", cfg.name(), err)
@@ -133,6 +134,9 @@ func (s *Store) Close() error {
 	close(s.closing)
 	s.under.Wait()
 	err := s.client.Close()
+	for _, sentinel := range s.replicas.sentinels {
+		err = errors.Join(err, sentinel.Close())
+	}
 	s.waiting.Wait()
 	if err != nil {
 		return fmt.Errorf("closing %s: %s", s.conf.name(), s.conf.clean(err))
