@@ -1,6 +1,9 @@
 package session
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 const (
 	cacheShards = 16
@@ -14,6 +17,9 @@ type verified struct {
 	session *Session
 	kid     string
 	expires int64 // seconds
+	names   names // what it can be revoked by
+	// looked is the generation of the revocations in which it was none of them.
+	looked atomic.Uint64
 }
 
 // cache remembers verified tokens by the SHA-256 of their exact bytes. Failures

@@ -64,12 +64,14 @@ func (m *Manager) find(cookieLines []string, host string, now time.Time) (*verif
 		return nil, errAudience
 	case now.Unix() >= v.expires || now.Add(aheadAtMost).Before(v.session.IssuedAt):
 		return nil, errExpired
-	case m.live.isRevoked(v.session.ID):
-		return nil, errRevoked
 	case m.ring.Load().find(v.kid) == nil:
 		return nil, errKey
-	case m.stale(now):
-		if !m.live.known(v.session.ID, *m.heard.Load()) {
+	}
+	if err := m.revoked(v); err != nil {
+		return nil, err
+	}
+	if m.stale(now) {
+		if m.skewed() || !m.live.known(v.session.ID, *m.heard.Load()) {
 			return nil, ErrStale
 		}
 		return v, ErrStale
@@ -79,6 +81,20 @@ func (m *Manager) find(cookieLines []string, host string, now time.Time) (*verif
 		m.cache.put(key, v)
 	}
 	return v, nil
+}
+
+// revoked says whether a token's session was revoked. It looks once in each
+// generation of the revocations.
+func (m *Manager) revoked(v *verified) error {
+	generation := m.live.over.generation.Load()
+	if v.looked.Load() == generation {
+		return nil
+	}
+	if why := m.live.over.why(&v.names); why != notRevoked {
+		return why.err()
+	}
+	v.looked.Store(generation)
+	return nil
 }
 
 // verify checks a token as such, in the order of RFC 8725: shape, algorithm,
@@ -107,7 +123,7 @@ func (m *Manager) verify(token string, now time.Time) (*verified, error) {
 	if err != nil {
 		return nil, errToken
 	}
-	return &verified{session: s, kid: key.kid, expires: s.Expires.Unix()}, nil
+	return &verified{session: s, kid: key.kid, expires: s.Expires.Unix(), names: namesOf(s.ID, &s.Grant, s.Started)}, nil
 }
 
 // hash is the SHA-256 of a string's bytes, through a buffer on the stack: a

@@ -21,13 +21,13 @@ type Health struct {
 func (m *Manager) Health() Health {
 	now := m.now()
 	h := Health{
-		Running: m.running.Load(), Stale: m.stale(now), Silence: m.silence(now), CachedTokens: m.cache.size(),
+		Running: m.running.Load(), Stale: m.stale(now), Silence: m.silence(now), Skew: time.Duration(m.skew.Load()),
+		Revocations: m.live.over.size(), CachedTokens: m.cache.size(),
 	}
 	for i := range m.live.shards {
 		shard := &m.live.shards[i]
 		shard.mu.RLock()
 		h.Sessions += len(shard.lives)
-		h.Revocations += len(shard.revoked)
 		for _, l := range shard.lives {
 			h.Watchers += len(l.watchers)
 		}
@@ -39,19 +39,10 @@ func (m *Manager) Health() Health {
 // Silence is the time since the store was last heard, or 0 as long as that is so
 // short that revocations count as known.
 func (m *Manager) Silence() time.Duration {
-	now := m.now()
-	if !m.stale(now) {
-		return 0
+	if silence := m.silence(m.now()); silence > staleAfter {
+		return silence
 	}
-	return m.silence(now)
-}
-
-func (m *Manager) silence(now time.Time) time.Duration {
-	heard := m.heard.Load()
-	if heard == nil {
-		return 0
-	}
-	return max(0, now.Sub(*heard))
+	return 0
 }
 
 // Reason is a fixed code for why there is no session, or why one was cut: for

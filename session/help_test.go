@@ -131,6 +131,15 @@ func wantFound(t *testing.T, m *Manager, cookieLines []string) *Session {
 	return s
 }
 
+// wantStale expects a silent store, with or without a session known from before.
+func wantStale(t *testing.T, m *Manager, cookieLines []string, known bool) {
+	t.Helper()
+	s, err := m.Find(cookieLines, host)
+	if (s != nil) != known || !errors.Is(err, ErrStale) {
+		t.Errorf("Find: session %v, error %v; want %v, %v", s != nil, err, known, ErrStale)
+	}
+}
+
 // forge signs claims with the manager's own key and the given typ.
 func forge(t testing.TB, m *Manager, typ string, claims any) string {
 	t.Helper()

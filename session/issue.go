@@ -18,24 +18,25 @@ import (
 // before is adopted. It returns [ErrGrant] for a grant or host that a session
 // must not hold, [ErrTooLarge] when a cookie would exceed 4096 bytes (many roles,
 // long names), a [LimitError] when the person has as many sign-ins as the role
-// allows, [ErrStale] and [ErrClosed] as Find does.
+// allows, [ErrNone] when the provider's session was ended meanwhile, [ErrStale] and
+// [ErrClosed] as Find does.
 func (m *Manager) Issue(ctx context.Context, g Grant, host string, a Admission) (*Session, []*http.Cookie, error) {
-	if err := ctx.Err(); err != nil {
+	s, cookies, err := m.issue(ctx, g, host, a)
+	if err != nil {
 		return nil, nil, fmt.Errorf("issuing session: %w", err)
 	}
-	now := m.now()
-	switch {
-	case !m.running.Load():
-		return nil, nil, fmt.Errorf("issuing session: %w", ErrClosed)
-	case m.stale(now):
-		return nil, nil, fmt.Errorf("issuing session: %w", ErrStale)
+	return s, cookies, nil
+}
+
+func (m *Manager) issue(ctx context.Context, g Grant, host string, a Admission) (*Session, []*http.Cookie, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	if err := m.available(); err != nil {
+		return nil, nil, err
 	}
 	if err := g.check(); err != nil {
-		return nil, nil, fmt.Errorf("issuing session: %w", err)
-	}
-	aud, ok := audience(host)
-	if !ok {
-		return nil, nil, fmt.Errorf("issuing session: host: %w", ErrGrant)
+		return nil, nil, err
 	}
 	g.Roles, g.AMR = slices.Clone(g.Roles), slices.Clone(g.AMR)
 	if !g.AuthTime.IsZero() {
@@ -44,50 +45,109 @@ func (m *Manager) Issue(ctx context.Context, g Grant, host string, a Admission) 
 	if g.ProviderSession != "" {
 		g.ProviderSession = providerSession(g.Source, g.ProviderSession)
 	}
-	issued := second(now)
-	s := &Session{
-		Grant: g, ID: newID(), Issuer: "https://" + host, Audience: aud, IssuedAt: issued, Started: issued,
+	s := &Session{Grant: g, ID: newID()}
+	var err error
+	if s.Started, err = m.start(s); err != nil {
+		return nil, nil, err
 	}
-	cookies, err := m.begin(s, now)
+	cookies, err := m.mintPair(s, host)
 	if err != nil {
-		return nil, nil, fmt.Errorf("issuing session: %w", err)
+		return nil, nil, err
 	}
+	if err := m.list(ctx, s, a); err != nil {
+		return nil, nil, err
+	}
+	m.live.seen(s, m.now())
 	return s, cookies, nil
+}
+
+// start is when a new session begins: now, or, where everything until now was
+// revoked, in the second after that. That may be one of another node whose clock is
+// a little ahead.
+func (m *Manager) start(s *Session) (time.Time, error) {
+	now := second(m.now())
+	n := namesOf(s.ID, &s.Grant, now)
+	if floor := m.live.over.floor(&n); floor >= now.Unix() {
+		now = time.Unix(floor+1, 0).UTC()
+		n.started = uint32(now.Unix())
+	}
+	switch {
+	case now.After(m.now().Add(aheadAtMost)):
+		return now, fmt.Errorf("sessions were revoked by a clock that is ahead of ours: %w", ErrStale)
+	case m.live.over.why(&n) != notRevoked:
+		return now, errRevoked
+	}
+	return now, nil
+}
+
+// list makes a new sign-on known to all nodes: its record first, as one without a
+// record counts as ended, then its place in the account's list.
+func (m *Manager) list(ctx context.Context, s *Session, a Admission) error {
+	r := record{Browser: a.Device.Browser, System: a.Device.System}
+	r.update(s)
+	if _, err := m.writeCell(ctx, recordKey(s.ID), nil, r, s.Expires); err != nil {
+		return err
+	}
+	err := m.enlist(ctx, s, a, m.lifetime.Of(s.Roles))
+	if err != nil {
+		// Nobody will use it; it would be over by itself in a while.
+		if err := m.store.Delete(context.WithoutCancel(ctx), recordKey(s.ID)); err != nil {
+			m.log.Debug("the record of a refused sign-in stays until it is over", "error", err)
+		}
+	}
+	return err
 }
 
 // Join takes a sign-on to another site: same sid, grant and start, everything else
 // is new. Only Grant, ID and Started of s matter. A sign-on that was revoked or has
-// ended is [ErrNone].
+// ended is [ErrNone]; other errors are those of Issue.
 func (m *Manager) Join(ctx context.Context, s *Session, host string) (*Session, []*http.Cookie, error) {
-	now := m.now()
-	if err := m.available(); err != nil {
-		return nil, nil, fmt.Errorf("joining session: %w", err)
-	}
-	aud, ok := audience(host)
-	if !ok || !isID(s.ID) {
-		return nil, nil, fmt.Errorf("joining session: %w", ErrGrant)
-	}
-	if m.live.isRevoked(s.ID) {
-		return nil, nil, fmt.Errorf("joining session: %w", errRevoked)
-	}
-	next := &Session{
-		Grant: s.Grant, ID: s.ID, Issuer: "https://" + host, Audience: aud, IssuedAt: second(now), Started: second(s.Started),
-	}
-	if err := next.Grant.check(); err != nil {
-		return nil, nil, fmt.Errorf("joining session: %w", err)
-	}
-	cookies, err := m.begin(next, now)
+	next, cookies, err := m.join(ctx, s, host)
 	if err != nil {
 		return nil, nil, fmt.Errorf("joining session: %w", err)
 	}
 	return next, cookies, nil
 }
 
-// begin fills in what is new in every cookie pair and makes it.
-func (m *Manager) begin(s *Session, now time.Time) ([]*http.Cookie, error) {
+func (m *Manager) join(ctx context.Context, s *Session, host string) (*Session, []*http.Cookie, error) {
+	if err := m.available(); err != nil {
+		return nil, nil, err
+	}
+	next := &Session{Grant: s.Grant, ID: s.ID, Started: second(s.Started)}
+	if !isID(next.ID) || next.ProviderSession != "" && !isID(next.ProviderSession) || next.Started.After(m.now().Add(aheadAtMost)) {
+		return nil, nil, ErrGrant
+	}
+	if err := next.Grant.check(); err != nil {
+		return nil, nil, err
+	}
+	next.Roles, next.AMR = slices.Clone(s.Roles), slices.Clone(s.AMR)
+	n := namesOf(next.ID, &next.Grant, next.Started)
+	if why := m.live.over.why(&n); why != notRevoked {
+		return nil, nil, why.err()
+	}
+	cookies, err := m.mintPair(next, host)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := m.touch(ctx, next); err != nil {
+		return nil, nil, err
+	}
+	m.live.seen(next, m.now())
+	return next, cookies, nil
+}
+
+// mintPair makes a token with a context of its own for a session of which the grant,
+// the sid and the start are known.
+func (m *Manager) mintPair(s *Session, host string) ([]*http.Cookie, error) {
+	aud, ok := audience(host)
+	if !ok {
+		return nil, fmt.Errorf("host: %w", ErrGrant)
+	}
 	life := m.lifetime.Of(s.Roles)
-	s.idle, s.Ends, s.TokenID = life.Idle, s.Started.Add(life.Absolute), newID()
-	s.Expires = earlier(s.IssuedAt.Add(s.idle), s.Ends)
+	now := second(m.now())
+	s.Issuer, s.Audience, s.TokenID = "https://"+host, aud, newID()
+	s.idle, s.Ends = life.Idle, s.Started.Add(life.Absolute)
+	s.IssuedAt, s.Expires = later(now, s.Started), earlier(now.Add(s.idle), s.Ends)
 	if !s.Expires.After(s.IssuedAt) {
 		return nil, errExpired
 	}
@@ -98,7 +158,6 @@ func (m *Manager) begin(s *Session, now time.Time) ([]*http.Cookie, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.live.seen(s, now)
 	return []*http.Cookie{
 		cookie(CookieToken, token),
 		cookie(CookieContext, base64.RawURLEncoding.EncodeToString(secret[:])),
@@ -133,6 +192,13 @@ func second(t time.Time) time.Time { return time.Unix(t.Unix(), 0).UTC() }
 
 func earlier(a, b time.Time) time.Time {
 	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
 		return a
 	}
 	return b

@@ -17,6 +17,20 @@ const (
 	labelKilledKey = "anteroom/session/killed-key/v1"
 	// labelAssertionID is hashed with a sid for the sid of assertions.
 	labelAssertionID = "anteroom/session/assertion-sid/v1"
+	// The kinds of entries that end what began with a session of the provider;
+	// what an account, a username or anybody began until a time; and of one that
+	// holds several others.
+	labelRevokedProvider = "anteroom/session/revoked-provider-session/v1"
+	labelRevokedAccount  = "anteroom/session/revoked-account/v1"
+	labelRevokedUsername = "anteroom/session/revoked-username/v1"
+	labelRevokedAll      = "anteroom/session/revoked-all/v1"
+	labelRevokedMany     = "anteroom/session/revoked-many/v1"
+	// labelRecord, labelList and labelRenewal begin the store keys, and are in
+	// the seal labels, of a sign-on's description, of an account's list of
+	// sign-ons and of a renewal under way.
+	labelRecord  = "anteroom/session/record/v1"
+	labelList    = "anteroom/session/account-list/v1"
+	labelRenewal = "anteroom/session/renewal/v1"
 	// labelProvider is hashed with a provider's session id, labelAccount with a
 	// source and subject, labelUsername with a username.
 	labelProvider = "anteroom/session/provider-session/v1"

@@ -12,51 +12,52 @@ import (
 	"github.com/anteroom-proxy/anteroom/store"
 )
 
-const (
-	pollEvery   = time.Second
-	pollTimeout = 5 * time.Second  // for one answer of the store
-	staleAfter  = 30 * time.Second // without a good answer everybody is refused
-	feedBatch   = 512
-)
+const sweepEvery = time.Second / 2
 
 var neverExpires time.Time
 
 // Manager keeps the signing keys, the verified-token cache, the revocations and
 // the watchers of one store. Its methods may be called from many goroutines.
 type Manager struct {
+	settings
+	ring  atomic.Pointer[ring]
+	keys  keychain
+	cache cache
+	live  registry
+	own   own
+	lifecycle
+	follows follower
+	flights flights
+}
+
+// settings are what [Config] said.
+type settings struct {
 	store    store.Store
 	sealer   Sealer
 	lifetime Lifetimes
 	longest  time.Duration // the longest absolute lifetime
+	mark     Mark
 	regrant  func(context.Context, *Session) (Grant, error)
 	now      func() time.Time
 	log      *slog.Logger
+}
 
-	ring    atomic.Pointer[ring]
-	keys    keychain
+// lifecycle is whether the manager runs and whether it may let anybody in.
+type lifecycle struct {
 	heard   atomic.Pointer[time.Time] // begin of the last good poll
+	skew    atomic.Int64              // the store's clock less ours
 	running atomic.Bool
-	cache   cache
-	live    registry
-
 	mu      sync.Mutex // guards Start and Close
 	closed  bool
 	life    context.Context // ends with Close
-	end     context.CancelFunc
+	stop    context.CancelFunc
 	loops   sync.WaitGroup
-	follows follower
-}
-
-// follower is where reading the feed has got to.
-type follower struct {
-	mu      sync.Mutex
-	cursor  string
-	failing bool
 }
 
 // Start loads or makes the signing keys and reads the whole revocation feed; only
-// then do sessions exist. It then follows both every second until Close. It may
-// be called again after an error. ctx bounds the loading only.
+// then do sessions exist. It then follows both until Close. When [Config.Mark] shows
+// that the store was set back, all sessions that began until now end. It may be
+// called again after an error. ctx bounds the loading only.
 func (m *Manager) Start(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -66,15 +67,31 @@ func (m *Manager) Start(ctx context.Context) error {
 	if m.running.Load() {
 		return errors.New("starting sessions: started already")
 	}
-	m.follows.mu.Lock()
-	err := m.poll(ctx)
-	m.follows.mu.Unlock()
-	if err != nil {
+	if err := m.catchUp(ctx); err != nil {
 		return fmt.Errorf("starting sessions: %w", err)
 	}
 	m.running.Store(true)
-	m.loops.Go(func() { m.every(m.follow) })
-	m.loops.Go(func() { m.every(m.sweep) })
+	m.loops.Go(m.listen)
+	m.loops.Go(m.sweeps)
+	return nil
+}
+
+func (m *Manager) catchUp(ctx context.Context) error {
+	m.follows.mu.Lock()
+	defer m.follows.mu.Unlock()
+	setBack, err := m.checkMark(ctx)
+	if err != nil {
+		return err
+	}
+	if err := m.poll(ctx); err != nil {
+		return err
+	}
+	if setBack {
+		if err := m.endEverything(ctx); err != nil {
+			return err
+		}
+	}
+	m.saveMark(true)
 	return nil
 }
 
@@ -82,82 +99,59 @@ func (m *Manager) Start(ctx context.Context) error {
 // every watcher is cut and Find answers ErrClosed. It waits for its goroutines.
 func (m *Manager) Close() {
 	m.mu.Lock()
-	if !m.closed {
+	first := !m.closed
+	if first {
 		m.closed = true
 		m.running.Store(false)
-		m.end()
+		m.flights.close()
+		m.stop()
 	}
 	m.mu.Unlock()
 	m.loops.Wait()
 	m.fire(m.live.cutAll(), ErrClosed)
+	if first {
+		m.follows.mu.Lock()
+		defer m.follows.mu.Unlock()
+		m.saveMark(true)
+	}
 }
 
-// every calls f each second until Close.
-func (m *Manager) every(f func()) {
-	ticker := time.NewTicker(pollEvery)
+// sweeps cuts what has ended, until Close.
+func (m *Manager) sweeps() {
+	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
-	for {
+	for i := 0; ; i++ {
 		select {
 		case <-m.life.Done():
 			return
 		case <-ticker.C:
-			f()
+			m.sweep()
+			m.live.over.sweep(i, m.now())
 		}
 	}
 }
 
-// follow polls once. A failure is logged when it begins and when it ends.
-func (m *Manager) follow() {
-	m.follows.mu.Lock()
-	defer m.follows.mu.Unlock()
-	ctx, cancel := context.WithTimeout(m.life, pollTimeout)
-	defer cancel()
-	err := m.poll(ctx)
-	switch {
-	case err != nil && !m.follows.failing && m.running.Load():
-		m.log.Error("cannot follow revocations; sessions are refused after 30 s of this", "error", err)
-	case err == nil && m.follows.failing:
-		m.log.Info("following revocations again")
-	}
-	m.follows.failing = err != nil
-}
-
-// poll reads what is new in the feed and whether the keys have changed. Only when
-// both succeeded does the store count as heard, from the time before the asking.
-// The follower is locked.
-func (m *Manager) poll(ctx context.Context) error {
-	began := m.now()
-	for {
-		entries, err := m.store.After(ctx, m.follows.cursor, feedBatch)
-		if errors.Is(err, store.ErrNotFound) && m.follows.cursor != "" {
-			// The store was replaced or set back: going on from here would
-			// skip what it holds. What we know already stays revoked.
-			m.log.Warn("the revocation feed began anew; reading all of it")
-			m.follows.cursor = ""
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("reading the revocation feed: %w", err)
-		}
-		for _, e := range entries {
-			if err := m.obey(e.Value); err != nil {
-				return err
-			}
-			m.follows.cursor = e.Cursor
-		}
-		if len(entries) < feedBatch {
-			break
-		}
-	}
-	if err := m.loadKeys(ctx); err != nil {
-		return err
-	}
-	m.heard.Store(&began)
-	return nil
-}
-
-// stale says whether the store was silent for too long.
+// stale says whether the store was silent for too long, or the clock is wrong.
 func (m *Manager) stale(now time.Time) bool {
+	return m.heard.Load() == nil || m.silence(now) > staleAfter || m.skewed()
+}
+
+// silence is the time since the store was last heard.
+func (m *Manager) silence(now time.Time) time.Duration {
 	heard := m.heard.Load()
-	return heard == nil || now.Sub(*heard) > staleAfter
+	if heard == nil {
+		return 0
+	}
+	return max(0, now.Sub(*heard))
+}
+
+// available is nil when the manager runs and knows the revocations.
+func (m *Manager) available() error {
+	switch {
+	case !m.running.Load():
+		return ErrClosed
+	case m.stale(m.now()):
+		return ErrStale
+	}
+	return nil
 }

@@ -1,120 +1,171 @@
 package session
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 )
 
 // revokeTimeout bounds a revocation, which goes on when the browser hangs up.
 const revokeTimeout = 10 * time.Second
 
-// revocation is one feed entry.
-type revocation struct {
-	Kind  string `json:"kind"`
-	ID    string `json:"sid"`
-	KID   string `json:"kid,omitempty"`
-	Until int64  `json:"until"` // seconds: the session cannot live longer
-}
-
-var errFeed = errors.New("the revocation feed holds an entry that this version does not understand; run the newest version on every node")
-
-// Revoke ends a session for good. When it returns nil the revocation is durable,
-// holds on this node and its watchers have been told; other nodes follow within
-// about a second. On an error nothing is certain: tell the person that the
-// sign-out failed. The end of ctx does not stop a revocation that has begun,
-// since a browser that hangs up still wanted to sign out. It is safe to repeat.
-func (m *Manager) Revoke(ctx context.Context, sid string) error {
-	if !isID(sid) {
-		return errors.New("revoking session: not a session id")
-	}
-	if !m.running.Load() {
-		return fmt.Errorf("revoking session: %w", ErrClosed)
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
-	defer cancel()
-	// The session ends within the absolute lifetime from now; a node that
-	// has not heard yet may renew for half a minute more.
-	until := m.now().Add(m.longest + longestIdle + staleAfter).Truncate(time.Second)
-	value, err := json.Marshal(revocation{Kind: labelRevoked, ID: sid, Until: until.Unix()})
-	if err != nil {
-		return fmt.Errorf("revoking session: %w", err)
-	}
-	if _, err := m.store.Append(ctx, value, until); err != nil {
-		return fmt.Errorf("revoking session: %w", err)
-	}
-	select {
-	case <-m.fire(m.live.revoke(sid, until.Unix()), ErrNone):
-	case <-ctx.Done(): // somebody's cut hangs; the session is over all the same
-	}
-	return nil
-}
-
 // User names an account by its source and subject, or everybody of a username, or
 // both.
 type User struct{ Source, Subject, Username string }
 
-// RevokeUser ends every session of a user that began until now and returns how
-// many live ones there were.
-func (m *Manager) RevokeUser(ctx context.Context, u User) (n int, err error) {
-	return 0, fmt.Errorf("revoking user: %w", m.available())
+// Revoke ends a session for good, as a sign-out does. When it returns nil the
+// revocation is durable, holds on this node and its watchers have been told; other
+// nodes follow within milliseconds. On an error nothing is certain: tell the person
+// that the sign-out failed. The end of ctx does not stop a revocation that has
+// begun, since a browser that hangs up still wanted to sign out. It is safe to
+// repeat.
+func (m *Manager) Revoke(ctx context.Context, sid string) error {
+	if !isID(sid) {
+		return errors.New("revoking session: not a session id")
+	}
+	if err := m.revoking(); err != nil {
+		return fmt.Errorf("revoking session: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
+	defer cancel()
+	if err := m.end(ctx, sid, causeSignedOut); err != nil {
+		return fmt.Errorf("revoking session: %w", err)
+	}
+	return nil
 }
 
-// RevokeProviderSession ends every session that began with this session of the
-// provider, as it says by back-channel logout.
+// revoking asks only whether the manager runs: a store that was silent until now
+// may take a revocation all the same.
+func (m *Manager) revoking() error {
+	if !m.running.Load() {
+		return ErrClosed
+	}
+	return nil
+}
+
+// until is when a session that is revoked now has no token any more. It ends within
+// the absolute lifetime; a node that has not heard yet may renew it for a while,
+// and a token lives for a day at most.
+func (m *Manager) until() time.Time {
+	return m.now().Add(m.longest + longestIdle + staleAfter).Truncate(time.Second)
+}
+
+// end revokes one session.
+func (m *Manager) end(ctx context.Context, sid string, c cause) error {
+	return m.enact(ctx, revocation{Kind: labelRevoked, ID: sid, Reason: causeWords[c], Until: m.until().Unix()})
+}
+
+// enact makes revocations durable, obeys them and waits until they have cut whom
+// they concern. A cut that hangs keeps nobody waiting: the session is over all the
+// same.
+func (m *Manager) enact(ctx context.Context, all ...revocation) error {
+	if err := m.append(ctx, all...); err != nil {
+		return err
+	}
+	var cuts []<-chan struct{}
+	for _, r := range all {
+		cuts = append(cuts, m.take(r))
+	}
+	cuts = append(cuts, m.cutRevoked())
+	for _, r := range all {
+		if r.Kind != labelRevoked {
+			continue
+		}
+		// Nothing depends on it: whoever reads the record asks what is revoked.
+		// A node that has not heard yet sees that it is gone.
+		if err := m.store.Delete(ctx, recordKey(r.ID)); err != nil {
+			m.log.Debug("the record of a revoked session stays until it is over", "error", err)
+		}
+	}
+	for _, done := range cuts {
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// RevokeUser ends every session of a user that began until now and returns how many
+// live ones there were. Usernames are compared without regard to case. What is said
+// of [Manager.Revoke] holds here too; an error may come after some have ended.
+func (m *Manager) RevokeUser(ctx context.Context, u User) (n int, err error) {
+	if u.Username == "" && (u.Source == "" || u.Subject == "") {
+		return 0, errors.New("revoking user: a username, or a source and a subject, is required")
+	}
+	if err := m.revoking(); err != nil {
+		return 0, fmt.Errorf("revoking user: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
+	defer cancel()
+	before := m.now().Unix()
+	var all []revocation
+	if u.Source != "" && u.Subject != "" {
+		all = append(all, revocation{Kind: labelRevokedAccount, Key: accountID(u.Source, u.Subject).String(), Before: before, Until: m.untilOf(before)})
+	}
+	if u.Username != "" {
+		all = append(all, revocation{Kind: labelRevokedUsername, Key: usernameID(u.Username).String(), Before: before, Until: m.untilOf(before)})
+	}
+	if err := m.enact(ctx, all...); err != nil {
+		return 0, fmt.Errorf("revoking user: %w", err)
+	}
+	// One by one as well, so that it does not matter whose clock was ahead.
+	records, err := m.recordsOf(ctx, u)
+	if err != nil {
+		return 0, fmt.Errorf("revoking user: %w", err)
+	}
+	for batch := range slices.Chunk(records, batchSize) {
+		all = all[:0]
+		for _, r := range batch {
+			all = append(all, revocation{Kind: labelRevoked, ID: r.ID, Reason: causeWords[causeUser], Until: m.until().Unix()})
+		}
+		if err := m.enact(ctx, all...); err != nil {
+			return n, fmt.Errorf("revoking user: %w", err)
+		}
+		n += len(batch)
+	}
+	return n, nil
+}
+
+// recordsOf returns the sign-ons of a user that were not revoked one by one.
+func (m *Manager) recordsOf(ctx context.Context, u User) ([]*record, error) {
+	now := m.now()
+	own := func(r *record) bool {
+		return r.ID != "" && now.Unix() < min(r.Expires, r.Ends) && !m.live.isRevoked(r.ID) &&
+			(u.Source != "" && r.Source == u.Source && r.Subject == u.Subject || u.Username != "" && usernameID(r.Username) == usernameID(u.Username))
+	}
+	if u.Username != "" {
+		return m.allRecords(ctx, own)
+	}
+	var list account
+	if _, err := m.readCell(ctx, accountKey(u.Source, u.Subject), &list); err != nil {
+		return nil, err
+	}
+	return m.listedRecords(ctx, list.Sessions, own)
+}
+
+// RevokeProviderSession ends every session that began, or will begin, with this
+// session of the provider (OpenID Connect Back-Channel Logout 1.0). What is said of
+// [Manager.Revoke] holds here too.
 func (m *Manager) RevokeProviderSession(ctx context.Context, source, sid string) error {
-	return fmt.Errorf("revoking provider session: %w", m.available())
+	if source == "" || sid == "" {
+		return errors.New("revoking provider session: a source and a session id are required")
+	}
+	if err := m.revoking(); err != nil {
+		return fmt.Errorf("revoking provider session: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
+	defer cancel()
+	r := revocation{Kind: labelRevokedProvider, Key: providerSession(source, sid), Until: m.until().Unix()}
+	if err := m.enact(ctx, r); err != nil {
+		return fmt.Errorf("revoking provider session: %w", err)
+	}
+	return nil
 }
 
 // providerSession is what a token holds of a provider's session id.
 func providerSession(source, sid string) string {
-	key := keyOf(labelProvider, source, sid)
-	return base64.RawURLEncoding.EncodeToString(key[:])
-}
-
-// keyOf is 128 bits of SHA-256 over texts with their lengths, so that no two lists
-// of texts look the same.
-func keyOf(label string, texts ...string) (key [16]byte) {
-	h := sha256.New()
-	for _, text := range append([]string{label}, texts...) {
-		var size [4]byte
-		binary.BigEndian.PutUint32(size[:], uint32(len(text)))
-		h.Write(size[:])
-		h.Write([]byte(text))
-	}
-	copy(key[:], h.Sum(nil))
-	return key
-}
-
-// obey takes in one feed entry. An entry of ours that is not understood is an
-// error, which makes the node stale: it may well be a revocation.
-func (m *Manager) obey(value []byte) error {
-	var kind struct {
-		Kind string `json:"kind"`
-	}
-	if err := json.Unmarshal(value, &kind); err != nil || kind.Kind == "" {
-		return errFeed
-	}
-	if !strings.HasPrefix(kind.Kind, labelFamily) {
-		return nil // another package's
-	}
-	var r revocation
-	decoder := json.NewDecoder(bytes.NewReader(value))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&r); err == nil && r.Kind == labelKilledKey {
-		return m.obeyKilledKey(r)
-	} else if err != nil || r.Kind != labelRevoked || !isID(r.ID) || r.Until < 1 {
-		return errFeed
-	}
-	if r.Until > m.now().Unix() {
-		m.fire(m.live.revoke(r.ID, r.Until), ErrNone)
-	}
-	return nil
+	return hashID(labelProvider, source, sid).String()
 }

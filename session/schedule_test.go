@@ -189,7 +189,7 @@ type stuck struct {
 }
 
 func (s *stuck) CompareAndSwap(ctx context.Context, key string, old, new []byte, expires time.Time) error {
-	if s.full.Load() {
+	if s.full.Load() && (key == labelStoreKeys || key == labelStoreAssertionKeys) {
 		return store.ErrUnavailable
 	}
 	return s.Store.CompareAndSwap(ctx, key, old, new, expires)
@@ -239,4 +239,45 @@ func TestKeyInfoJSON(t *testing.T) {
 	if err != nil || string(encoded) != want {
 		t.Errorf("%s", encoded)
 	}
+}
+
+// timed is a store with a clock that all nodes share.
+type timed struct {
+	store.Store
+	now func() time.Time
+}
+
+func (s *timed) Time(context.Context) (time.Time, error) { return s.now(), nil }
+
+// A node that knows its clock to be wrong begins and ends no key, which would sign
+// out people at nodes whose clocks are right; a kill is obeyed all the same.
+func TestWrongClockRotatesNothing(t *testing.T) {
+	c := newClock()
+	s := &timed{openStore(t, t.TempDir(), c.now), c.now}
+	all := nodes(t, s, c, Lifetime{}, 0)
+	if err := all[0].RotateKeys(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	_, cookies := issue(t, all[0])
+	pass(all[0], c, publishAtLeast)
+	before := string(all[0].JWKS())
+	restore := copyRecord(t, s, labelStoreKeys)
+	sealer := all[0].sealer
+	wrong := start(t, s, sealer, func() time.Time { return c.now().Add(40 * 24 * time.Hour) })
+	wrong.follow()
+	if err := wrong.RotateKeys(context.Background()); err == nil {
+		t.Error("rotated")
+	}
+	all[0].follow()
+	wantFound(t, all[0], lines(cookies))
+	if string(all[0].JWKS()) != before || string(wrong.JWKS()) != before {
+		t.Error("the keys changed")
+	}
+	kill(t, wrong, signed(t, cookies[0].Value))
+	restore()
+	wrong.follow()
+	all[0].follow()
+	wantNone(t, all[0], lines(cookies))
+	_, fresh := issue(t, all[0])
+	wantFound(t, all[0], lines(fresh))
 }

@@ -122,13 +122,6 @@ type Config struct {
 	Logger  *slog.Logger
 }
 
-// Mark keeps, over restarts and outside of the store, where the feed was heard
-// up to. Load returns "" when there is none.
-type Mark interface {
-	Load() (string, error)
-	Save(cursor string) error
-}
-
 // New checks the configuration. It touches neither store nor clock.
 func New(c Config) (*Manager, error) {
 	if c.Store == nil || c.Sealer == nil {
@@ -144,16 +137,17 @@ func New(c Config) (*Manager, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	m := &Manager{
+	m := &Manager{settings: settings{
 		store:    c.Store,
 		sealer:   c.Sealer,
 		lifetime: c.Lifetimes,
 		longest:  c.Lifetimes.longest(),
+		mark:     c.Mark,
 		regrant:  c.Refresh,
 		now:      c.Now,
 		log:      c.Logger,
-	}
-	m.life, m.end = context.WithCancel(context.Background())
+	}}
+	m.life, m.stop = context.WithCancel(context.Background())
 	m.cache.init(cacheEntries)
 	m.live.init()
 	m.keys.init()
