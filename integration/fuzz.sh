@@ -22,6 +22,8 @@ targets=(
 	portal:FuzzReturnTo
 	session:FuzzClaims
 	session:FuzzFind
+	store/redis:FuzzCursor
+	store/redis:FuzzParseURL
 )
 
 fail() { echo "fuzz: $*" >&2; exit 1; }
