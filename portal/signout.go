@@ -28,7 +28,7 @@ func (p *Portal) logout(w http.ResponseWriter, r *http.Request) {
 // askLogout shows the form, or, to somebody whose session has ended, that
 // there is nothing left to do.
 func (p *Portal) askLogout(w http.ResponseWriter, r *http.Request) {
-	s, err := p.sessions.Find(r.Header["Cookie"], r.Host)
+	s, _, err := p.signedOn(r) // the new token stays here: to ask is no use of a session
 	switch {
 	case err == nil:
 		v := p.newView(r, "Sign out?")
