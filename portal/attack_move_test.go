@@ -197,6 +197,24 @@ func TestAttackMoveForeign(t *testing.T) {
 			}
 		})
 	}
+	for name, spoil := range map[string]func(*attempt, *identity.Identity){
+		"no state":             func(a *attempt, _ *identity.Identity) { a.State = "" },
+		"nobody":               func(_ *attempt, id *identity.Identity) { *id = identity.Identity{Source: "hospital"} },
+		"another source spoke": func(_ *attempt, id *identity.Identity) { id.Source = "city" },
+	} {
+		t.Run("sealed by us, but not a sign-in: "+name, func(t *testing.T) {
+			w, first, b, _ := waiting(t)
+			a, id := attempt{Source: "hospital", State: newState(), Host: site, ReturnTo: "/"}, w.sources[0].id
+			spoil(&a, &id)
+			c, err := w.portal.sealPending(t.Context(), a, id, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.jar[moveCookie] = c.Value
+			b.expectNotMoved(b.form("/.anteroom/move", "id="+pending{Attempt: a}.ticket()), reasonMoveUnreadable)
+			first.mustSession()
+		})
+	}
 	t.Run("the role does not allow it any more", func(t *testing.T) {
 		w, first, b, ticket := waiting(t)
 		first.mustSession()
