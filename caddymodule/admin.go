@@ -259,7 +259,7 @@ func (d desk) listSessions(ctx context.Context) (any, error) {
 	}
 	list := sessionList{Sessions: []sessionEntry{}}
 	for _, s := range all {
-		if !query.Has("user") || s.Username == query.Get("user") {
+		if !query.Has("user") || sameUsername(s.Username, query.Get("user")) {
 			list.Sessions = append(list.Sessions, entryOf(s))
 		}
 	}
@@ -267,6 +267,12 @@ func (d desk) listSessions(ctx context.Context) (any, error) {
 		return cmp.Or(b.Since.Compare(a.Since), strings.Compare(a.ID, b.ID))
 	})
 	return list, nil
+}
+
+// sameUsername compares as session.Manager.RevokeUser does, so that a list shows whom an end would hit.
+func sameUsername(a, b string) bool {
+	a, b = strings.ToLower(a), strings.ToLower(b) // not EqualFold, which knows more pairs
+	return a == b
 }
 
 func entryOf(s session.Info) sessionEntry {
@@ -327,7 +333,7 @@ func (d desk) endUser(ctx context.Context) (any, error) {
 	}
 	event := audit.Event{Source: want.Source, Subject: want.Subject, Name: want.Username, Reason: "user-ended"}
 	for _, s := range all {
-		if byName && s.Username == want.Username || byPair && s.Source == want.Source && s.Subject == want.Subject {
+		if byName && sameUsername(s.Username, want.Username) || byPair && s.Source == want.Source && s.Subject == want.Subject {
 			event.Count++
 		}
 	}

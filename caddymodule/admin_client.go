@@ -23,7 +23,7 @@ type adminFlags struct{ address, config, adapter string }
 
 func (f *adminFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.address, "address", "", "address of the running program's admin interface, for example localhost:2019 or unix//run/anteroom/admin.sock (default: the one in --config, else Caddy's default)")
-	c.Flags().StringVarP(&f.config, "config", "c", "", "Caddyfile of the running program; its `admin` line tells the address")
+	c.Flags().StringVarP(&f.config, "config", "c", "", "Caddyfile of the running program; its admin line tells the address")
 	c.Flags().StringVarP(&f.adapter, "adapter", "a", "", "adapter of --config (default: by its name)")
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return fmt.Errorf("%w; put -- before an id that begins with a hyphen", err)
@@ -81,6 +81,9 @@ func (f adminFlags) call(path string, body, into any) error {
 // saidBy makes a sentence of a failed request. Caddy's client puts status and body of an error answer into the text.
 func saidBy(address string, err error) error {
 	answer, answered := strings.CutPrefix(err.Error(), "caddy responded with error: ")
+	if !answered && strings.Contains(err.Error(), "permission denied") {
+		return fmt.Errorf("this user may not open the admin socket %s: use the user that the program runs as, or root (%w)", address, err)
+	}
 	if !answered {
 		return fmt.Errorf("nothing answers at %s: start anteroom, or name its admin interface with --address or its Caddyfile with --config; with `admin off` there is none (%w)", address, err)
 	}

@@ -97,13 +97,13 @@ func foreign(r *http.Request) *adminProblem {
 			}
 		}
 	}
-	for name, values := range r.Header {
+	for name := range r.Header {
 		if !strings.HasPrefix(name, "Sec-Fetch-") {
 			continue
 		}
 		// A browser that sends any of them sends Sec-Fetch-Site: same-origin, or none for an address that a person typed.
 		site := r.Header["Sec-Fetch-Site"]
-		if len(values) != 1 || len(site) != 1 || site[0] != "same-origin" && site[0] != "none" {
+		if len(site) != 1 || site[0] != "same-origin" && site[0] != "none" {
 			return crossOrigin()
 		}
 	}

@@ -25,7 +25,7 @@ func init() {
 }
 
 func explainCommand(c *cobra.Command) {
-	c.Use = "explain [--config FILE] [--adapter NAME] --roles ROLE[,ROLE] [--json]"
+	c.Use = "explain [--config FILE] [--adapter NAME] [--roles ROLE[,ROLE]] [--json]"
 	c.Example = "  anteroom explain --config /etc/anteroom/Caddyfile --roles doctor,patient\n  anteroom explain --roles doctor --json"
 	c.Args = cobra.NoArgs
 	config := c.Flags().StringP("config", "c", "", "the Caddyfile (default: Caddyfile in this folder)")

@@ -20,8 +20,10 @@ import (
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
-		Name:      "keys",
-		Short:     "Lists, rotates and kills signing keys; makes and uses the keys of password rings",
+		Name:  "keys",
+		Short: "Lists, rotates and kills signing keys; makes and uses the keys of password rings",
+		Long: "`list`, `rotate` and `kill` are about the keys that sign sessions and assertions; they ask the running program over its admin interface. " +
+			"`ring` is about the password rings of hmac_service and their recovery key.",
 		CobraFunc: keysCommand,
 	})
 }
@@ -29,6 +31,7 @@ func init() {
 func keysCommand(c *cobra.Command) {
 	ring := &cobra.Command{Use: "ring", Short: "Password rings of hmac_service"}
 	ring.AddCommand(recoveryKeyCommand(), recoverCommand())
+	c.Example = "  anteroom keys list --config /etc/anteroom/Caddyfile\n  anteroom keys ring recovery-key --out /media/stick/recovery.key"
 	c.AddCommand(ring, keysListCommand(), keysRotateCommand(), keysKillCommand())
 }
 

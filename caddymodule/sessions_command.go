@@ -18,6 +18,7 @@ func init() {
 		Long: "Lists the sessions of everybody who is signed in, and ends them at once, on every node and with their open connections. " +
 			"It asks the running program over its admin interface, which answers on this host only.",
 		CobraFunc: func(c *cobra.Command) {
+			c.Example = "  anteroom sessions list --config /etc/anteroom/Caddyfile\n  anteroom sessions end-user dana --config /etc/anteroom/Caddyfile"
 			c.AddCommand(sessionsListCommand(), sessionsEndCommand(), sessionsEndUserCommand())
 		},
 	})
@@ -36,7 +37,7 @@ func sessionsListCommand() *cobra.Command {
 	}
 	var f adminFlags
 	f.add(c)
-	user := c.Flags().String("user", "", "only the sessions of this username, written exactly so")
+	user := c.Flags().String("user", "", "only the sessions of this username; upper and lower case do not matter")
 	asJSON := c.Flags().Bool("json", false, "print JSON for programs: {\"sessions\":[{\"id\",\"user\",…}]}")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		c.SilenceUsage = true
@@ -54,7 +55,7 @@ func sessionsListCommand() *cobra.Command {
 		if len(list.Sessions) == 0 {
 			who := "Nobody"
 			if *user != "" {
-				who += " with exactly that username"
+				who += " of that username"
 			}
 			_, err := fmt.Fprintln(c.OutOrStdout(), who+" is signed in.")
 			return err
@@ -110,7 +111,7 @@ func sessionsEndUserCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "end-user NAME | end-user --source SOURCE --subject SUBJECT",
 		Short: "Ends all sessions of one person",
-		Long: "Ends every session of a person at once, on every site and node, and tells how many there were. The person is named by the username that `sessions list` shows, " +
+		Long: "Ends every session of a person at once, on every site and node, and tells how many there were. The person is named by the username that `sessions list` shows (upper and lower case do not matter), " +
 			"or by the way to sign in and the person's subject there, as the audit log shows them. It fails when there was none, as a mistyped name looks like that. " +
 			"The person can sign in again unless the identity provider refuses: disable the account there first.",
 		Example: "  anteroom sessions end-user dana\n  anteroom sessions end-user --source hospital --subject 8c1f5e02",
@@ -134,7 +135,7 @@ func sessionsEndUserCommand() *cobra.Command {
 			return fmt.Errorf("ending sessions of %s: %w", printable(who), err)
 		}
 		if n.Ended == 0 {
-			return fmt.Errorf("%s has no session: write the name exactly as `sessions list` shows it", printable(who))
+			return fmt.Errorf("%s has no session: write the name as `sessions list` shows it", printable(who))
 		}
 		_, err := fmt.Fprintf(c.OutOrStdout(), "Sessions ended: %d.\n", n.Ended)
 		return err
