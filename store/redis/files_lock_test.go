@@ -212,8 +212,10 @@ func TestLockSilence(t *testing.T) {
 	a.lease = time.Second
 	l := mustLock(t, a)
 	server.Freeze()
-	for !a.over(l, time.Now()) { // the lease ends by our clock
-		time.Sleep(10 * time.Millisecond)
+	for start := time.Now(); !a.over(l, time.Now()); time.Sleep(10 * time.Millisecond) { // the lease ends by our clock
+		if time.Since(start) > 10*time.Second {
+			t.Fatal("the holder believes that it holds the lock for ever")
+		}
 	}
 	server.Thaw()
 	tryLock(t, a, false) // the old holder may still be at work

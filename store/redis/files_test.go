@@ -301,6 +301,13 @@ func TestFilesExchanged(t *testing.T) {
 	if b, err := f.Load(t.Context(), "a"); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("an entry of the index was taken for a file: %q, %v", b, err)
 	}
+	// Nor the file of another installation that has the same master key.
+	put(t, f, "a")
+	server.Do("COPY", "anteroom:{files}:f:"+idA, "other:{files}:f:"+idA)
+	f.store.prefix = "other"
+	if b, err := f.Load(t.Context(), "a"); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("the file of another prefix was taken: %q, %v", b, err)
+	}
 }
 
 // TestFilesWrongKey: with another master key a file is not absent, which would have a new one made in its place.
