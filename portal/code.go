@@ -98,8 +98,7 @@ func (c pass) fits(a attempt, host string, now time.Time) string {
 		return reasonCodeExpired
 	case c.Site != strings.ToLower(host):
 		return reasonCodeSite
-	case c.State == "" || len(c.Challenge) == 0,
-		subtle.ConstantTimeCompare([]byte(c.State), []byte(a.State)) != 1,
+	case subtle.ConstantTimeCompare([]byte(c.State), []byte(a.State)) != 1,
 		subtle.ConstantTimeCompare(c.Challenge, challenge(a.Keep)) != 1:
 		return reasonCodeAttempt
 	}

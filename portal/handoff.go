@@ -96,7 +96,7 @@ func (p *Portal) promptSince(r *http.Request) int64 {
 		if err != nil || n > now || now-n > int64(promptTTL.Seconds()) {
 			n = now // nothing that says when, so nothing from before is good enough
 		}
-		since = max(since, n, 1)
+		since = max(since, n)
 	}
 	if since == 0 && p.ended(r) {
 		since = 1

@@ -37,7 +37,7 @@ func (w *world) fleetPortal(m *session.Manager) *Portal {
 	}
 	p, err := New(Config{
 		Sources: list, Sessions: m, Store: w.store, Sealer: w.sealer, Audit: w.audit,
-		Home: homeHost, Served: func(h string) bool { return slices.Contains(servedHosts, h) },
+		Home: homeHost, Served: func(h string) bool { return h == homeHost || slices.Contains(servedHosts, h) },
 		Now: w.clock, Logger: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/anteroom-proxy/anteroom/audit"
 	"github.com/anteroom-proxy/anteroom/identity"
@@ -229,7 +230,7 @@ func TestHandOffMarkBeatsSession(t *testing.T) {
 	for _, mark := range []string{"1", "", "x", "99999999999999999999", "-1", "9999999999"} {
 		u := w.signedOn()
 		old := u.at(homeHost).mustSession()
-		w.advance(2e9)
+		w.advance(2 * time.Second)
 		u.at(site).jar[promptCookie] = mark
 		before := len(w.sources[0].begins)
 		s := u.mustOpen(site, "/")
@@ -239,6 +240,70 @@ func TestHandOffMarkBeatsSession(t *testing.T) {
 		if s.ID == old.ID {
 			t.Errorf("mark %q: the old sign-on opened the site", mark)
 		}
+	}
+}
+
+// TestHandOffMarkAtHome: somebody signed out at the portal, and a browser kept
+// the session all the same (or put it back): it opens nothing without a prompt.
+func TestHandOffMarkAtHome(t *testing.T) {
+	t.Parallel()
+	w := newFleet(t, newSource("hospital", "Hospital"))
+	u := w.signedOn()
+	u.at(homeHost).jar[promptCookie] = "1"
+	w.advance(time.Second)
+	old := u.at(homeHost).mustSession()
+	if s := u.mustOpen(site, "/"); s.ID == old.ID || !w.sources[0].lastBegin(t).Reauthenticate {
+		t.Error("the sign-on of before opened the site")
+	}
+}
+
+// TestHandOffTwoTabsAfterSignOut: as below, when both tabs prompt.
+func TestHandOffTwoTabsAfterSignOut(t *testing.T) {
+	t.Parallel()
+	w := newFleet(t, newSource("hospital", "Hospital"))
+	u := w.signedOn()
+	expect(t, u.at(homeHost).do("POST", "/.anteroom/logout"), http.StatusOK)
+	_, next := u.step(homeHost, "/.anteroom/login?ask="+u.leave(site, "/"), fromProvider)
+	_, state, _ := atProvider(next)
+	s := u.mustOpen(fincare, "/")
+	u.open(homeHost, callback("hospital", state))
+	if u.at(site).mustSession().ID != s.ID || u.at(fincare).mustSession().ID != s.ID {
+		t.Error("the tabs end in two sign-ons")
+	}
+}
+
+// TestHandOffMoves: the role allows one sign-in. The page that asks stands at the
+// portal; its form ends on a page with a link to the site that waits, as a
+// redirect there would be stopped by form-action.
+func TestHandOffMoves(t *testing.T) {
+	t.Parallel()
+	w := newFleet(t, newSource("hospital", "Hospital"))
+	w.limits(1, session.Move)
+	w.portal = w.fleetPortal(w.sessions)
+	first, second := w.person(), w.person()
+	first.mustOpen(site, "/")
+	last, _ := second.open(site, "/.anteroom/login?return_to=%2Fx")
+	expect(t, last.answer, http.StatusOK)
+	if last.url() != "https://"+homeHost+"/.anteroom/move" {
+		t.Fatalf("ended at %s", last.url())
+	}
+	answer := second.at(homeHost).form("/.anteroom/move", "id="+ticketOf(t, last.answer))
+	expect(t, answer, http.StatusOK, "You are signed in", "Go on to "+site)
+	if w.audit.count("sign-in allowed "+reasonMoved) != 1 {
+		t.Errorf("recorded %v", w.audit.kinds())
+	}
+	last, _ = second.open(homeHost, linkTo(t, answer.Body.String(), "/.anteroom/login?ask="))
+	if last.answer != nil || last.url() != "https://"+site+"/x" {
+		t.Errorf("landed at %s", last.url())
+	}
+	second.at(site).mustSession()
+	for _, host := range []string{site, homeHost} {
+		first.at(host).mustNoSession()
+	}
+	last, _ = first.open(site, "/.anteroom/login")
+	expect(t, last.answer, http.StatusOK, "moved to another workstation")
+	if last.host != site {
+		t.Errorf("the page is shown at %s", last.host)
 	}
 }
 

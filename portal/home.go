@@ -112,9 +112,10 @@ func (p *Portal) landing(r *http.Request, a attempt, s *session.Session) (string
 // that this browser got while it was under way: two sites were opened at once,
 // and both tabs went to the provider. Ending the first one would sign the
 // person out of the site that they already see. It is the same person with the
-// same rights, and nobody asked for a prompt.
+// same rights, and the sign-on is younger than the attempt: a session that was
+// there before is never adopted by a sign-in.
 func sameSignOn(a attempt, id identity.Identity, old *session.Session) bool {
-	return old != nil && a.Ask != "" && !a.Reauthenticate && !a.move &&
+	return old != nil && a.Ask != "" &&
 		old.Source == id.Source && old.Subject == id.Subject && old.Started.Unix() >= a.Created &&
 		slices.Equal(old.Roles, grant(id).Roles)
 }
