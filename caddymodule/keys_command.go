@@ -51,7 +51,7 @@ func keysRotateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "rotate",
 		Short: "Begins the next signing keys now",
-		Long: "Makes new signing keys for sessions and assertions ahead of the schedule. They are published first and sign a few minutes later; the old ones verify until their last " +
+		Long: "Makes new signing keys for sessions and assertions ahead of the schedule. They are published at once and sign two minutes later; the old ones verify until their last " +
 			"token is dead, so that nobody is signed out. When a key may have leaked, use `keys kill` instead.",
 		Example: "  anteroom keys rotate",
 		Args:    cobra.NoArgs,
