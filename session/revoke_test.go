@@ -179,100 +179,6 @@ func TestStale(t *testing.T) {
 	wantFound(t, m, lines(cookies))
 }
 
-// What the feed holds and nobody understands closes the doors; it may be a
-// revocation of a newer version.
-func TestFeedEntries(t *testing.T) {
-	good := newID()
-	entry := func(kind, sid string, until any) string {
-		return fmt.Sprintf(`{"kind":%q,"sid":%q,"until":%v}`, kind, sid, until)
-	}
-	for name, c := range map[string]struct {
-		value string
-		want  error
-	}{
-		"a revocation":           {entry(labelRevoked, good, 1999999999), nil},
-		"one of the past":        {entry(labelRevoked, good, 1), nil},
-		"another package's":      {`{"kind":"anteroom/other/thing/v1","x":1}`, nil},
-		"a newer kind of ours":   {entry("anteroom/session/revoked-user/v1", good, 1999999999), errFeed},
-		"a newer member":         {`{"kind":"` + labelRevoked + `","sid":"` + good + `","until":1999999999,"x":1}`, errFeed},
-		"no session id":          {entry(labelRevoked, "x", 1999999999), errFeed},
-		"no end":                 {`{"kind":"` + labelRevoked + `","sid":"` + good + `"}`, errFeed},
-		"end of another type":    {entry(labelRevoked, good, `"x"`), errFeed},
-		"no kind":                {`{}`, errFeed},
-		"not JSON":               {"\x00\x01", errFeed},
-		"empty":                  {"", errFeed},
-		"revocation, cut short":  {entry(labelRevoked, good, 1999999999)[:40], errFeed},
-		"format characters":      {`{"kind":"%s%n%x"}`, nil},
-		"negative end":           {entry(labelRevoked, good, -1), errFeed},
-		"kind of a longer name":  {entry(labelRevoked+"x", good, 1999999999), errFeed},
-		"kind in other spelling": {entry(strings.ToUpper(labelRevoked), good, 1999999999), nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir, clock := t.TempDir(), newClock()
-			s, sealer := openStore(t, dir, clock.now), openSealer(t, dir)
-			running := start(t, s, sealer, clock.now)
-			_, cookies := issue(t, running)
-			if _, err := s.Append(context.Background(), []byte(c.value), clock.now().Add(time.Hour)); err != nil {
-				t.Fatal(err)
-			}
-			m, err := New(Config{Store: s, Sealer: sealer, Now: clock.now})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer m.Close()
-			if err := m.Start(context.Background()); !errors.Is(err, c.want) {
-				t.Errorf("Start: %v, want %v", err, c.want)
-			}
-			clock.add(31 * time.Second)
-			running.follow()
-			want := error(nil)
-			if c.want != nil {
-				want = ErrStale
-			}
-			if _, err := running.Find(lines(cookies), host); !errors.Is(err, want) {
-				t.Errorf("Find: %v, want %v", err, want)
-			}
-		})
-	}
-}
-
-// A feed that begins anew is read from its beginning.
-func TestFeedSetBack(t *testing.T) {
-	dir, c := t.TempDir(), newClock()
-	sealer := openSealer(t, dir)
-	s := &swapped{Store: openStore(t, dir, c.now)}
-	m := start(t, s, sealer, c.now)
-	first, cookies := issue(t, m)
-	second, others := issue(t, m)
-	if err := m.Revoke(context.Background(), first.ID); err != nil {
-		t.Fatal(err)
-	}
-	m.follow()
-	old, err := s.Get(context.Background(), labelStoreKeys)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.follows.mu.Lock() // no poll in between
-	s.Store = openStore(t, t.TempDir(), c.now)
-	err = s.Put(context.Background(), labelStoreKeys, old, time.Time{})
-	m.follows.mu.Unlock()
-	if err != nil {
-		t.Fatal(err)
-	}
-	elsewhere := start(t, s.Store, sealer, c.now)
-	if err := elsewhere.Revoke(context.Background(), second.ID); err != nil {
-		t.Fatal(err)
-	}
-	m.follows.mu.Lock()
-	m.follows.cursor = "00000000000000ff"
-	m.follows.mu.Unlock()
-	m.follow()
-	wantNone(t, m, lines(cookies))
-	wantNone(t, m, lines(others))
-}
-
-type swapped struct{ store.Store }
-
 func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
@@ -450,8 +356,12 @@ func TestWatchersAreBounded(t *testing.T) {
 	if err := m.Revoke(context.Background(), newID()); err != nil {
 		t.Fatal(err)
 	}
+	for len(told) > 0 {
+		<-told
+	}
 	c.add(24 * time.Hour)
 	m.sweep()
+	<-told // the store was asked about the one that is watched
 	left := 0
 	for i := range m.live.shards {
 		shard := &m.live.shards[i]
