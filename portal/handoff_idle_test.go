@@ -43,8 +43,8 @@ func TestHandOffIdle(t *testing.T) {
 	u.work(site)
 	w.later(20 * time.Minute)
 	u.at(homeHost).mustNoSession()
-	if s := u.mustOpen(fincare, "/"); s.ID != first.ID {
-		t.Error("another sign-on")
+	if s := u.mustOpen(fincare, "/"); s.ID != first.ID || !s.Started.Equal(first.Started) || !s.Ends.Equal(first.Ends) {
+		t.Errorf("another sign-on, or one that a hand-off made longer: %+v", s)
 	}
 	if n := len(w.sources[0].begins); n != 1 {
 		t.Errorf("the provider was asked %d times", n)
