@@ -24,7 +24,9 @@ type rig struct {
 	names map[string]string // $NAME → value in Caddyfiles
 	gated bool              // the configuration has the site app.test
 
-	limitKiB int // largest file that bin/anteroom may write; 0: no limit
+	limitKiB int    // largest file that bin/anteroom may write; 0: no limit
+	binary   string // run in place of bin/anteroom; "": bin/anteroom
+	clock    string // file that moves the clock of a binary that reads one
 }
 
 // hosts of the standard configuration; all resolve to 127.0.0.1 in the tests' clients.
@@ -150,7 +152,7 @@ func (r *rig) expand(text string) string {
 // env is the environment of bin/anteroom: its home and its data are in the rig's folder.
 func (r *rig) env() []string {
 	return []string{"HOME=" + filepath.Join(r.dir, "home"), "XDG_DATA_HOME=" + filepath.Join(r.dir, "data"),
-		"XDG_CONFIG_HOME=" + filepath.Join(r.dir, "config"), "TMPDIR=" + filepath.Join(r.dir, "tmp")}
+		"XDG_CONFIG_HOME=" + filepath.Join(r.dir, "config"), "TMPDIR=" + filepath.Join(r.dir, "tmp"), "ANTEROOM_TEST_CLOCK=" + r.clock}
 }
 
 // run starts bin/anteroom, again after it was stopped or killed, and waits until it answers.
@@ -161,7 +163,11 @@ func (r *rig) run(t testing.TB) {
 			t.Fatal(err)
 		}
 	}
-	argv := []string{binary(t, "anteroom"), "run", "--config", filepath.Join(r.dir, "Caddyfile"), "--adapter", "caddyfile"}
+	program := r.binary
+	if program == "" {
+		program = binary(t, "anteroom")
+	}
+	argv := []string{program, "run", "--config", filepath.Join(r.dir, "Caddyfile"), "--adapter", "caddyfile"}
 	if r.limitKiB > 0 {
 		argv = append([]string{"bash", "-c", fmt.Sprintf(`ulimit -f %d; exec "$@"`, r.limitKiB), "bash"}, argv...)
 	}
