@@ -45,6 +45,9 @@ func (m *Manager) find(cookieLines []string, host string, now time.Time) (*verif
 	if !ok {
 		return nil, errCookie
 	}
+	if m.skewed() {
+		return nil, ErrStale // no time in a token can be judged: neither "expired" nor "good" would be true
+	}
 	// The exact bytes are the key: a prefix or the sid would let a forged
 	// token borrow another one's verification.
 	key := hash(token)
@@ -71,7 +74,7 @@ func (m *Manager) find(cookieLines []string, host string, now time.Time) (*verif
 		return nil, err
 	}
 	if m.stale(now) {
-		if m.skewed() || !m.live.known(v.session.ID, *m.heard.Load()) {
+		if !m.live.known(v.session.ID, *m.heard.Load()) {
 			return nil, ErrStale
 		}
 		return v, ErrStale
