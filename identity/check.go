@@ -10,7 +10,7 @@ import (
 // Limits of [Identity.Check], in bytes or elements. They leave room for the
 // session's cookie of 4 KiB, which has the last word on the whole.
 const (
-	maxText    = 255  // subject (OpenID Connect Core 1.0, section 2), username, org, acr
+	maxText    = 255  // subject (OpenID Connect Core 1.0, section 2), username, org, acr, session
 	maxName    = 512  // display names are the longest thing that people really have
 	maxEmail   = 320  // RFC 5321: 64 + "@" + 255
 	maxIssuer  = 1024 // a URL
@@ -36,6 +36,7 @@ func (i Identity) Check() error {
 		{"org", checkText(i.Org, 0, maxText)},
 		{"acr", checkText(i.ACR, 0, maxText)},
 		{"amr", checkMethods(i.AMR)},
+		{"session", checkText(i.Session, 0, maxText)},
 	}
 	for _, c := range checks {
 		if c.err != nil {

@@ -138,6 +138,7 @@ func (s *Source) person(ctx context.Context, p *provider, t tokens, token claimS
 	}
 	i.Source, i.Issuer, i.Subject = s.name, s.issuer, token.subject
 	i.AuthTime, i.ACR, i.AMR = token.authTime, token.acr, token.amr
+	i.Session = providerSession(token)
 	if s.claims.byReference(sources) {
 		s.log.Warn("the roles claim comes by reference and is never fetched: let the provider put it into the ID token", "claim", s.claims.rolesClaim)
 	}

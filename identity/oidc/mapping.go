@@ -5,10 +5,14 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/anteroom-proxy/anteroom/identity"
 	"github.com/anteroom-proxy/anteroom/jws"
 )
+
+const maxSession = 255 // bytes of the provider's session id
 
 // mapping says which claims become which part of an identity.
 type mapping struct {
@@ -113,6 +117,22 @@ func (m mapping) byReference(sources []claimSet) bool {
 		}
 	}
 	return false
+}
+
+// providerSession is the provider's id of its session (OpenID Connect Front-Channel
+// Logout 1.0, section 3), of use when the provider ends it. One that is not text of
+// the usual length is none: it keeps nobody from signing in.
+func providerSession(token claimSet) string {
+	sid, _, err := optional(token.Claims, "sid")
+	if err != nil || len(sid) > maxSession || !utf8.ValidString(sid) || strings.ContainsFunc(sid, notText) {
+		return ""
+	}
+	return sid
+}
+
+// notText is what [identity.Identity.Check] refuses in any text.
+func notText(r rune) bool {
+	return unicode.IsControl(r) || r == 0x2028 || r == 0x2029 || 0x202A <= r && r <= 0x202E || 0x2066 <= r && r <= 0x2069
 }
 
 // find looks a claim up by its whole name first, because names that are URLs

@@ -3,6 +3,7 @@ package oidc
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/anteroom-proxy/anteroom/identity"
@@ -111,5 +112,29 @@ func TestUsernamePrefixIsKnown(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.UsernamePrefix = "lab:" })
 	if got := r.source.UsernamePrefix(); got != "lab:" {
 		t.Errorf("UsernamePrefix = %q", got)
+	}
+}
+
+// The provider's session id is taken as it is, or not at all.
+func TestProviderSession(t *testing.T) {
+	for name, c := range map[string]struct{ token, want string }{
+		"text":              {`{"sid":"08a5019c-17e1-4977"}`, "08a5019c-17e1-4977"},
+		"of 255 bytes":      {`{"sid":"` + strings.Repeat("s", 255) + `"}`, strings.Repeat("s", 255)},
+		"of 256 bytes":      {`{"sid":"` + strings.Repeat("s", 256) + `"}`, ""},
+		"absent":            {`{}`, ""},
+		"null":              {`{"sid":null}`, ""},
+		"empty":             {`{"sid":""}`, ""},
+		"a number":          {`{"sid":5}`, ""},
+		"a list":            {`{"sid":["a"]}`, ""},
+		"a line break":      {`{"sid":"a\r\nb"}`, ""},
+		"NUL":               {`{"sid":"a\u0000"}`, ""},
+		"writing direction": {`{"sid":"a\u202eb"}`, ""},
+	} {
+		if got := providerSession(parse(t, c.token)); got != c.want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	if who := newRig(t, nil).accepts(t, idptest.SetClaim("sid", "op-session-1")); who.Session != "op-session-1" {
+		t.Errorf("a sign-in: %q", who.Session)
 	}
 }
