@@ -467,7 +467,7 @@ func TestJ78OneByte(t *testing.T) {
 	wantFound(t, l.m, line(l.token, l.context))
 }
 
-// Expiry holds for a token that is in the cache.
+// Expiry holds for a token that is in the cache. db40d4f: what is remembered of a token lives no longer than the token.
 func TestCacheDoesNotOutliveToken(t *testing.T) {
 	l := newLab(t)
 	token := l.with(map[string]any{"exp": l.clock.now().Unix() + 2})

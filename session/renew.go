@@ -104,10 +104,10 @@ func (m *Manager) fly(s *Session, host string) *Renewal {
 	m.flights.under[key] = r
 	m.loops.Go(func() {
 		r.renewal, r.err = m.renew(s, host)
-		close(r.done)
 		m.flights.mu.Lock()
-		defer m.flights.mu.Unlock()
-		delete(m.flights.under, key)
+		delete(m.flights.under, key) // before anybody knows: whoever comes then finds the result, or the rest
+		m.flights.mu.Unlock()
+		close(r.done)
 	})
 	return r
 }

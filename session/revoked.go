@@ -111,7 +111,7 @@ type revocations struct {
 type revokedShard struct {
 	mu    sync.RWMutex
 	kinds [kindsOfName]map[shortID]uint32
-	most  int // entries at the last look: maps do not shrink by themselves
+	most  int // entries of the largest one at any time: maps do not shrink by themselves
 }
 
 func (r *revocations) init() {
@@ -200,6 +200,7 @@ func (r *revocations) sweep(i int, now time.Time) {
 	second := now.Unix()
 	size := 0
 	for kind, known := range shard.kinds {
+		shard.most = max(shard.most, len(known))
 		maps.DeleteFunc(known, func(_ shortID, v uint32) bool {
 			if kind == bySession || kind == byProvider {
 				return int64(v&^15) <= second
@@ -208,7 +209,7 @@ func (r *revocations) sweep(i int, now time.Time) {
 		})
 		size += len(known)
 	}
-	if shard.most = max(shard.most, size); shard.most < 1024 || size > shard.most/4 {
+	if shard.most < 1024 || size > shard.most/4 {
 		return
 	}
 	for kind, known := range shard.kinds {
