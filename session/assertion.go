@@ -62,8 +62,6 @@ func (m *Manager) Assertion(s *Session, audience string) (string, error) {
 		return "", fmt.Errorf("asserting session: %w", ErrNone)
 	case now.Unix() >= s.Expires.Unix():
 		return "", fmt.Errorf("asserting session: %w", errExpired)
-	case m.live.isRevoked(s.ID):
-		return "", fmt.Errorf("asserting session: %w", errRevoked)
 	case audience == "" || len(audience) > maxAudience || !isText(audience):
 		return "", fmt.Errorf("asserting session: audience: %w", ErrGrant)
 	}
@@ -74,22 +72,32 @@ func (m *Manager) Assertion(s *Session, audience string) (string, error) {
 	a := shard.young[key]
 	good := a.good(s, r, now)
 	shard.mu.RUnlock()
-	if good {
-		return a.token, nil
+	if !good {
+		var err error
+		if a, err = shard.mint(key, r, s, now); err != nil {
+			return "", fmt.Errorf("asserting session: %w", err)
+		}
 	}
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	// Of parallel requests one makes it, the others find it here.
-	if a = shard.get(key); a.good(s, r, now) {
-		shard.put(key, a)
-		return a.token, nil
-	}
-	a, err := r.assert(s, audience, now)
-	if err != nil {
+	// Asked each time, of what was made long ago as of what is new.
+	if err := m.revoked(&a.verified); err != nil {
 		return "", fmt.Errorf("asserting session: %w", err)
 	}
-	shard.put(key, a)
 	return a.token, nil
+}
+
+// mint makes an assertion. Of parallel requests one does and the others find it.
+func (s *mintShard) mint(key mintKey, r *ring, session *Session, now time.Time) (*assertion, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.get(key)
+	if !a.good(session, r, now) {
+		var err error
+		if a, err = r.assert(session, key.audience, now); err != nil {
+			return nil, err
+		}
+	}
+	s.put(key, a)
+	return a, nil
 }
 
 // assert makes an assertion.
@@ -116,7 +124,10 @@ func (r *ring) assert(s *Session, audience string, now time.Time) (*assertion, e
 		// Everything in it was checked before: only its size is left.
 		return nil, fmt.Errorf("%w: %w", ErrTooLarge, err)
 	}
-	return &assertion{session: s, token: token, kid: k.kid, made: now, expires: expires}, nil
+	return &assertion{
+		verified: verified{session: s, kid: k.kid, expires: expires, names: namesOf(s.ID, &s.Grant, s.Started)},
+		token:    token, made: now,
+	}, nil
 }
 
 // assertionID is the sid that applications see.
@@ -125,13 +136,12 @@ func assertionID(sid string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:idBytes])
 }
 
-// assertion is one that was made, and the session that it was made for.
+// assertion is one that was made, with what a verified token is remembered with:
+// the session that it was made for, the key, and whether that was revoked.
 type assertion struct {
-	session *Session
-	token   string
-	kid     string
-	made    time.Time
-	expires int64
+	verified
+	token string
+	made  time.Time
 }
 
 // good says whether it may be given out for s now. Its place in the cache says
@@ -147,7 +157,7 @@ func (a *assertion) good(s *Session, r *ring, now time.Time) bool {
 func sameClaims(a, b *Session) bool {
 	return a.ID == b.ID && a.Issuer == b.Issuer && a.Source == b.Source && a.Subject == b.Subject &&
 		a.Username == b.Username && a.Name == b.Name && a.Email == b.Email && a.Org == b.Org && a.ACR == b.ACR &&
-		a.AuthTime.Equal(b.AuthTime) && slices.Equal(a.Roles, b.Roles) && slices.Equal(a.AMR, b.AMR)
+		a.ProviderSession == b.ProviderSession && a.AuthTime.Equal(b.AuthTime) && slices.Equal(a.Roles, b.Roles) && slices.Equal(a.AMR, b.AMR)
 }
 
 // mint remembers the assertions that were made. The key is the three values, not

@@ -65,6 +65,9 @@ func (m *Manager) RotateKeys(ctx context.Context) error {
 	if !m.running.Load() {
 		return fmt.Errorf("rotating signing keys: %w", ErrClosed)
 	}
+	if m.skewed() {
+		return errors.New("rotating signing keys: this machine's clock differs from the store's; set it right first")
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
 	defer cancel()
 	m.keys.mu.Lock()
@@ -90,7 +93,7 @@ func (m *Manager) refresh(ctx context.Context, p *purpose, change func(*draft)) 
 			return err
 		}
 		d := r.draft(m.now(), m.lifeOf(p))
-		d.advance(m.keys.killed)
+		d.advance(m.keys.killed, m.skewed())
 		if change != nil {
 			change(d)
 		}

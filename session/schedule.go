@@ -56,9 +56,14 @@ func (r *ring) draft(now time.Time, life time.Duration) *draft {
 
 func (d *draft) ring() *ring { return &ring{keys: d.keys, killed: d.killed} }
 
-// advance does what the clock and the tombstones ask for.
-func (d *draft) advance(killed map[string]struct{}) {
+// advance does what the tombstones and the clock ask for. By a clock that is known
+// to be wrong nothing begins or ends; what was killed goes all the same.
+func (d *draft) advance(killed map[string]struct{}, wrongClock bool) {
 	buried := d.bury(killed)
+	if wrongClock {
+		d.appoint(buried)
+		return
+	}
 	for _, k := range d.keys {
 		d.date(k)
 	}
