@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 )
@@ -264,10 +265,14 @@ func (s *Server) role(n *node) string {
 	return role
 }
 
-// replicas counts those that are attached to the master and up to date.
+// acknowledged matches a replica that has acknowledged something since its synchronization. Before that the master calls it online
+// already and sends it nothing, for up to a second.
+var acknowledged = regexp.MustCompile(`state=online,offset=[1-9]`)
+
+// replicas counts those that follow the master.
 func (s *Server) replicas() int {
 	out, _ := s.cli(s.master(), true, "INFO", "replication") // no answer: none
-	return strings.Count(out, "state=online")
+	return len(acknowledged.FindAllString(out, -1))
 }
 
 // after returns the line that follows a line, as redis-cli prints maps.
