@@ -5,8 +5,12 @@
 // They are measured in turn, several times, so that whatever else the machine does hits all of them;
 // what counts is the ratio of neighbours and the CPU time per request, not the rate itself.
 //
+// Then it measures how soon a sign-out holds everywhere: three processes of bin/anteroom on one Redis, the time from the answer of
+// a sign-out at the third until each of them refuses the session.
+//
 //	make bench
 //	go run ./integration/bench -rounds 9 -seconds 4
+//	go run ./integration/bench -rounds 0 -signouts 5000
 package main
 
 import (
@@ -18,11 +22,19 @@ import (
 )
 
 func main() {
-	rounds := flag.Int("rounds", 5, "alternations")
+	rounds := flag.Int("rounds", 5, "alternations; 0 leaves the cost of the gate out")
 	seconds := flag.Int("seconds", 4, "length of each measurement")
+	signOuts := flag.Int("signouts", 1000, "sign-outs whose propagation is measured; 0 leaves that out")
 	binary := flag.String("binary", "bin/anteroom", "the program to measure")
 	flag.Parse()
-	if err := bench(*binary, *rounds, time.Duration(*seconds)*time.Second); err != nil {
+	var err error
+	if *rounds > 0 {
+		err = bench(*binary, *rounds, time.Duration(*seconds)*time.Second)
+	}
+	if err == nil && *signOuts > 0 {
+		err = propagation(*binary, *signOuts)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -53,7 +65,7 @@ func bench(binary string, rounds int, length time.Duration) error {
 			}
 			m, err := s.measure(d)
 			if err != nil {
-				return fmt.Errorf("measuring %s: %w", s.name, err)
+				return fmt.Errorf("measuring %s: %w; it says %s", s.name, err, s.says())
 			}
 			if round > 0 {
 				samples[i] = append(samples[i], m)

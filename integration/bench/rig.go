@@ -38,23 +38,51 @@ type rig struct {
 // server is one process of the program.
 type server struct {
 	name, url, cookie string
+	log               string // file of its log, errors only
 	cmd               *exec.Cmd
 }
 
+// says is the end of a server's log.
+func (s *server) says() string {
+	text, err := os.ReadFile(s.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-2000):])
+}
+
+const clientSecret = "bench-secret-of-32-characters-00"
+
+// newRig runs the three variants beside each other.
 func newRig(binary string) (*rig, error) {
+	r, err := prepare("bare", "gate", "gate+audit")
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range r.servers {
+		if err := r.start(s, binary); err != nil {
+			r.close()
+			return nil, fmt.Errorf("starting %s: %w", s.name, err)
+		}
+	}
+	return r, nil
+}
+
+// prepare makes everything but the servers, which get their ports.
+func prepare(names ...string) (*rig, error) {
 	dir, err := os.MkdirTemp("", "anteroom-bench-")
 	if err != nil {
 		return nil, err
 	}
 	r := &rig{dir: dir, pool: x509.NewCertPool()}
-	if err := r.fill(binary); err != nil {
+	if err := r.fill(names); err != nil {
 		r.close()
 		return nil, err
 	}
 	return r, nil
 }
 
-func (r *rig) fill(binary string) error {
+func (r *rig) fill(names []string) error {
 	if err := r.certificate(); err != nil {
 		return fmt.Errorf("making the certificate: %w", err)
 	}
@@ -62,26 +90,18 @@ func (r *rig) fill(binary string) error {
 	if r.backend, err = serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })); err != nil {
 		return err
 	}
-	names := []string{"bare", "gate", "gate+audit"}
-	var ports []string
-	client := idp.Client{ID: "bench", Secret: "bench-secret-of-32-characters-00"}
-	for range names {
+	client := idp.Client{ID: "bench", Secret: clientSecret}
+	for _, name := range names {
 		port, err := freePort()
 		if err != nil {
 			return err
 		}
-		ports = append(ports, port)
-		client.RedirectURIs = append(client.RedirectURIs, "https://localhost:"+port+"/.anteroom/callback/idp")
+		s := &server{name: name, url: "https://localhost:" + port, log: filepath.Join(r.dir, name+".log")}
+		r.servers = append(r.servers, s)
+		client.RedirectURIs = append(client.RedirectURIs, s.url+"/.anteroom/callback/idp")
 	}
 	if err := r.provider(client); err != nil {
 		return fmt.Errorf("starting the provider: %w", err)
-	}
-	for i, name := range names {
-		s := &server{name: name, url: "https://localhost:" + ports[i]}
-		r.servers = append(r.servers, s)
-		if err := r.start(s, binary); err != nil {
-			return fmt.Errorf("starting %s: %w", name, err)
-		}
 	}
 	return nil
 }
@@ -92,7 +112,11 @@ func (r *rig) provider(client idp.Client) error {
 		return err
 	}
 	r.issuer = "http://" + l.Addr().String()
-	p, err := idp.New(idp.Config{Issuer: r.issuer, Clients: []idp.Client{client}, Users: idp.DemoUsers()})
+	users := idp.DemoUsers()
+	for i := range crowd {
+		users = append(users, idp.User{Username: member(i), Password: member(i), Name: "Doctor " + member(i), Email: member(i) + "@hospital.example", Roles: []string{"doctor"}})
+	}
+	p, err := idp.New(idp.Config{Issuer: r.issuer, Clients: []idp.Client{client}, Users: users})
 	if err != nil {
 		return err
 	}
@@ -100,16 +124,24 @@ func (r *rig) provider(client idp.Client) error {
 	return nil
 }
 
-// start writes the config of one variant, runs it and waits until it answers.
+// start runs one variant.
 func (r *rig) start(s *server, binary string) error {
-	global, gate := "", ""
+	global := ""
 	if s.name != "bare" {
-		audit := ""
+		global = "\t\tdirectory " + filepath.Join(r.dir, s.name) + "\n"
 		if s.name == "gate" {
-			audit = "\t\taudit off\n"
+			global += "\t\taudit off\n"
 		}
-		global = fmt.Sprintf("\tanteroom {\n\t\tidentity oidc idp {\n\t\t\tissuer %s\n\t\t\tclient_id bench\n\t\t\tclient_secret {env.BENCH_SECRET}\n\t\t\troles_claim roles\n\t\t\trole doctor from doctor\n\t\t}\n\t\tdirectory %s\n%s\t}\n",
-			r.issuer, filepath.Join(r.dir, s.name), audit)
+	}
+	return r.run(s, binary, global)
+}
+
+// run writes the config of a server, runs it and waits until it answers. Without lines for the global option it is a bare proxy.
+func (r *rig) run(s *server, binary, lines string) error {
+	global, gate := "", ""
+	if lines != "" {
+		global = fmt.Sprintf("\tanteroom {\n\t\tidentity oidc idp {\n\t\t\tissuer %s\n\t\t\tclient_id bench\n\t\t\tclient_secret {env.BENCH_SECRET}\n\t\t\troles_claim roles\n\t\t\trole doctor from doctor\n\t\t}\n%s\t}\n",
+			r.issuer, lines)
 		gate = "\tanteroom {\n\t\tallow role doctor\n\t\tallow role patient GET /patients/{user}/*\n\t}\n"
 	}
 	config := fmt.Sprintf("{\n\tadmin off\n\tpersist_config off\n\tauto_https disable_redirects\n\tskip_install_trust\n\tdefault_bind 127.0.0.1\n\tlog {\n\t\tlevel ERROR\n\t}\n%s}\n%s {\n\ttls %[3]s/tls.pem %[3]s/tls.key\n%s\treverse_proxy %s\n}\n",
@@ -119,22 +151,31 @@ func (r *rig) start(s *server, binary string) error {
 		return err
 	}
 	s.cmd = exec.Command(binary, "run", "--config", file, "--adapter", "caddyfile")
-	s.cmd.Env = append(os.Environ(), "HOME="+r.dir, "XDG_DATA_HOME="+r.dir+"/data", "XDG_CONFIG_HOME="+r.dir+"/config", "BENCH_SECRET=bench-secret-of-32-characters-00")
-	s.cmd.Stderr = os.Stderr
+	s.cmd.Env = append(os.Environ(), "HOME="+r.dir, "XDG_DATA_HOME="+r.dir+"/data", "XDG_CONFIG_HOME="+r.dir+"/config", "BENCH_SECRET="+clientSecret)
+	log, err := os.Create(s.log)
+	if err != nil {
+		return err
+	}
+	defer log.Close() // the process has its own descriptor
+	s.cmd.Stderr = log
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
 	deadline := time.Now().Add(20 * time.Second)
 	for {
-		conn, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "https://"), &tls.Config{RootCAs: r.pool, MinVersion: tls.VersionTLS13})
+		conn, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "https://"), r.tls())
 		if err == nil {
 			return conn.Close()
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("it does not answer: %w", err)
+			return fmt.Errorf("it does not answer: %w; it says %s", err, s.says())
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+func (r *rig) tls() *tls.Config {
+	return &tls.Config{RootCAs: r.pool, MinVersion: tls.VersionTLS13}
 }
 
 // signInAll makes new sessions, because wrk never takes a renewed cookie: after a minute each of its
@@ -143,7 +184,7 @@ func (r *rig) start(s *server, binary string) error {
 func (r *rig) signInAll() error {
 	for _, s := range r.servers[1:] {
 		var err error
-		if s.cookie, err = r.signIn(s.url); err != nil {
+		if s.cookie, err = r.signIn(s.url, "doctor", net.IPv4(127, 0, 0, 1)); err != nil {
 			return fmt.Errorf("signing in at %s: %w", s.name, err)
 		}
 	}
@@ -153,13 +194,14 @@ func (r *rig) signInAll() error {
 
 var formField = regexp.MustCompile(`name="request" value="([^"]*)"`)
 
-// signIn goes through the provider's form and returns the session's two cookies as a header value.
-func (r *rig) signIn(site string) (string, error) {
+// signIn goes through the provider's form, as a browser at that address, and returns the session's two cookies as a header value.
+func (r *rig) signIn(site, user string, from net.IP) (string, error) {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		return "", err
 	}
-	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: r.pool, MinVersion: tls.VersionTLS13}}
+	dialer := &net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: from}}
+	tr := &http.Transport{TLSClientConfig: r.tls(), DialContext: dialer.DialContext}
 	defer tr.CloseIdleConnections()
 	c := &http.Client{Jar: jar, Transport: tr}
 	res, err := c.Get(site + "/.anteroom/login?return_to=/records/17")
@@ -175,7 +217,7 @@ func (r *rig) signIn(site string) (string, error) {
 	if m == nil {
 		return "", errors.New("the provider showed no form")
 	}
-	res, err = c.PostForm(r.issuer+"/login", url.Values{"request": {string(m[1])}, "username": {"doctor"}, "password": {"doctor"}})
+	res, err = c.PostForm(r.issuer+"/login", url.Values{"request": {string(m[1])}, "username": {user}, "password": {user}})
 	if err != nil {
 		return "", err
 	}
