@@ -505,12 +505,14 @@ func TestThousandStreamsEndAtOnce(t *testing.T) {
 	}
 }
 
-// Sessions that were never there, and two cuts of one: nothing happens twice.
+// Two cuts of one request are one, and a cut that comes when the app has returned is none.
 func TestCutOnce(t *testing.T) {
 	r := newRig(t)
 	dana := r.dana()
-	w := direct(r.gate, "GET", "/members/x", func(q *http.Request) { q.Header.Set("Cookie", dana.cookie) }, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		x := w.(*answer).x
+	as := func(q *http.Request) { q.Header.Set("Cookie", dana.cookie) }
+	var x *exchange
+	w := direct(r.gate, "GET", "/members/x", as, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		x = w.(*answer).x
 		x.cut(session.ErrNone)
 		x.cut(session.ErrClosed)
 		w.Write([]byte("x"))
@@ -518,5 +520,11 @@ func TestCutOnce(t *testing.T) {
 	if w.Code != 401 {
 		t.Errorf("status %d", w.Code)
 	}
+	x.cut(session.ErrNone)
 	r.audit.ends(t, 1)
+	r.audit.take()
+	direct(r.gate, "GET", "/members/x", as, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { x = w.(*answer).x; w.Write([]byte("x")) }))
+	x.answer.ResponseWriter = nil // whoever touches it panics
+	x.cut(session.ErrNone)
+	r.audit.ends(t, 0)
 }
