@@ -276,8 +276,9 @@ func TestRow162Gone(t *testing.T) {
 	refused(t, s, 4*time.Second)
 	server.Start()
 	recovered(t, s)
+	add(t, s, "Wait has something to find", time.Time{})
 	for doing, call := range calls(t.Context(), s) {
-		if err := call(); doing != "Wait" && err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrConflict) {
+		if err := call(); err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrConflict) {
 			t.Errorf("%s: %v", doing, err)
 		}
 	}
@@ -290,25 +291,12 @@ func TestRow162ClusterMasterLost(t *testing.T) {
 	server := redistest.Cluster(t)
 	under(t, server, func() {
 		let()
-		for i := range 2 {
-			server.KillMaster(i)
-			s := open2(t, server)
-			if s != nil {
-				t.Error("a node started while a part of the Cluster was gone")
-			}
-			server.Start()
-			let()
+		server.KillMaster(1)
+		if s, err := redis.Open(t.Context(), config(t, server)); err == nil {
+			_ = s.Close()
+			t.Error("a node started while a part of the Cluster was gone")
 		}
+		server.Start()
+		let()
 	})
-}
-
-// open2 tries to open one more store.
-func open2(t *testing.T, server *redistest.Server) *redis.Store {
-	t.Helper()
-	s, err := redis.Open(t.Context(), config(t, server))
-	if err != nil {
-		return nil
-	}
-	_ = s.Close()
-	return s
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -40,6 +41,11 @@ var forms = []*form{
 var tb, end = redistest.Outside()
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// Tests of faults wait for servers most of the time, not for a processor.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	end()
 	os.Exit(code)

@@ -225,7 +225,11 @@ func (s *Store) answer(ctx context.Context, doing string, err error) error {
 // unavailable says what went wrong in words that hold no secret. errors.Is finds
 // store.ErrUnavailable and, when the caller's context ended, its error.
 func (s *Store) unavailable(ctx context.Context, doing string, cause error) error {
-	if err := ctx.Err(); err != nil {
+	err := ctx.Err()
+	if deadline, ok := ctx.Deadline(); ok && err == nil && !time.Now().Before(deadline) {
+		err = context.DeadlineExceeded // the connection's own deadline was a moment faster
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w: %w", doing, store.ErrUnavailable, err)
 	}
 	text := s.conf.clean(cause)
@@ -233,14 +237,6 @@ func (s *Store) unavailable(ctx context.Context, doing string, cause error) erro
 		text = "no answer in time"
 	}
 	return fmt.Errorf("%s: %w: %s: %s", doing, store.ErrUnavailable, s.conf.name(), text)
-}
-
-// unavailable is the same for a caller that names what it did itself.
-func unavailable(err error) error {
-	if ours(err) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 }
 
 // clean is what an error says, shortened, without control characters and without our
