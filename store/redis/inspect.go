@@ -17,6 +17,11 @@ import (
 // written anew at each Open, so that it is never older than a key that was retired.
 const probeLife = 30 * 24 * time.Hour
 
+// Rights are the commands that the ACL user needs, in the words of ACL SETUSER. Beside
+// them it needs its keys, ~PREFIX:*, and nothing else. The Sentinels need none of it.
+const Rights = "-@all +hello +auth +select +info +time +wait +get +set +getdel +del +scan +eval" +
+	" +xadd +xrange +xrevrange +xread +xdel +hget +hgetall +hset +hdel +cluster|slots +cluster|nodes"
+
 // inspect asks each master whether it is fit for us.
 func (s *Store) inspect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 4*callTimeout)
@@ -98,30 +103,39 @@ func (s *Store) rights(ctx context.Context) error {
 		{"XADD", stream + ":none", "NOMKSTREAM", "*", fieldEntry, ""}, {"XDEL", stream + ":none", "1-1"},
 		{"XRANGE", stream, "-", "+", "COUNT", 1}, {"XREVRANGE", stream, "+", "-", "COUNT", 1},
 		{"XREAD", "COUNT", 1, "STREAMS", stream, "0-0"},
+		{"HSET", value + ":h", "x", "y"}, {"HGET", value + ":h", "x"}, {"HGETALL", value + ":h"}, {"HDEL", value + ":h", "x"},
 		{"SCAN", 0, "MATCH", value, "COUNT", 1}, {"TIME"}, {"WAIT", 0, 1}, {"INFO", "replication"},
+	}
+	if s.conf.Cluster {
+		tries = append(tries, []any{"CLUSTER", "NODES"})
 	}
 	var missing []string
 	for _, args := range tries {
-		key := value
-		if len(args) > 1 && strings.HasPrefix(args[0].(string), "X") {
-			key = stream + ":none"
-			if args[0] == "XRANGE" || args[0] == "XREVRANGE" || args[0] == "XREAD" {
-				key = stream
-			}
+		word := strings.ToLower(args[0].(string))
+		key := value // decides which server of a Cluster is asked
+		switch {
+		case word == "xread":
+			key = stream
+		case word == "cluster":
+			word += "|nodes"
+		case len(args) > 1 && word[0] == 'x', len(args) > 1 && word[0] == 'h':
+			key = args[1].(string)
 		}
 		_, err := run(ctx, s, "trying a right", key, again, func(ctx context.Context, c link) (none, error) {
 			err := c.Do(ctx, args...).Err()
 			var said goredis.Error
-			if errors.As(err, &said) && strings.HasPrefix(said.Error(), "NOPERM") {
+			switch {
+			case errors.Is(err, goredis.Nil):
+				return none{}, nil
+			case errors.As(err, &said) && strings.HasPrefix(said.Error(), "NOPERM"):
 				return none{}, unfit("NOPERM")
-			}
-			if errors.Is(err, goredis.Nil) {
-				err = nil
+			case errors.As(err, &said) && strings.Contains(said.Error(), "user executing the script"):
+				return none{}, nil // what it lacks inside the script is tried by itself
 			}
 			return none{}, err
 		})
 		if err != nil && strings.HasSuffix(err.Error(), "NOPERM") {
-			missing = append(missing, "+"+strings.ToLower(args[0].(string)))
+			missing = append(missing, "+"+word)
 		} else if err != nil {
 			return err
 		}

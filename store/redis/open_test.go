@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anteroom-proxy/anteroom/store"
 	"github.com/anteroom-proxy/anteroom/store/redis"
 	"github.com/anteroom-proxy/anteroom/store/redis/redistest"
 )
@@ -267,13 +269,55 @@ func TestMissingRights(t *testing.T) {
 	server.Do("ACL", "SETUSER", "narrow", "on", ">"+password, "~anteroom:*", "-@all", "+hello", "+auth", "+info", "+ping", "+get", "+set", "+del", "+eval", "+scan", "+xrange")
 	c := redis.Config{Addresses: server.Addresses, Username: "narrow", Password: password, Sealer: sealer("x")}
 	_, err := redis.Open(t.Context(), c)
-	if err == nil || !strings.Contains(err.Error(), "ACL SETUSER narrow ~anteroom:* +getdel +xadd +xdel +xrevrange +xread +time +wait") {
+	if err == nil || !strings.Contains(err.Error(), "ACL SETUSER narrow ~anteroom:* +getdel +xadd +xdel +xrevrange +xread +hset +hget +hgetall +hdel +time +wait") {
 		t.Errorf("error is %v", err)
 	}
 	c.Prefix = "other"
 	if _, err := redis.Open(t.Context(), c); err == nil || !strings.Contains(err.Error(), "~other:*") {
 		t.Errorf("keys that are not ours: %v", err)
 	}
+}
+
+// TestRow161LeastRights: what Rights says is enough for everything, in each form, and
+// each part of it is needed: a user without one of them is told so, or cannot connect.
+func TestRow161LeastRights(t *testing.T) {
+	eachForm(t, func(t *testing.T, server *redistest.Server) {
+		servers := 1
+		if server.Master != "" {
+			servers = 2
+		} else if server.Cluster {
+			servers = 3
+		}
+		c := config(t, server)
+		user := func(name, rights string) redis.Config {
+			for i := range servers {
+				server.DoAt(i, append([]string{"ACL", "SETUSER", name, "reset", "on", ">" + password, "resetchannels", "~" + c.Prefix + ":*"}, strings.Fields(rights)...)...)
+			}
+			narrow := c
+			narrow.Username, narrow.Password = name, password
+			return narrow
+		}
+		s := open(t, user("least", redis.Rights))
+		add(t, s, "entry", time.Time{})
+		for doing, call := range calls(t.Context(), s) {
+			if err := call(); err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrConflict) {
+				t.Errorf("%s: %v", doing, err)
+			}
+		}
+		for right := range strings.FieldsSeq(redis.Rights) {
+			// Which of these is needed depends on the form, the database and the library.
+			if right == "-@all" || right == "+hello" || right == "+auth" || right == "+select" || strings.HasPrefix(right, "+cluster") {
+				continue
+			}
+			s, err := redis.Open(t.Context(), user("less", strings.Replace(redis.Rights+" ", right+" ", "", 1)))
+			if err == nil {
+				_ = s.Close()
+				t.Errorf("without %s: no error", right)
+			} else if !strings.Contains(err.Error(), right) && right != "+info" {
+				t.Errorf("without %s: %v", right, err)
+			}
+		}
+	})
 }
 
 // TestWarnings: a server that evicts, or writes no file, is taken, and the operator told.

@@ -19,8 +19,8 @@
 //     Cluster's map, know of none that lives: in a failover, and on the wrong side of a
 //     cut network, an old master takes writes that it will throw away.
 //   - Bounded. A call ends with its context or after two and a half seconds.
-//   - TLS and an ACL user of our own for a server on another machine, or an explicit
-//     Config.Insecure. Each server that Sentinels or a Cluster name is held to it too.
+//   - TLS and an ACL user of our own (Rights) for a server on another machine, or an
+//     explicit Config.Insecure. Each server that Sentinels or a Cluster name is held to it too.
 //
 // What it trusts: that Redis writes through (appendonly yes; appendfsync always keeps
 // even what a power cut would take, everysec loses a second) and evicts nothing
