@@ -36,6 +36,20 @@ type manyRevocations struct {
 	Until   int64        `json:"until"`
 }
 
+// encode makes the entry of one revocation, or of several.
+func encode(all []revocation) (value []byte, until time.Time, err error) {
+	many := manyRevocations{Kind: labelRevokedMany, Entries: all}
+	for _, r := range all {
+		many.Until = max(many.Until, r.Until)
+	}
+	if len(all) == 1 {
+		value, err = json.Marshal(all[0])
+	} else {
+		value, err = json.Marshal(many)
+	}
+	return value, time.Unix(many.Until, 0), err
+}
+
 var errFeed = errors.New("the revocation feed holds an entry that this version does not understand; run the newest version on every node")
 
 // kindLabels are the kinds of entries by the kinds of names.
@@ -115,7 +129,7 @@ func (r revocation) valid() bool {
 }
 
 // name is what the entry revokes; of everybody it is the zero name.
-func (r revocation) name() (kind int, id shortID) {
+func (r revocation) name() (kind nameKind, id shortID) {
 	switch r.Kind {
 	case labelRevoked:
 		return bySession, parseID(r.ID)

@@ -34,12 +34,12 @@ type follower struct {
 
 // debt is a revocation that the feed ought to hold.
 type debt struct {
-	kind int
+	kind nameKind
 	id   shortID
 }
 
 // reads notes what a feed that was set back still holds.
-func (f *follower) reads(kind int, id shortID) {
+func (f *follower) reads(kind nameKind, id shortID) {
 	if f.reload != nil {
 		f.reload[debt{kind, id}] = struct{}{}
 	}
@@ -160,7 +160,7 @@ func (m *Manager) missed(turn uint64) {
 		}
 		return
 	}
-	m.live.over.each(func(kind int, id shortID) {
+	m.live.over.each(func(kind nameKind, id shortID) {
 		if _, there := m.follows.reload[debt{kind, id}]; !there {
 			m.follows.owed = append(m.follows.owed, debt{kind, id})
 		}
@@ -191,7 +191,8 @@ func (m *Manager) payBack() {
 	})
 }
 
-// pay appends and returns what is left.
+// pay appends and returns what is left. Whether it is read back is not watched: a
+// feed that loses it again was set back again.
 func (m *Manager) pay(owed []debt) (left []debt) {
 	for len(owed) > 0 {
 		n := min(len(owed), batchSize)
@@ -202,9 +203,12 @@ func (m *Manager) pay(owed []debt) (left []debt) {
 			}
 		}
 		if len(again) > 0 {
-			ctx, cancel := context.WithTimeout(m.life, pollTimeout)
-			err := m.append(ctx, again...)
-			cancel()
+			value, until, err := encode(again)
+			if err == nil {
+				ctx, cancel := context.WithTimeout(m.life, pollTimeout)
+				_, err = m.store.Append(ctx, value, until)
+				cancel()
+			}
 			if err != nil {
 				return owed
 			}

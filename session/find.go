@@ -73,15 +73,16 @@ func (m *Manager) find(cookieLines []string, host string, now time.Time) (*verif
 	if err := m.revoked(v); err != nil {
 		return nil, err
 	}
-	if m.stale(now) {
-		if !m.live.known(v.session.ID, *m.heard.Load()) {
-			return nil, ErrStale
-		}
-		return v, ErrStale
+	stale := m.stale(now)
+	if stale && !m.live.known(v.session.ID, *m.heard.Load()) {
+		return nil, ErrStale
 	}
 	if !cached {
 		m.live.seen(v.session, now)
 		m.cache.put(key, v)
+	}
+	if stale {
+		return v, ErrStale
 	}
 	return v, nil
 }

@@ -90,10 +90,7 @@ func (m *Manager) list(ctx context.Context, s *Session, a Admission) error {
 	}
 	err := m.enlist(ctx, s, a, m.lifetime.Of(s.Roles))
 	if err != nil {
-		// Nobody will use it; it would be over by itself in a while.
-		if err := m.store.Delete(context.WithoutCancel(ctx), recordKey(s.ID)); err != nil {
-			m.log.Debug("the record of a refused sign-in stays until it is over", "error", err)
-		}
+		m.unlist(ctx, s.ID)
 	}
 	return err
 }

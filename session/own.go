@@ -2,9 +2,7 @@ package session
 
 import (
 	"context"
-	"encoding/json"
 	"sync"
-	"time"
 )
 
 // maxOwn bounds the own entries that were not read back yet. A follower reads them
@@ -80,22 +78,16 @@ func (o *own) lost(turn uint64) (lost []debt) {
 
 // append makes revocations durable, in one entry.
 func (m *Manager) append(ctx context.Context, all ...revocation) error {
-	var entry any = all[0]
-	many := manyRevocations{Kind: labelRevokedMany, Entries: all}
-	debts := make([]debt, len(all))
-	for i, r := range all {
-		many.Until = max(many.Until, r.Until)
-		debts[i].kind, debts[i].id = r.name()
-	}
-	if len(all) > 1 {
-		entry = many
-	}
-	value, err := json.Marshal(entry)
+	value, until, err := encode(all)
 	if err != nil {
 		return err
 	}
+	debts := make([]debt, len(all))
+	for i, r := range all {
+		debts[i].kind, debts[i].id = r.name()
+	}
 	e := m.own.expect(value, debts)
-	_, err = m.store.Append(ctx, value, time.Unix(many.Until, 0))
+	_, err = m.store.Append(ctx, value, until)
 	m.own.answered(value, e, err)
 	return err
 }

@@ -97,11 +97,32 @@ func (m *Manager) touch(ctx context.Context, s *Session) error {
 			continue
 		}
 		if err == nil && fresh {
-			err = m.enlist(ctx, s, Admission{}, Lifetime{})
+			err = m.enlistAgain(ctx, s)
 		}
 		return err
 	}
 	return errBusy
+}
+
+// enlistAgain puts a sign-on whose record was gone back into its account's list. Who
+// signed in meanwhile had a right to the place: where the limit leaves none, this
+// sign-on goes on until its token's idle end and no longer.
+func (m *Manager) enlistAgain(ctx context.Context, s *Session) error {
+	err := m.enlist(ctx, s, Admission{}, m.lifetime.Of(s.Roles))
+	if err != nil {
+		m.unlist(ctx, s.ID)
+	}
+	return err
+}
+
+// unlist deletes the record of a sign-on that found no place in the list. It would
+// be over by itself in a while.
+func (m *Manager) unlist(ctx context.Context, sid string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forgetTimeout)
+	defer cancel()
+	if err := m.store.Delete(ctx, recordKey(sid)); err != nil {
+		m.log.Debug("the record of a refused sign-in stays until it is over", "error", err)
+	}
 }
 
 // errBusy: others kept writing for as long as it was tried.

@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -189,6 +190,26 @@ func TestRecordComesBack(t *testing.T) {
 	wantListed(t, m, s)
 }
 
+// Who lost the record and finds the place taken does not get it back: the sign-on
+// ends with its token.
+func TestRecordDoesNotComeBackOverTheLimit(t *testing.T) {
+	w := newShared(t, 2, limited(1, Refuse))
+	a, b := w.nodes[0], w.nodes[1]
+	lost, cookies := issue(t, a)
+	if err := w.store.Delete(t.Context(), recordKey(lost.ID)); err != nil {
+		t.Fatal(err)
+	}
+	w.pass(time.Minute)
+	second, _ := issue(t, b)
+	if cookie, _, err := renew(a, lost, lines(cookies), host); cookie != nil || !errors.Is(err, ErrLimit) {
+		t.Errorf("%v", err)
+	}
+	wantListed(t, b, second)
+	wantFound(t, a, lines(cookies))
+	w.pass(14 * time.Minute)
+	wantNone(t, a, lines(cookies))
+}
+
 // A sign-in that the store does not take is none.
 func TestIssueNeedsTheStore(t *testing.T) {
 	w := newShared(t, 1)
@@ -206,5 +227,20 @@ func TestIssueNeedsTheStore(t *testing.T) {
 	w.proxies[0].hook(nil)
 	if all, err := w.nodes[0].AllSessions(t.Context()); err != nil || len(all) != 0 {
 		t.Errorf("%v, %+v", err, all)
+	}
+}
+
+// One label, one purpose; each says its package and its version.
+func TestAllLabelsDiffer(t *testing.T) {
+	seen := map[string]bool{}
+	for _, label := range []string{
+		labelSealKeys, labelStoreKeys, labelSealAssertionKeys, labelStoreAssertionKeys, labelRevoked, labelKilledKey, labelAssertionID,
+		labelRevokedProvider, labelRevokedAccount, labelRevokedUsername, labelRevokedAll, labelRevokedMany,
+		labelRecord, labelList, labelRenewal, labelProvider, labelAccount, labelUsername,
+	} {
+		if seen[label] || !strings.HasPrefix(label, labelFamily) || !strings.HasSuffix(label, "/v1") {
+			t.Errorf("%q", label)
+		}
+		seen[label] = true
 	}
 }

@@ -8,8 +8,12 @@ import (
 	"time"
 )
 
-// revokeTimeout bounds a revocation, which goes on when the browser hangs up.
-const revokeTimeout = 10 * time.Second
+const (
+	// revokeTimeout bounds a revocation, which goes on when the browser hangs up.
+	revokeTimeout = 10 * time.Second
+	// forgetTimeout bounds what is tidied up after it.
+	forgetTimeout = time.Second
+)
 
 // User names an account by its source and subject, or everybody of a username, or
 // both.
@@ -69,16 +73,7 @@ func (m *Manager) enact(ctx context.Context, all ...revocation) error {
 		cuts = append(cuts, m.take(r))
 	}
 	cuts = append(cuts, m.cutRevoked())
-	for _, r := range all {
-		if r.Kind != labelRevoked {
-			continue
-		}
-		// Nothing depends on it: whoever reads the record asks what is revoked.
-		// A node that has not heard yet sees that it is gone.
-		if err := m.store.Delete(ctx, recordKey(r.ID)); err != nil {
-			m.log.Debug("the record of a revoked session stays until it is over", "error", err)
-		}
-	}
+	m.forget(ctx, all)
 	for _, done := range cuts {
 		select {
 		case <-done:
@@ -86,6 +81,23 @@ func (m *Manager) enact(ctx context.Context, all ...revocation) error {
 		}
 	}
 	return nil
+}
+
+// forget deletes the records of revoked sessions, so that a node that has not heard
+// yet sees that they are gone. Nothing depends on it: whoever reads a record asks
+// what is revoked, and a record ends by itself.
+func (m *Manager) forget(ctx context.Context, all []revocation) {
+	ctx, cancel := context.WithTimeout(ctx, forgetTimeout)
+	defer cancel()
+	for _, r := range all {
+		if r.Kind != labelRevoked {
+			continue
+		}
+		if err := m.store.Delete(ctx, recordKey(r.ID)); err != nil {
+			m.log.Debug("records of revoked sessions stay until they are over", "error", err)
+			return
+		}
+	}
 }
 
 // RevokeUser ends every session of a user that began until now and returns how many

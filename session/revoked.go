@@ -71,8 +71,10 @@ func (c cause) err() error {
 
 // The kinds of names under which sessions are revoked. Under the first two a
 // session is over whenever it began; under the others when it began until a time.
+type nameKind uint8
+
 const (
-	bySession = iota
+	bySession nameKind = iota
 	byProvider
 	byAccount
 	byUsername
@@ -128,7 +130,7 @@ func (r *revocations) shard(id shortID) *revokedShard {
 }
 
 // end remembers, until a second, that what has this name is over.
-func (r *revocations) end(kind int, id shortID, until int64, c cause) {
+func (r *revocations) end(kind nameKind, id shortID, until int64, c cause) {
 	shard := r.shard(id)
 	shard.mu.Lock()
 	before := shard.kinds[kind][id]
@@ -141,7 +143,7 @@ func (r *revocations) end(kind int, id shortID, until int64, c cause) {
 }
 
 // endBefore remembers that what has this name and began until a second is over.
-func (r *revocations) endBefore(kind int, id shortID, before int64) {
+func (r *revocations) endBefore(kind nameKind, id shortID, before int64) {
 	shard := r.shard(id)
 	shard.mu.Lock()
 	shard.kinds[kind][id] = max(shard.kinds[kind][id], uint32(before))
@@ -160,7 +162,7 @@ func (r *revocations) endAll(before int64) {
 	r.generation.Add(1)
 }
 
-func (r *revocations) value(kind int, id shortID) uint32 {
+func (r *revocations) value(kind nameKind, id shortID) uint32 {
 	shard := r.shard(id)
 	shard.mu.RLock()
 	defer shard.mu.RUnlock()
@@ -202,7 +204,7 @@ func (r *revocations) sweep(i int, now time.Time) {
 	for kind, known := range shard.kinds {
 		shard.most = max(shard.most, len(known))
 		maps.DeleteFunc(known, func(_ shortID, v uint32) bool {
-			if kind == bySession || kind == byProvider {
+			if k := nameKind(kind); k == bySession || k == byProvider {
 				return int64(v&^15) <= second
 			}
 			return int64(v)+int64(rememberBefore/time.Second) <= second
@@ -234,13 +236,13 @@ func (r *revocations) size() (n int) {
 }
 
 // each calls f for everything that is known.
-func (r *revocations) each(f func(kind int, id shortID)) {
+func (r *revocations) each(f func(kind nameKind, id shortID)) {
 	for i := range r.shards {
 		shard := &r.shards[i]
 		shard.mu.RLock()
 		for kind, known := range shard.kinds {
 			for id := range known {
-				f(kind, id)
+				f(nameKind(kind), id)
 			}
 		}
 		shard.mu.RUnlock()
