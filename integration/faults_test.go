@@ -104,6 +104,7 @@ func TestFaultRedisFrozen(t *testing.T) {
 	}
 	c := newCrowd(t, h, 6)
 	c.signOut(0, 1)
+	time.Sleep(2 * time.Second) // the store must have been heard after dana was seen: a second at most
 	server.Freeze()
 	frozen := time.Now()
 	if got := c.signOut(0, 1); got != 0 {
