@@ -23,7 +23,7 @@ func TestSessionsPage(t *testing.T) {
 	page := here.get("/.anteroom/sessions")
 	expect(t, page, http.StatusOK, "<h1>Your devices</h1>", "You are signed in on 2 devices.",
 		`Firefox on Windows <strong class="tag">This device</strong></h2>`, "Safari on iPhone or iPad</h2>", "Sign out this device</button>",
-		`End Safari on iPhone or iPad<span class="aside">, last seen less than a minute ago</span></button>`,
+		`End Safari on iPhone or iPad <span class="aside">(last seen less than a minute ago)</span></button>`,
 		"General Hospital", "<dd>"+site+"</dd>", `name="id" value="`+there.label()+`"`, `action="/.anteroom/sessions/end"`,
 		`<form method="post" action="/.anteroom/sessions/end-all"><button type="submit" class="alarm">This was not me: end all</button>`)
 	if n := strings.Count(page.Body.String(), "This device"); n != 1 {
