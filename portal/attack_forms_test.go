@@ -128,7 +128,7 @@ func TestAttackExpiredForm(t *testing.T) {
 			body = "id=" + there.label()
 		}
 		answer := b.form("/.anteroom/"+path, body)
-		expect(t, answer, http.StatusSeeOther)
+		expect(t, answer, http.StatusUnauthorized)
 		if at := answer.Header().Get("Location"); at != "/.anteroom/login?return_to=%2F.anteroom%2Fsessions" {
 			t.Errorf("sent to %q", at)
 		}

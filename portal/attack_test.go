@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/anteroom-proxy/anteroom/identity"
 	"github.com/anteroom-proxy/anteroom/session"
@@ -386,6 +387,7 @@ func TestAttackAnswers(t *testing.T) {
 		b := w.browser()
 		b.signIn("hospital", "/")
 		first, copied := b.mustSession(), b.clone()
+		w.advance(time.Second) // the second attempt is younger than the session
 		b.signIn("hospital", "/")
 		second := b.mustSession()
 		if first.ID == second.ID || first.TokenID == second.TokenID || copied.jar[session.CookieContext] == b.jar[session.CookieContext] {

@@ -109,13 +109,13 @@ func (p *Portal) landing(r *http.Request, a attempt, s *session.Session) (string
 }
 
 // sameSignOn reports whether a sign-in that ends now may go on with the session
-// that this browser got while it was under way: two sites were opened at once,
-// and both tabs went to the provider. Ending the first one would sign the
-// person out of the site that they already see. It is the same person with the
-// same rights, and the sign-on is younger than the attempt: a session that was
-// there before is never adopted by a sign-in.
+// that this browser got while it was under way: two tabs went to the provider at
+// once, for one site or for two. Ending the first one would cut the streams of
+// the page that the person already sees, or sign them out of its site. It is the
+// same person with the same rights, and the sign-on is younger than the attempt:
+// a session that was there before is never adopted by a sign-in.
 func sameSignOn(a attempt, id identity.Identity, old *session.Session) bool {
-	return old != nil && a.Ask != "" &&
+	return old != nil &&
 		old.Source == id.Source && old.Subject == id.Subject && old.Started.Unix() >= a.Created &&
 		slices.Equal(old.Roles, grant(id).Roles)
 }

@@ -21,8 +21,11 @@ var errStep = errors.New("source gave an unusable address")
 // provider would be stopped by our own form-action, hence links.
 func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
 	q, _ := parseQuery(r.URL.RawQuery)
-	if !q.Has("ask") && p.movedAway(w, r, p.askedReturnTo(r)) {
-		return
+	if !q.Has("ask") {
+		p.clearEnded(w, r)
+		if p.movedAway(w, r, p.askedReturnTo(r)) {
+			return
+		}
 	}
 	if p.away(r) {
 		p.loginAway(w, r)

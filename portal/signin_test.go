@@ -269,6 +269,7 @@ func TestOldSessionMustEnd(t *testing.T) {
 	b := w.browser()
 	b.signIn("hospital", "/x")
 	old := b.mustSession()
+	w.advance(time.Second) // an attempt that is younger than the session
 	state := b.begin("hospital", "/x")
 	w.store.set(func(op string) (bool, error) {
 		if op == "append" {

@@ -142,6 +142,20 @@ func (p *Portal) forget(w http.ResponseWriter, r *http.Request) {
 // W3C), which "private, max-age" would let it show to the next person.
 func clearCache(w http.ResponseWriter) { w.Header().Set("Clear-Site-Data", `"cache"`) }
 
+// clearEnded does so when the session of this browser has ended without a
+// sign-out here: by time, at another workstation, by an operator. The way to
+// the sign-in is the first that the browser hears of it, and whoever stands
+// there now could go back to what was shown before. Cookies and storage, where
+// an application keeps drafts, are not touched.
+func (p *Portal) clearEnded(w http.ResponseWriter, r *http.Request) {
+	if !hasCookie(r, session.CookieToken) && !hasCookie(r, session.CookieContext) {
+		return
+	}
+	if _, err := p.sessions.Find(r.Header["Cookie"], r.Host); errors.Is(err, session.ErrNone) {
+		clearCache(w)
+	}
+}
+
 // signedOut is the last page. It is honest about what we cannot end.
 func (p *Portal) signedOut(w http.ResponseWriter, r *http.Request, had bool) {
 	v := p.newView(r, "You are signed out")

@@ -214,3 +214,25 @@ func TestL8SignOutOfExpiredSession(t *testing.T) {
 		t.Errorf("recorded %q", got)
 	}
 }
+
+// TestClearedAfterTheEnd: row 98, when nobody signed out in this browser. The
+// way to the sign-in is the first that it hears of the end.
+func TestClearedAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, newSource("hospital", "Hospital"))
+	b := w.browser()
+	login := func() string { return b.get("/.anteroom/login?return_to=/x").Header().Get("Clear-Site-Data") }
+	if got := login(); got != "" {
+		t.Errorf("a browser that never had a session is told %q", got)
+	}
+	b.signIn("hospital", "/x")
+	if got := login(); got != "" {
+		t.Errorf("with a session that lives the browser is told %q: a link to this page would empty its cache", got)
+	}
+	if err := w.sessions.Revoke(t.Context(), b.mustSession().ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := login(); got != `"cache"` {
+		t.Errorf("after the end the browser is told %q, and shows patients to whoever goes back", got)
+	}
+}

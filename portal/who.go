@@ -20,12 +20,11 @@ func (p *Portal) current(w http.ResponseWriter, r *http.Request, back string) *s
 		return s
 	case !errors.Is(err, session.ErrNone):
 		p.showError(w, r, pageUnavailable, "", errorLinks{})
+	case back != noPage && !isAPIClient(r) && r.Method == http.MethodPost:
+		// Our form-action stops a form that ends at a provider or at the one portal; a link is not stopped.
+		p.showError(w, r, pageNoSession, "", errorLinks{again: p.loginURL("", p.prefix+back)})
 	case back != noPage && !isAPIClient(r):
-		status := http.StatusFound
-		if r.Method == http.MethodPost {
-			status = http.StatusSeeOther // never the form once more
-		}
-		redirect(w, status, p.loginURL("", p.prefix+back))
+		redirect(w, http.StatusFound, p.loginURL("", p.prefix+back))
 	default:
 		p.challenge(w)
 		p.writeProblem(w, pageNoSession, "")
@@ -102,7 +101,8 @@ func (p *Portal) session(w http.ResponseWriter, r *http.Request) {
 func (p *Portal) jwks(w http.ResponseWriter, r *http.Request) {
 	pageHeaders(w.Header())
 	w.Header().Set("Content-Type", "application/jwk-set+json")
-	w.Header().Set("Cache-Control", "public, max-age=300")
+	// A minute: an operator's new key signs two minutes after it stands here.
+	w.Header().Set("Cache-Control", "public, max-age=60")
 	w.Write(p.sessions.JWKS())
 }
 
