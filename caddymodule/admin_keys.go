@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/audit"
@@ -52,13 +52,32 @@ func (d desk) killKey(ctx context.Context) (any, error) {
 	if err := d.read(&want); err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(d.sessions.Keys(), func(k session.KeyInfo) bool { return k.KID == want.KID }) {
-		return nil, &adminProblem{http.StatusNotFound, "not-found", "There is no signing key of that name."}
+	kid, problem := d.keyNamed(want.KID)
+	if problem != nil {
+		return nil, problem
 	}
-	if err := d.change(ctx, audit.Event{Rule: "key " + want.KID, Reason: "key-killed"}, func() error { return d.sessions.KillKey(ctx, want.KID) }); err != nil {
+	if err := d.change(ctx, audit.Event{Rule: "key " + kid, Reason: "key-killed"}, func() error { return d.sessions.KillKey(ctx, kid) }); err != nil {
 		return nil, fmt.Errorf("killing the key: %w", err)
 	}
 	return d.listKeys(ctx)
+}
+
+// keyNamed finds the one key of that name, or whose name begins with these eight or more characters.
+func (d desk) keyNamed(name string) (kid string, problem error) {
+	found := 0
+	for _, k := range d.sessions.Keys() {
+		if k.KID == name || len(name) >= 8 && strings.HasPrefix(k.KID, name) {
+			kid = k.KID
+			found++
+		}
+	}
+	switch found {
+	case 0:
+		return "", &adminProblem{http.StatusNotFound, "not-found", "There is no signing key of that name."}
+	case 1:
+		return kid, nil
+	}
+	return "", &adminProblem{http.StatusConflict, "ambiguous", "Several signing keys begin with that; give more of the name."}
 }
 
 // healthReport is the answer of GET /anteroom/health, for load balancers and monitors on this host: 200 when status is ok,
