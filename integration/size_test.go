@@ -21,10 +21,11 @@ import (
 // reports them, so that no limit by address is what keeps it small; but from fewer than the limiter remembers.
 
 const (
-	strangers = 12_500
-	sizeHeap  = 8 << 20  // bytes in use that a flood may leave: what is remembered of 12,500 addresses, and some connections
-	sizePeak  = 96 << 20 // bytes of memory that it may take meanwhile: buffers, and garbage that was not collected yet
-	sizeFile  = 1 << 20  // bytes of the store's file, or of the audit log
+	strangers    = 12_500
+	sizeHeap     = 8 << 20  // bytes in use that a flood may leave: what is remembered of 12,500 addresses, and some connections
+	sizePeak     = 96 << 20 // bytes of memory that it may take meanwhile: buffers, and garbage that was not collected yet
+	sizeRoutines = 150      // of connections that stay open for a while: of browsers, and 32 to the application
+	sizeFile     = 1 << 20  // bytes of the store's file, or of the audit log
 )
 
 // sizeConfig takes the client's address from a load balancer on this machine, and logs errors only.
@@ -55,10 +56,12 @@ func (u usage) String() string {
 
 func mib(n int) float64 { return float64(n) / (1 << 20) }
 
-// usage collects the garbage and reads the figures.
+// usage collects the garbage, pools included, and reads the figures.
 func (r *rig) usage(t testing.TB) usage {
 	t.Helper()
-	r.admin(t, "/debug/pprof/heap?gc=1")
+	for range 3 { // what lies in a pool survives the first
+		r.admin(t, "/debug/pprof/heap?gc=1")
+	}
 	u, metrics := usage{}, r.admin(t, "/metrics")
 	for name, to := range map[string]*int{"go_memstats_heap_alloc_bytes": &u.heap, "go_goroutines": &u.goroutines, "anteroom_streams": &u.streams} {
 		*to = figure(t, metrics, name+" ")
@@ -133,8 +136,7 @@ func (r *rig) settled(t testing.TB, before usage) usage {
 	t.Helper()
 	var u usage
 	eventually(t, 10*time.Second, func() error {
-		// Connections to the provider and to Redis stay open for a while.
-		if u = r.usage(t); u.goroutines > before.goroutines+50 {
+		if u = r.usage(t); u.goroutines > before.goroutines+sizeRoutines {
 			return fmt.Errorf("%d goroutines, there were %d", u.goroutines, before.goroutines)
 		}
 		return nil
