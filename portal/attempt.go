@@ -59,7 +59,8 @@ type attempt struct {
 	Reauthenticate bool
 	Ask            string `json:",omitempty"` // of the site that waits for this sign-in, sealed as it came
 
-	move bool // the person agreed to move here; never sealed
+	move   bool      // the person agreed to move here; never sealed
+	proved time.Time // when they had proved who they are, if not just now; never sealed
 }
 
 // Reasons of attempts that are not honoured, as they stand in the audit log.

@@ -172,7 +172,7 @@ func usernamePrefix(s identity.Source) string {
 // are signed in at as many places as their role allows.
 func (p *Portal) admit(w http.ResponseWriter, r *http.Request, s identity.Source, a attempt, id identity.Identity, old *session.Session) {
 	e := entry{name: s.Name(), attempt: a, old: old}
-	ad := session.Admission{Device: deviceOf(r), Move: a.move}
+	ad := session.Admission{Device: deviceOf(r), Move: a.move, Proved: a.proved}
 	if old != nil {
 		ad.Replaces = old.ID
 	}

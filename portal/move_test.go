@@ -127,6 +127,22 @@ func TestMoveLimits(t *testing.T) {
 	}
 }
 
+// TestMoveAfterRevocation: whoever ended all sessions of a person did not mean to leave one in the making.
+func TestMoveAfterRevocation(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, newSource("hospital", "Hospital")).limits(1, session.Move)
+	here, there := w.device(firefox), w.browser()
+	_, ticket := there.waits(chrome, "/")
+	s := here.mustSession()
+	if _, err := w.sessions.RevokeUser(t.Context(), session.User{Source: s.Source, Subject: s.Subject}); err != nil {
+		t.Fatal(err)
+	}
+	there.form("/.anteroom/move", "id="+ticket)
+	there.mustNoSession()
+	there.signIn("hospital", "/") // proves who it is once more
+	there.mustSession()
+}
+
 // TestMoveReplaces: signing in again in the same browser is no move.
 func TestMoveReplaces(t *testing.T) {
 	t.Parallel()

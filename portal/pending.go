@@ -99,7 +99,7 @@ func (p *Portal) heldPending(r *http.Request) (d pending, reason string) {
 	case !d.Attempt.Reauthenticate && (hasCookie(r, promptCookie) || p.ended(r)):
 		return d, reasonBefore // as for an attempt: see take
 	}
-	d.Attempt.move = true
+	d.Attempt.move, d.Attempt.proved = true, time.Unix(d.Created, 0)
 	return d, ""
 }
 

@@ -47,7 +47,7 @@ func (m *Manager) issue(ctx context.Context, g Grant, host string, a Admission) 
 	}
 	s := &Session{Grant: g, ID: newID()}
 	var err error
-	if s.Started, err = m.start(s); err != nil {
+	if s.Started, err = m.start(s, a.Proved); err != nil {
 		return nil, nil, err
 	}
 	cookies, err := m.mintPair(s, host)
@@ -63,11 +63,15 @@ func (m *Manager) issue(ctx context.Context, g Grant, host string, a Admission) 
 
 // start is when a new session begins: now, or, where everything until now was
 // revoked, in the second after that. That may be one of another node whose clock is
-// a little ahead.
-func (m *Manager) start(s *Session) (time.Time, error) {
+// a little ahead. Whoever proved themselves before that has proved nothing.
+func (m *Manager) start(s *Session, proved time.Time) (time.Time, error) {
 	now := second(m.now())
 	n := namesOf(s.ID, &s.Grant, now)
-	if floor := m.live.over.floor(&n); floor >= now.Unix() {
+	floor := m.live.over.floor(&n)
+	if !proved.IsZero() && floor >= proved.Unix() {
+		return now, errRevoked
+	}
+	if floor >= now.Unix() {
 		now = time.Unix(floor+1, 0).UTC()
 		n.started = uint32(now.Unix())
 	}

@@ -17,6 +17,11 @@ type Admission struct {
 	// Replaces is the sid of the session that this browser had, or "". It does
 	// not count, as the caller revokes it.
 	Replaces string
+	// Proved is when the person proved who they are, where that waited for an
+	// answer of theirs; zero: just now. What was revoked until then or since ends
+	// the wait too: an operator who ended all sessions of somebody did not mean to
+	// leave one in the making.
+	Proved time.Time
 }
 
 // Info describes one sign-on, over all sites that it is used on.
