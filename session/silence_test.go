@@ -259,7 +259,7 @@ func TestWatchAsksTheOthers(t *testing.T) {
 	s, cookies := issue(t, a)
 	wantFound(t, b, lines(cookies))
 	told := make(chan error, 2)
-	defer b.Watch(s.ID, 0, func(err error) { told <- err })()
+	defer b.Watch(s.ID, time.Hour, func(err error) { told <- err })()
 	w.pass(10 * time.Minute)
 	if _, _, err := renew(a, s, lines(cookies), host); err != nil {
 		t.Fatal(err)
@@ -314,5 +314,54 @@ func TestWatchAsksTheOthers(t *testing.T) {
 			t.Errorf("a store that %s: %v after %v", name, err, time.Since(began))
 		}
 		w.proxies[1].hook(nil)
+	}
+}
+
+// Between the moment in which a session is revoked and that in which its
+// connections are cut, none is added.
+func TestWatchOfARevokedSession(t *testing.T) {
+	m, c := manager(t)
+	s, _ := issue(t, m)
+	m.live.over.end(bySession, parseID(s.ID), c.now().Unix()+1000, causeMoved)
+	told := make(chan error, 1)
+	m.Watch(s.ID, 0, func(err error) { told <- err })
+	if err := <-told; Reason(err) != "moved" {
+		t.Errorf("%v", err)
+	}
+}
+
+// A renewal on this node while the store is being asked counts, whatever the store
+// says then.
+func TestWatchRenewedWhileAsking(t *testing.T) {
+	w := newShared(t, 1)
+	m := w.nodes[0]
+	s, _ := issue(t, m)
+	told := make(chan error, 1)
+	defer m.Watch(s.ID, time.Hour, func(err error) { told <- err })()
+	asked, answer := make(chan struct{}), make(chan struct{})
+	w.proxies[0].hook(func(_ context.Context, op, key string) error {
+		if op == "get" && key == recordKey(s.ID) {
+			close(asked)
+			<-answer
+			return store.ErrUnavailable
+		}
+		return nil
+	})
+	w.pass(15 * time.Minute)
+	m.sweep()
+	<-asked
+	next := *s
+	next.Expires = w.clock.now().Add(15 * time.Minute)
+	m.live.seen(&next, w.clock.now())
+	close(answer)
+	eventually(t, "the answer", func() bool {
+		shard := m.live.shard(s.ID)
+		shard.mu.Lock()
+		defer shard.mu.Unlock()
+		l := shard.lives[s.ID]
+		return l == nil || !l.asking
+	})
+	if len(told) != 0 {
+		t.Errorf("cut: %v", <-told)
 	}
 }
