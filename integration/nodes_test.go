@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,4 +113,30 @@ func TestThreeNodes(t *testing.T) {
 			t.Errorf("after a restart node %d answers a session that signed out with %d", i+1, got)
 		}
 	}
+}
+
+// answers asks a node until it answers a session with the status, a second at most, and returns the last answer.
+func answers(t testing.TB, n *rig, who *session, want int) (got int) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if got = n.status(t, appHost, "/members/x", who); got == want || time.Now().After(deadline) {
+			return got
+		}
+	}
+}
+
+// kidOf reads the name of the key out of a token's header.
+func kidOf(t testing.TB, header string) string {
+	t.Helper()
+	raw, err := base64.RawURLEncoding.DecodeString(header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var h struct {
+		Kid string `json:"kid"`
+	}
+	if err := json.Unmarshal(raw, &h); err != nil {
+		t.Fatal(err)
+	}
+	return h.Kid
 }
