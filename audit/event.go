@@ -17,7 +17,8 @@ type Event struct {
 	// Ref is the reference number that the person sees on the page; see NewRef.
 	Ref string
 	// Kind is "request", "stream" (a request that ended with its session), "sign-in",
-	// "sign-out" or "hmac-service". It is required. "log" is the log's own.
+	// "hand-off" (a sign-in at the one portal opened this site), "sign-out", "admin" (an
+	// operator's command) or "hmac-service". It is required. "log" is the log's own.
 	Kind string
 	// Source, Subject and Name say who: the identity source's name, the subject there,
 	// and the username. All empty: nobody was signed in.
