@@ -14,6 +14,6 @@ packages=$(go list ./... | grep -v '/integration$')
 	status=0
 	# shellcheck disable=SC2086
 	go test -json -race -timeout 15m $packages || status=1
-	go test -json -race -count=1 -timeout 45m ./integration || status=1
+	go test -json -race -count=1 -parallel 6 -timeout 45m ./integration || status=1
 	exit $status
 } | "$testlines"
