@@ -47,6 +47,9 @@ func (p *Portal) callback(s identity.Source) http.HandlerFunc {
 			return
 		}
 		id, err := p.finish(r, s, a, q)
+		if err == nil && old == nil {
+			old, err = p.former(r)
+		}
 		if err != nil {
 			page, reason := classify(err)
 			p.fail(w, r, s, failure{page: page, reason: reason, err: err, ask: a.Ask}, a.ReturnTo)

@@ -89,6 +89,33 @@ func (p *Portal) signedOn(r *http.Request) (*session.Session, *http.Cookie, erro
 	return s, renewed, err
 }
 
+// reopen gives the portal's own page back to somebody whose sign-on is in use at
+// another site, where a new sign-in would end that one in the middle of their
+// work. It reports whether it has answered.
+func (p *Portal) reopen(w http.ResponseWriter, r *http.Request, to string) bool {
+	if hasCookie(r, promptCookie) {
+		return false // somebody signed out of this browser since
+	}
+	_, renewed, err := p.signedOn(r)
+	if err != nil || renewed == nil {
+		return false
+	}
+	http.SetCookie(w, renewed)
+	redirect(w, http.StatusFound, to)
+	return true
+}
+
+// former is what a sign-in of this browser replaces: its sign-on, although idle
+// here. At the other sites of the same browser it would go on, and whoever has
+// just signed in would be the person of before there.
+func (p *Portal) former(r *http.Request) (*session.Session, error) {
+	s, _, err := p.signedOn(r)
+	if errors.Is(err, session.ErrNone) {
+		return nil, nil
+	}
+	return s, err
+}
+
 // landing is where a finished sign-in leads.
 func (p *Portal) landing(r *http.Request, a attempt, s *session.Session) (string, error) {
 	switch {

@@ -139,8 +139,8 @@ func (p *Portal) moveHere(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// Known before the sign-in is used up, so that it can be tried again.
-	old, err := p.sessions.Find(r.Header["Cookie"], r.Host)
-	if err != nil && !errors.Is(err, session.ErrNone) {
+	old, err := p.former(r)
+	if err != nil {
 		page, reason := classify(err)
 		p.notMoved(w, r, d, failure{page: page, reason: reason, err: err})
 		return

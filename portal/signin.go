@@ -21,7 +21,7 @@ var errStep = errors.New("source gave an unusable address")
 // provider would be stopped by our own form-action, hence links.
 func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
 	q, _ := parseQuery(r.URL.RawQuery)
-	if !q.Has("ask") {
+	if p.home == "" || p.away(r) || !q.Has("ask") {
 		p.clearEnded(w, r)
 		if p.movedAway(w, r, p.askedReturnTo(r)) {
 			return
@@ -36,6 +36,9 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switching := q.Has("switch")
+	if g.ask == "" && !switching && p.reopen(w, r, g.to) {
+		return
+	}
 	if len(p.sources) == 1 && !switching {
 		p.begin(w, r, p.sources[0], g)
 		return
