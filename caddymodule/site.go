@@ -262,7 +262,9 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if s.onlyPortal() {
 		on.next = s.toWho()
 	}
-	run.gate.Handle(w, r, &on)
+	if run.gate.Handle(w, r, &on) {
+		return nil
+	}
 	if on.err != nil && s.server.Errors == nil && s.noAnswer(run.run, w, r, on.err) {
 		return nil
 	}

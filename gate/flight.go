@@ -36,13 +36,13 @@ type ending struct {
 func (f *flight) ended() bool { return f.end.Load() != nil }
 
 // pass calls next with a copy of the request whose context ends with the session. It is a copy in any case: net/http writes
-// trailers into the request that it made when the body ends, and no proxy may find them there.
-func (x *exchange) pass(next http.Handler) {
+// trailers into the request that it made when the body ends, and no proxy may find them there. own: see Gate.Handle.
+func (x *exchange) pass(next http.Handler) (own bool) {
 	ctx := x.r.Context()
 	if x.session == nil {
 		next.ServeHTTP(&x.answer, x.r.WithContext(ctx))
 		x.answer.finish()
-		return
+		return false
 	}
 	f := &x.flight
 	ctx, f.cancel = context.WithCancelCause(ctx)
@@ -52,8 +52,9 @@ func (x *exchange) pass(next http.Handler) {
 	next.ServeHTTP(&x.answer, x.r.WithContext(ctx))
 	x.answer.finish()
 	if end := f.end.Load(); end != nil {
-		x.tellEnd(end)
+		return x.tellEnd(end)
 	}
+	return false
 }
 
 // land ends the flight when the app has returned. A connection that it hijacked and still has open flies on.
@@ -148,10 +149,10 @@ func (x *exchange) adopt(conn net.Conn, rw *bufio.ReadWriter) (net.Conn, *bufio.
 	return t, rw, nil
 }
 
-// tellEnd answers a request that was cut, when the app has returned. Half an answer must not look like a whole one. Where the app
-// wanted to begin an answer and was not let, it is ours: the one that the next request would get. Where it did not, whoever called
-// the gate answers.
-func (x *exchange) tellEnd(end *ending) {
+// tellEnd answers a request that was cut, when the app has returned. Half an answer must not look like a whole one. Where none had
+// begun, it is ours: the one that the next request would get. The app's side failed because its request was cancelled, and is not
+// to be blamed for that.
+func (x *exchange) tellEnd(end *ending) (own bool) {
 	f := &x.flight
 	f.mu.Lock()
 	committed, hijacked := f.committed, f.tunnel != nil
@@ -160,7 +161,7 @@ func (x *exchange) tellEnd(end *ending) {
 	case hijacked:
 	case committed:
 		panic(http.ErrAbortHandler)
-	case x.answer.refused:
+	default:
 		clear(x.answer.Header()) // the app's
 		x.answer.setHSTS(x.answer.Header())
 		no := refusal{KindUnavailable, http.StatusServiceUnavailable, ""}
@@ -169,6 +170,7 @@ func (x *exchange) tellEnd(end *ending) {
 		}
 		x.say(no, end.ref)
 	}
+	return true
 }
 
 // unlessEnded lets the app do what would undo the end.

@@ -192,19 +192,29 @@ func TestAnswerThatComesTooLate(t *testing.T) {
 	}
 }
 
-// An app that gave up without a word leaves the answer to whoever called the gate.
+// An app that gave up without a word because its request was cut is not to be blamed: the answer is the gate's. One that gave up
+// by itself leaves the answer to whoever called the gate.
 func TestAppThatGivesUp(t *testing.T) {
 	r := newRig(t)
 	dana := r.dana()
 	server := &rig{t: t, server: listen(t, func(w http.ResponseWriter, q *http.Request) {
-		r.gate.Handle(w, q, http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) {
-			r.revoke(dana)
-			<-q.Context().Done()
+		own := r.gate.Handle(w, q, http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) {
+			if q.URL.Path == "/members/cut" {
+				r.revoke(dana)
+				<-q.Context().Done()
+			}
 		}))
-		w.WriteHeader(http.StatusBadGateway)
+		if !own {
+			w.WriteHeader(http.StatusBadGateway)
+		}
 	})}
-	if replies := server.send(request("GET", "/members/x", dana)); len(replies) != 1 || replies[0].StatusCode != 502 {
-		t.Errorf("answers %+v", replies)
+	for _, c := range []struct {
+		path string
+		want int
+	}{{"/members/gone", 502}, {"/members/cut", 401}, {"/members/after", 401}} {
+		if replies := server.send(request("GET", c.path, dana)); len(replies) != 1 || replies[0].StatusCode != c.want {
+			t.Errorf("%s: answers %+v, want %d", c.path, replies, c.want)
+		}
 	}
 }
 

@@ -148,8 +148,9 @@ var (
 )
 
 // Handle answers the request or calls next. next runs in the same goroutine; a panic of it is not recovered. r.RequestURI must be
-// what the client sent.
-func (g *Gate) Handle(w http.ResponseWriter, r *http.Request, next http.Handler) {
+// what the client sent. own reports that the answer is the gate's, also where next was called: the session ended before the app
+// began to answer, and whatever error the app's side makes of that is none.
+func (g *Gate) Handle(w http.ResponseWriter, r *http.Request, next http.Handler) (own bool) {
 	x := &exchange{gate: g, r: r}
 	x.answer.init(w, x)
 	x.answer.setHSTS(w.Header())
@@ -157,20 +158,20 @@ func (g *Gate) Handle(w http.ResponseWriter, r *http.Request, next http.Handler)
 	for _, step := range door {
 		if no := step(x); no.kind != "" {
 			x.refuse(no)
-			return
+			return true
 		}
 	}
 	if x.path.Under(g.prefix) {
 		g.portal.ServeHTTP(w, r)
-		return
+		return true
 	}
 	for _, step := range room {
 		if no := step(x); no.kind != "" {
 			x.refuse(no)
-			return
+			return true
 		}
 	}
-	x.pass(next)
+	return x.pass(next)
 }
 
 // exchange is one request on its way.

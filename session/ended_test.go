@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"testing"
@@ -193,7 +194,7 @@ func TestRevive(t *testing.T) {
 func TestReason(t *testing.T) {
 	for want, err := range map[string]error{
 		"": nil, "revoked": errRevoked, "moved": fmt.Errorf("x: %w", errMoved), "expired": errExpired, "key-killed": errKey, "silent": ErrStale,
-		"closed": ErrClosed, "none": errAbsent, "other": errTooManyWatchers,
+		"closed": ErrClosed, "none": errAbsent, "too-many": errTooManyWatchers, "other": io.EOF,
 	} {
 		if got := Reason(err); got != want {
 			t.Errorf("%v: %q, want %q", err, got, want)

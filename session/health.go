@@ -65,6 +65,8 @@ func Reason(err error) string {
 		return "closed"
 	case errors.Is(err, ErrNone):
 		return "none"
+	case errors.Is(err, errTooManyWatchers):
+		return "too-many"
 	}
 	return "other"
 }

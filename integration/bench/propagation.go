@@ -211,7 +211,7 @@ func (p *probe) untilRefused(cookie string) (time.Time, error) {
 		switch {
 		case err != nil:
 			return now, err
-		case status == http.StatusUnauthorized, status == http.StatusBadGateway: // 502: cut while the application had it
+		case status == http.StatusUnauthorized:
 			return now, nil
 		case status != http.StatusOK:
 			return now, fmt.Errorf("%s answers %d", p.url, status)
