@@ -40,7 +40,9 @@ func usernameID(username string) shortID {
 
 // enlist puts a sign-on, whose record is written, into its account's list. When
 // there are as many as the limit allows, it makes room by ending the ones that
-// were seen longest ago, or refuses with a [LimitError].
+// were seen longest ago, or refuses with a [LimitError]. One that is in the list has
+// its place; the list is written all the same, so that a node that is just about to
+// give that place away has to look again.
 func (m *Manager) enlist(ctx context.Context, s *Session, a Admission, limit Lifetime) error {
 	key := accountKey(s.Source, s.Subject)
 	for range cellTries {
@@ -49,8 +51,9 @@ func (m *Manager) enlist(ctx context.Context, s *Session, a Admission, limit Lif
 		if err != nil {
 			return err
 		}
+		held := slices.ContainsFunc(list.Sessions, func(l listed) bool { return l.ID == s.ID })
 		m.prune(&list, s.ID)
-		if limit.Sessions > 0 {
+		if limit.Sessions > 0 && !held {
 			again, err := m.makeRoom(ctx, &list, a, limit)
 			if err != nil {
 				return err

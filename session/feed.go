@@ -51,12 +51,12 @@ func (m *Manager) listen() {
 	for {
 		began := time.Now()
 		m.follows.mu.Lock()
-		cursor := m.follows.cursor
+		cursor, failing := m.follows.cursor, m.follows.failing
 		m.follows.mu.Unlock()
 		ctx, cancel := context.WithTimeout(m.life, pollEvery)
 		err := m.store.Wait(ctx, cursor)
 		rest := restAtLeast
-		if err != nil {
+		if err != nil || failing { // what could not be read is still there: the store would say so at once
 			rest = max(rest, pollEvery-time.Since(began))
 		}
 		cancel()

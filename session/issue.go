@@ -63,12 +63,13 @@ func (m *Manager) issue(ctx context.Context, g Grant, host string, a Admission) 
 
 // start is when a new session begins: now, or, where everything until now was
 // revoked, in the second after that. That may be one of another node whose clock is
-// a little ahead. Whoever proved themselves before that has proved nothing.
+// a little ahead. Whoever proved themselves before that has proved nothing; by whose
+// clock they did, ours or the revoking node's, is not known, so that a minute counts.
 func (m *Manager) start(s *Session, proved time.Time) (time.Time, error) {
 	now := second(m.now())
 	n := namesOf(s.ID, &s.Grant, now)
 	floor := m.live.over.floor(&n)
-	if !proved.IsZero() && floor >= proved.Unix() {
+	if !proved.IsZero() && floor >= proved.Add(-aheadAtMost).Unix() {
 		return now, errRevoked
 	}
 	if floor >= now.Unix() {

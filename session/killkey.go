@@ -123,6 +123,18 @@ func (m *Manager) kill(kid string) {
 	}
 }
 
+// replaceKeys kills all session keys; a new one signs at once. Those of assertions
+// stay: applications that keep a copy of the JWK set would refuse everybody, and
+// whoever has one of them makes no session.
+func (m *Manager) replaceKeys(ctx context.Context) error {
+	m.keys.mu.Lock()
+	defer m.keys.mu.Unlock()
+	for _, k := range m.ring.Load().keys {
+		m.kill(k.kid)
+	}
+	return m.refresh(ctx, forSessions, nil)
+}
+
 // obeyKilledKey takes in a feed entry that kills a key.
 func (m *Manager) obeyKilledKey(r revocation) error {
 	if !isKID(r.KID) {

@@ -44,7 +44,8 @@ func (m *Manager) checkMark(ctx context.Context) (setBack bool, err error) {
 }
 
 // endEverything ends all sessions that began until now: some of them may have been
-// revoked, and nobody knows which.
+// revoked, and nobody knows which. The same holds for the keys that signed them: who
+// has stolen one that was killed would go on making sessions.
 func (m *Manager) endEverything(ctx context.Context) error {
 	m.log.Warn("the store was set back to an older state and may have lost revocations; all sessions that began until now are over")
 	now := m.now().Unix()
@@ -53,6 +54,9 @@ func (m *Manager) endEverything(ctx context.Context) error {
 		return fmt.Errorf("revoking all sessions of a store that was set back: %w", err)
 	}
 	m.take(r)
+	if err := m.replaceKeys(ctx); err != nil {
+		return fmt.Errorf("replacing the session keys of a store that was set back: %w", err)
+	}
 	// Read back, for the mark that says so.
 	return m.poll(ctx)
 }

@@ -80,15 +80,16 @@ func (m *Manager) readRecord(ctx context.Context, sid string) (*record, []byte, 
 
 // touch writes into the record that a new token of the session was made. A record
 // that is gone, because the store was set back or was silent for long, comes back,
-// in the account's list as well.
+// in the account's list as well. One that is about to end is looked after in the list
+// too: a node whose clock is ahead may have taken it for over and given its place away.
 func (m *Manager) touch(ctx context.Context, s *Session) error {
 	for range cellTries {
 		r, sealed, err := m.readRecord(ctx, s.ID)
 		if err != nil {
 			return err
 		}
-		fresh := r == nil
-		if fresh {
+		uncertain := r == nil || m.now().Add(aheadAtMost).Unix() >= r.Expires
+		if r == nil {
 			r = &record{}
 		}
 		r.update(s)
@@ -96,7 +97,7 @@ func (m *Manager) touch(ctx context.Context, s *Session) error {
 		if errors.Is(err, store.ErrConflict) {
 			continue
 		}
-		if err == nil && fresh {
+		if err == nil && uncertain {
 			err = m.enlistAgain(ctx, s)
 		}
 		return err
@@ -104,8 +105,8 @@ func (m *Manager) touch(ctx context.Context, s *Session) error {
 	return errBusy
 }
 
-// enlistAgain puts a sign-on whose record was gone back into its account's list. Who
-// signed in meanwhile had a right to the place: where the limit leaves none, this
+// enlistAgain puts a sign-on whose record was gone, or may have been for others, back
+// into its account's list. Who signed in meanwhile had a right to the place: where the limit leaves none, this
 // sign-on goes on until its token's idle end and no longer.
 func (m *Manager) enlistAgain(ctx context.Context, s *Session) error {
 	err := m.enlist(ctx, s, Admission{}, m.lifetime.Of(s.Roles))
