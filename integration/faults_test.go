@@ -271,3 +271,40 @@ func TestFaultReloads(t *testing.T) {
 		}
 	}
 }
+
+// The embedded store cannot grow (a limit on the size of files stands for a full disk). Who is signed in works on, nobody new is,
+// what was acknowledged stays, and when there is room everything goes on.
+func TestFaultDiskFull(t *testing.T) {
+	r := prepare(t, strings.Replace(standard, "\tanteroom {", "\tanteroom {\n\t\taudit off", 1))
+	r.limitKiB = 64
+	r.run(t)
+	c := newCrowd(t, &hall{nodes: []*rig{r}}, 8)
+	c.signOut(0, 2)
+	full := false
+	for range 150 { // a sign-in writes a record, a place in a list and a used-up attempt
+		b := newBrowser(t)
+		r.op.ready(t)
+		if p := b.signIn(t, r.url(appHost, "/.anteroom/login?return_to=/members/x"), "dana", "dana-pw"); p.Status >= 500 {
+			full = true
+			break
+		}
+	}
+	if !full {
+		t.Fatal("the store never got full")
+	}
+	acknowledged := 0
+	for range 3 {
+		acknowledged += c.signOut(0, 1)
+	}
+	t.Logf("the disk is full: %d of 3 sign-outs were acknowledged", acknowledged)
+	if got := r.status(t, appHost, "/members/x", c.live[0]); got != 200 {
+		t.Errorf("with a full disk a running session is answered %d", got)
+	}
+	r.proc.kill()
+	r.limitKiB = 0
+	r.run(t)
+	if got := c.signOut(0, 1); got != 1 {
+		t.Error("with room on the disk a sign-out was not acknowledged")
+	}
+	c.settle(5 * time.Second)
+}
