@@ -18,8 +18,14 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// openTimeout bounds what Start does with the store before the load is given up.
-const openTimeout = 15 * time.Second
+const (
+	// openTimeout bounds how long connecting to a store takes before the load is given up.
+	openTimeout = 15 * time.Second
+	// readTimeout is the same for reading the revocation feed. A million entries take half a minute where the store is far
+	// or the machine busy, and a node that gave up would begin anew and never start. A store that falls silent meanwhile
+	// ends it sooner: each call has its own time.
+	readTimeout = 5 * time.Minute
+)
 
 // These functions open the shared resources, each once for all configs that name it. Their loggers
 // outlive the config that opened them, so they hang on Caddy's default logger.
@@ -69,7 +75,7 @@ func (a *App) openSessions(st openStore) (*session.Manager, func() error, error)
 		Lifetimes: a.lifetimes, Mark: a.mark(),
 	})
 	if err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
 		defer cancel()
 		err = m.Start(ctx)
 	}
