@@ -117,7 +117,12 @@ func (a *answer) SetWriteDeadline(at time.Time) error {
 	return a.x.flight.unlessEnded(func() error { return http.NewResponseController(a.ResponseWriter).SetWriteDeadline(at) })
 }
 
-// Unwrap returns the writer below, for read deadlines and full duplex.
+// SetReadDeadline: see SetWriteDeadline.
+func (a *answer) SetReadDeadline(at time.Time) error {
+	return a.x.flight.unlessEnded(func() error { return http.NewResponseController(a.ResponseWriter).SetReadDeadline(at) })
+}
+
+// Unwrap returns the writer below, for full duplex.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // commit makes the headers final. It is false when the session has ended meanwhile: nothing of the app's goes out then.

@@ -88,11 +88,8 @@ func (x *exchange) cut(cause error) {
 	}
 	end := &ending{cause, audit.NewRef()}
 	f.end.Store(end)
-	if t == nil && f.committed {
-		// A write that waits for a slow client ends at once. On HTTP/2 the stream is reset; where the whole connection stands still,
-		// that has to wait as well, and nothing but the frame that was on its way arrives. A writer without deadlines ends with its
-		// next write.
-		_ = http.NewResponseController(x.answer.ResponseWriter).SetWriteDeadline(time.Unix(1, 0))
+	if t == nil {
+		x.breakOff()
 	}
 	f.mu.Unlock()
 	f.cancel(cause)
@@ -105,6 +102,22 @@ func (x *exchange) cut(cause error) {
 	}
 	x.recordEnd(end)
 }
+
+// breakOff ends what waits for the client, under the flight's lock. A writer without deadlines ends with its next write.
+func (x *exchange) breakOff() {
+	c, past := http.NewResponseController(x.answer.ResponseWriter), time.Unix(1, 0)
+	if x.flight.committed {
+		// A write that waits for a slow client ends at once. On HTTP/2 the stream is reset; where the whole connection stands still,
+		// that has to wait as well, and nothing but the frame that was on its way arrives.
+		_ = c.SetWriteDeadline(past)
+	}
+	if x.hasBody() {
+		// So does a read of a body that pauses: closing it, as proxies do, waits for the client on HTTP/1.1.
+		_ = c.SetReadDeadline(past)
+	}
+}
+
+func (x *exchange) hasBody() bool { return x.r.Body != nil && x.r.Body != http.NoBody }
 
 // recordEnd writes down that a request was cut. There is nobody to refuse when that fails; the log itself says that it does.
 func (x *exchange) recordEnd(end *ending) {
@@ -164,6 +177,9 @@ func (x *exchange) tellEnd(end *ending) (own bool) {
 	default:
 		clear(x.answer.Header()) // the app's
 		x.answer.setHSTS(x.answer.Header())
+		if x.r.ProtoMajor == 1 && x.hasBody() { // nothing can be read from it any more
+			x.answer.Header().Set("Connection", "close")
+		}
 		no := refusal{KindUnavailable, http.StatusServiceUnavailable, ""}
 		if errors.Is(end.cause, session.ErrNone) {
 			no = refusal{KindNoSession, http.StatusUnauthorized, ""}

@@ -11,7 +11,7 @@
 // other origins get 403 (RFC 6454; Sec-Fetch-Site first); our prefix is answered by the portal; no session is one answer; no
 // event, no access; the app gets Remote-User, Remote-Groups, Remote-Name and Remote-Email only when they have a value, and the
 // same signed in Anteroom-Assertion. A request in flight ends when its session does, within a second: its context is cancelled,
-// with the reason as its cause, a WebSocket gets a close frame (RFC 6455 section 7.4.1, code 1008), a write that waits for a slow
+// with the reason as its cause, a WebSocket gets a close frame (RFC 6455 section 7.4.1, code 1008), a write or read that waits for a slow
 // client breaks off, and the audit log says so. While the store is silent nobody gets in, unless Config.OnStoreLoss says who.
 //
 // On the way back: HSTS (RFC 6797) on every answer, no cookie of an app under our names, no identity headers, no shared caching
