@@ -257,7 +257,7 @@ func (f *Files) lose(l *lock) {
 // run runs a script on a lock.
 func (f *Files) run(ctx context.Context, doing, script string, l *lock) (bool, error) {
 	broke := false // an attempt's outcome is unknown; the attempts come one after the other
-	return run(ctx, f.store, doing+l.doing, l.name, again, func(ctx context.Context, c link) (bool, error) {
+	return run(ctx, f.store, doing+l.doing, l.name, change, func(ctx context.Context, c link) (bool, error) {
 		cmd := goredis.NewIntCmd(ctx, "EVAL", script, 1, l.name, l.token, f.lease.Milliseconds())
 		err := f.store.durable(ctx, c, cmd)
 		if err != nil {

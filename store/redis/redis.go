@@ -59,6 +59,7 @@ type Store struct {
 	sealer Sealer
 
 	replicas replicas
+	changing chan struct{} // holds one for each change that has a connection
 
 	appended atomic.Uint64 // entries since Open, for the sweep
 	sweeping atomic.Bool
@@ -95,7 +96,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, err
 	}
 	silence()
-	s := &Store{conf: cfg, prefix: cfg.prefix(), now: cfg.Now, log: cfg.Logger, sealer: cfg.Sealer, closing: make(chan struct{})}
+	s := &Store{conf: cfg, prefix: cfg.prefix(), now: cfg.Now, log: cfg.Logger, sealer: cfg.Sealer, closing: make(chan struct{}), changing: make(chan struct{}, changes)}
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -17,25 +17,31 @@ import (
 
 // repeat says what a call may do when a connection broke under it and nobody knows
 // whether the server had done what it was asked.
-type repeat bool
+type repeat int
 
 const (
-	once  repeat = false // it changes something: the outcome is unknown and the caller is told so
-	again repeat = true  // it reads, or finds out by itself that it was already done
+	once   repeat = iota // it changes something: the outcome is unknown and the caller is told so
+	change               // it changes something and finds out by itself that it was already done
+	again                // it reads
 )
+
+// changes bounds the connections that changes may have at a time. Each may wait for a
+// replica for ackTimeout; with thousands of them the reads of the feed, without which
+// nobody is let in, would wait behind them.
+const changes = connections * 3 / 4
 
 // attempts bounds the repetitions of one call; callTimeout bounds them too.
 const attempts = 5
 
 // run calls fn with a connection to the master that has the key, and repeats it where
 // that is safe: when the server was not reached or refused without doing anything, and,
-// for repeat again, when the connection broke. What fn changes must be in its result:
+// unless it is to happen once, when the connection broke. What fn changes must be in its result:
 // when ctx ends, run returns while fn may still be under way.
 func run[T any](ctx context.Context, s *Store, doing, key string, r repeat, fn func(context.Context, link) (T, error)) (T, error) {
 	return await(ctx, s, doing, callTimeout, func(ctx context.Context) (T, error) {
 		var asking string
 		for try := 1; ; try++ {
-			value, err := attempt(ctx, s, key, asking, fn)
+			value, err := attempt(ctx, s, key, asking, r, fn)
 			if err == nil || ours(err) || try == attempts || !s.worth(err, r) {
 				return value, err
 			}
@@ -54,7 +60,15 @@ type link struct {
 }
 
 // attempt calls fn once.
-func attempt[T any](ctx context.Context, s *Store, key, asking string, fn func(context.Context, link) (T, error)) (value T, err error) {
+func attempt[T any](ctx context.Context, s *Store, key, asking string, r repeat, fn func(context.Context, link) (T, error)) (value T, err error) {
+	if r != again {
+		select {
+		case s.changing <- struct{}{}:
+			defer func() { <-s.changing }()
+		case <-ctx.Done():
+			return value, ctx.Err()
+		}
+	}
 	node, err := s.node(ctx, key, asking)
 	if err != nil {
 		return value, err
@@ -192,7 +206,7 @@ func (s *Store) worth(err error, r repeat) bool {
 	case errors.As(err, &dialing) && dialing.Timeout():
 		return false // the time of the whole call is spent
 	}
-	return r == again && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &dialing))
+	return r != once && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &dialing))
 }
 
 // pause waits a little, longer each time, and reports whether there is time left.

@@ -198,7 +198,7 @@ func (s *Store) CompareAndSwap(ctx context.Context, key string, old, new []byte,
 func (s *Store) swap(ctx context.Context, doing, key string, there, sealed []byte, ttl time.Duration) (bool, error) {
 	name := s.nameOf(key)
 	broke := false // an attempt's outcome is unknown; run calls fn one after the other
-	return run(ctx, s, doing, name, again, func(ctx context.Context, c link) (bool, error) {
+	return run(ctx, s, doing, name, change, func(ctx context.Context, c link) (bool, error) {
 		cmd := goredis.NewIntCmd(ctx, "EVAL", swapScript, 1, name, string(there), sealed, ttl.Milliseconds())
 		err := s.durable(ctx, c, cmd)
 		var said goredis.Error
