@@ -398,7 +398,7 @@ func TestAttackAnswers(t *testing.T) {
 	t.Run("96 cookies come along on the way back from the provider", func(t *testing.T) {
 		b := w.browser() // keep() checks SameSite=Lax of each
 		b.signIn("hospital", "/")
-		if len(b.jar) != 3 { // two halves and the round counter
+		if len(b.jar) != 4 { // two halves, the round counter, and whose sign-in this was
 			t.Errorf("the browser keeps %v", b.jar)
 		}
 	})

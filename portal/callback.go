@@ -114,7 +114,7 @@ func (p *Portal) take(w http.ResponseWriter, r *http.Request, name, state string
 		}
 		return a, &failure{page: pageUnavailable, reason: reasonStore, err: err}
 	}
-	if reason == "" && !a.Reauthenticate && (hasCookie(r, promptCookie) || name != handOffName && p.ended(r)) {
+	if reason == "" && !a.Reauthenticate && (hasCookie(r, promptCookie) || name != handOffName && p.mustPrompt(r)) {
 		// Begun before somebody signed out of this browser: without a prompt the
 		// next one at the workstation would finish it for them. signOut deletes
 		// such attempts on its own host; a sign-out at another site cannot, but
@@ -246,6 +246,9 @@ func (p *Portal) enter(w http.ResponseWriter, r *http.Request, e entry) {
 		http.SetCookie(w, c)
 	}
 	http.SetCookie(w, ownCookie(roundCookie, strconv.Itoa(round), roundTTL))
+	if e.name != handOffName {
+		p.remember(w, r, s)
+	}
 	for _, name := range []string{promptCookie, moveCookie} { // a sign-in that waits may be another person's
 		if hasCookie(r, name) {
 			dropCookie(w, name)

@@ -24,6 +24,9 @@ const (
 	// store keys that remember it.
 	labelMoved = "anteroom/portal/moved/v1"
 
+	// labelLast is the associated data of the name of a browser's last sign-in.
+	labelLast = "anteroom/portal/last/v1"
+
 	// labelAsk is the associated data of a sealed ask: what a site sends along
 	// when it hands a browser to the portal.
 	labelAsk = "anteroom/portal/ask/v1"

@@ -96,7 +96,7 @@ func (p *Portal) heldPending(r *http.Request) (d pending, reason string) {
 		return d, reasonMoveHost
 	case p.source(d.Attempt.Source) == nil:
 		return d, reasonMoveSource
-	case !d.Attempt.Reauthenticate && (hasCookie(r, promptCookie) || p.ended(r)):
+	case !d.Attempt.Reauthenticate && p.mustPrompt(r):
 		return d, reasonBefore // as for an attempt: see take
 	}
 	d.Attempt.move, d.Attempt.proved = true, time.Unix(d.Created, 0)

@@ -83,7 +83,7 @@ func (p *Portal) begin(w http.ResponseWriter, r *http.Request, s identity.Source
 	if p.looping(w, r, s.Name(), g) {
 		return
 	}
-	a := p.newAttempt(r, s.Name(), g, hasCookie(r, promptCookie) || p.ended(r) || g.k.Prompt > 0)
+	a := p.newAttempt(r, s.Name(), g, p.mustPrompt(r) || g.k.Prompt > 0)
 	step, err := s.Begin(r.Context(), identity.Start{
 		State: a.State, CallbackURL: p.callbackURL(r.Host, a.Source), Reauthenticate: a.Reauthenticate,
 	})

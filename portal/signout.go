@@ -131,8 +131,10 @@ func (p *Portal) forget(w http.ResponseWriter, r *http.Request) {
 		dropCookie(w, h.name)
 	}
 	dropCookie(w, roundCookie)
-	if hasCookie(r, moveCookie) {
-		dropCookie(w, moveCookie)
+	for _, name := range []string{moveCookie, lastCookie} { // the mark below says more
+		if hasCookie(r, name) {
+			dropCookie(w, name)
+		}
 	}
 	http.SetCookie(w, ownCookie(promptCookie, strconv.FormatInt(p.now().Unix(), 10), promptTTL))
 	clearCache(w)

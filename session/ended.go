@@ -24,6 +24,10 @@ func (m *Manager) Ended(cookieLines []string, host string) (reason string) {
 	return ""
 }
 
+// Revoked says whether the session of this sid was revoked one by one, as sign-outs
+// are. That is remembered for a day after its absolute end at least, on every node.
+func (m *Manager) Revoked(sid string) bool { return isID(sid) && m.live.isRevoked(sid) }
+
 // ofCookies returns the session whose two halves the cookies are, whatever has
 // become of it.
 func (m *Manager) ofCookies(cookieLines []string, host string) *verified {

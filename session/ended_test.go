@@ -39,6 +39,13 @@ func TestEnded(t *testing.T) {
 			t.Errorf("another site: %q", got)
 		}
 	}
+	other, _ := issue(t, m)
+	w.pass(24 * time.Hour) // beyond the absolute end
+	for sid, want := range map[string]bool{s.ID: true, other.ID: false, "": false, "x": false} {
+		if got := m.Revoked(sid); got != want {
+			t.Errorf("Revoked(%q) %v", sid, got)
+		}
+	}
 	m.Close()
 	if m.Ended(lines(cookies), host) != "" {
 		t.Error("answers after Close")
