@@ -211,6 +211,7 @@ func (p *Portal) stay(w http.ResponseWriter, r *http.Request) {
 		p.showError(w, r, pageCrossOrigin, "", errorLinks{})
 		return
 	}
+	d, _ := p.heldPending(r)
 	if hasCookie(r, moveCookie) {
 		dropCookie(w, moveCookie)
 		http.SetCookie(w, ownCookie(promptCookie, "1", promptTTL))
@@ -218,7 +219,8 @@ func (p *Portal) stay(w http.ResponseWriter, r *http.Request) {
 	v := p.newView(r, "Nothing was moved")
 	v.Text = []string{"You stay signed in at the other workstation, and you are not signed in here. You can close this window."}
 	v.Note = "The sign-in service may still remember you on this computer. On a shared computer, close all windows of this browser."
-	v.Links = []link{{Href: p.prefix + "login", Text: "Sign in here"}}
+	// To what was to be opened, for who meant the other button.
+	v.Links = []link{{Href: p.beginURL("", goal{to: d.Attempt.ReturnTo, ask: d.Attempt.Ask}), Text: "Sign in here"}}
 	p.show(w, r, "notice", http.StatusOK, v)
 }
 

@@ -89,3 +89,26 @@ func TestSessionsOverSites(t *testing.T) {
 		b.mustNoSession()
 	}
 }
+
+// TestMoveStayByMistake: whoever meant the other button comes to what was to be
+// opened by the link on the page, a site behind the portal included.
+func TestMoveStayByMistake(t *testing.T) {
+	t.Parallel()
+	w := newFleet(t, newSource("hospital", "Hospital"))
+	w.limits(1, session.Move)
+	w.portal = w.fleetPortal(w.sessions)
+	w.person().mustOpen(site, "/")
+	u := w.person()
+	u.open(site, "/.anteroom/login?return_to=%2Fward")
+	page := u.at(homeHost).get("/.anteroom/move?stay=1")
+	expect(t, page, http.StatusOK, "Nothing was moved")
+	last, _ := u.open(homeHost, linkTo(t, page.Body.String(), "/.anteroom/login?ask="))
+	expect(t, last.answer, http.StatusOK, "Move here")
+	if !w.sources[0].lastBegin(t).Reauthenticate {
+		t.Error("without a prompt")
+	}
+	answer := u.at(homeHost).form("/.anteroom/move", "id="+ticketOf(t, last.answer))
+	if last, _ = u.open(homeHost, linkTo(t, answer.Body.String(), "/.anteroom/login?ask=")); last.url() != "https://"+site+"/ward" {
+		t.Errorf("landed at %s", last.url())
+	}
+}
