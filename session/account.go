@@ -45,6 +45,13 @@ func usernameID(username string) shortID {
 // give that place away has to look again.
 func (m *Manager) enlist(ctx context.Context, s *Session, a Admission, limit Lifetime) error {
 	key := accountKey(s.Source, s.Subject)
+	ctx, cancel := context.WithTimeout(ctx, revokeTimeout) // others wait for this one
+	defer cancel()
+	leave, err := m.queue.enter(ctx, accountID(s.Source, s.Subject))
+	if err != nil {
+		return err
+	}
+	defer leave()
 	for range cellTries {
 		var list account
 		sealed, err := m.readCell(ctx, key, &list)

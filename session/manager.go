@@ -28,6 +28,7 @@ type Manager struct {
 	lifecycle
 	follows follower
 	flights flights
+	queue   queue
 }
 
 // settings are what [Config] said.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -162,4 +164,57 @@ func TestKilledKeyInARestoredStore(t *testing.T) {
 	m.Close()
 	m = start(t, s, sealer, c.now, marked)
 	wantFound(t, m, lines(fresh))
+}
+
+// Hundreds of sign-ins of one account at the same moment, a kiosk's or an attacker's:
+// each writes the account's list once, and none fails because the others are there.
+func TestManySignInsOfOneAccount(t *testing.T) {
+	w := newShared(t, 1)
+	m := w.nodes[0]
+	var writes atomic.Int64
+	w.proxies[0].hook(func(_ context.Context, op, key string) error {
+		if op == "swap" && strings.HasPrefix(key, labelList) {
+			writes.Add(1)
+		}
+		return nil
+	})
+	var all sync.WaitGroup
+	for range 200 {
+		all.Go(func() {
+			if _, _, err := signIn(t, m, Admission{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := writes.Load(); n != 200 {
+		t.Errorf("200 sign-ins wrote %d times", n)
+	}
+	if len(m.queue.turns) != 0 {
+		t.Errorf("%d accounts stay in memory", len(m.queue.turns))
+	}
+}
+
+// Whoever waits behind a sign-in that hangs gives up with the request.
+func TestSignInBehindOneThatHangs(t *testing.T) {
+	w := newShared(t, 1)
+	m := w.nodes[0]
+	leave, err := m.queue.enter(t.Context(), accountID(grant().Source, grant().Subject))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { _, _, err := m.Issue(ctx, grant(), host, Admission{}); done <- err }()
+	if _, _, err := m.Issue(t.Context(), Grant{Source: "hospital", Subject: "other"}, host, Admission{}); err != nil {
+		t.Errorf("another account waits too: %v", err)
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	leave()
+	if _, _, err := signIn(t, m, Admission{}); err != nil || len(m.queue.turns) != 0 {
+		t.Errorf("%v, %d", err, len(m.queue.turns))
+	}
 }
