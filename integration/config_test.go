@@ -33,7 +33,8 @@ func TestRefusedConfigs(t *testing.T) {
 		"no global option":            {"{" + globals + "}\n" + gatedSite, []string{"@", "global option"}},
 		"nobody can sign in":          {"{" + globals + "\tanteroom {\n\t}\n}\n" + gatedSite, []string{"identity oidc"}},
 		"unknown global line":         {strings.Replace(before, "anteroom {", "anteroom {\n\t\tcolour blue", 1) + gatedSite, []string{"@", "colour"}},
-		"store of a later version":    {strings.Replace(before, "anteroom {", "anteroom {\n\t\tstore redis redis://127.0.0.1", 1) + gatedSite, []string{"@", "redis"}},
+		"store of a later version":    {strings.Replace(before, "anteroom {", "anteroom {\n\t\tstore etcd http://127.0.0.1", 1) + gatedSite, []string{"@", "bolt, redis"}},
+		"Redis elsewhere in plain":    {strings.Replace(before, "anteroom {", "anteroom {\n\t\tstore redis redis://redis.example:6379", 1) + gatedSite, []string{"@", "TLS"}},
 		"missing secret file":         {strings.Replace(before, "oidc.secret", "nothing.secret", 1) + gatedSite, []string{"client_secret"}},
 		"issuer over plain HTTP":      {strings.Replace(before, "issuer $OP", "issuer http://login.example", 1) + gatedSite, []string{"@", "https"}},
 		"two sources, one name space": {strings.Replace(before, hospital, hospital+strings.Replace(hospital, "oidc hospital", "oidc second", 1), 1) + gatedSite, []string{"username_prefix"}},
@@ -191,7 +192,7 @@ func TestPublishedConfigs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			caddyfile := strings.NewReplacer("/run/secrets/", r.dir+"/", "/run/anteroom/", r.dir+"/", "/etc/anteroom/local.pem", r.names["$CERT"],
 				"/etc/anteroom/local.key", r.names["$KEY"], "/etc/anteroom/", r.dir+"/", "/var/lib/anteroom", r.dir+"/lib", "/var/log/anteroom", r.dir+"/log",
-				"<public key>", strings.TrimSpace(key.stdout), "role ROLE from  VALUE…", "role doctor from grp", "oidc NAME", "oidc hospital").Replace(caddyfile)
+				"{env.REDIS_URL}", "redis://127.0.0.1:6379", "<public key>", strings.TrimSpace(key.stdout), "role ROLE from  VALUE…", "role doctor from grp", "oidc NAME", "oidc hospital").Replace(caddyfile)
 			if strings.HasPrefix(caddyfile, "anteroom {") { // a site's block alone
 				caddyfile = before + "app.test:$PORT {\n" + caddyfile + "\n}\n"
 			}
@@ -215,5 +216,16 @@ func TestPublishedConfigs(t *testing.T) {
 	}
 	for i, block := range blocks {
 		check("README block "+string(rune('1'+i)), block[1])
+	}
+	nodes, err := os.ReadFile(filepath.Join(root, "docs", "nodes.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, block := range regexp.MustCompile("(?s)```caddyfile\n(.*?)```").FindAllStringSubmatch(string(nodes), -1) {
+		text := block[1]
+		if !strings.HasPrefix(text, "{") { // a site alone
+			text = before + text
+		}
+		check("nodes.md block "+string(rune('1'+i)), text)
 	}
 }

@@ -47,6 +47,7 @@ func TestFaultRedisRestarted(t *testing.T) {
 	server := redistest.Standalone(t)
 	h := newHall(t, 3, server, hallConfig)
 	c := newCrowd(t, h, 16)
+	c.bound = []time.Duration{10 * time.Second, 10 * time.Second, 10 * time.Second} // who has not heard before Redis goes hears when it is back
 	for range 2 {
 		c.signOut(1, 2)
 		server.Kill()

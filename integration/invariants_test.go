@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -19,7 +21,7 @@ type row struct {
 // identityHeaders are the names under which applications of this kind take a user's word, ours first.
 var identityHeaders = []string{
 	"Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email", "X-Remote-User",
-	"X-Auth-User", "X-Auth-Role", "X-Auth-Sub", "X-Auth-Acr", "X-Auth-Assertion", "Anteroom-Assertion",
+	"X-Auth-User", "X-Auth-Role", "X-Auth-Sub", "X-Auth-Acr", "X-Auth-Assertion",
 	"X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Preferred-Username",
 	"X-WEBAUTH-USER", "X-Client-Cert", "X-SSL-Client-Cert", "X-SSL-Client-Verify", "SSL-Client-Cert", "X-ARR-ClientCert",
 	"Proxy", "X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override",
@@ -122,10 +124,45 @@ func identityProblems(who *session, r *received) []string {
 			problems = append(problems, fmt.Sprintf("invariant 2: identity header %s of %s is %q at the backend, want %q:\n%s", header, name(who), got, value, r.Head))
 		}
 	}
+	problems = append(problems, assertionProblems(who, r)...)
 	if strings.Contains(strings.ToLower(r.Head), strings.ToLower(cookieToken)) {
 		problems = append(problems, fmt.Sprintf("invariant 2: a session cookie reached the backend:\n%s", r.Head))
 	}
 	return problems
+}
+
+// assertionProblems looks at the one header that differs each time: signed by us, about the person, for this site, a minute long.
+func assertionProblems(who *session, r *received) []string {
+	got := r.values("Anteroom-Assertion")
+	if who == nil {
+		if len(got) > 0 {
+			return []string{fmt.Sprintf("invariant 2: identity header Anteroom-Assertion of nobody is %q at the backend", got)}
+		}
+		return nil
+	}
+	var header struct{ Typ string }
+	var claims struct {
+		Aud      string
+		Username string `json:"preferred_username"`
+		Iat, Exp int64
+	}
+	parts := strings.Split(strings.Join(got, ","), ".")
+	if len(got) != 1 || len(parts) != 3 || decodePart(parts[0], &header) != nil || decodePart(parts[1], &claims) != nil {
+		return []string{fmt.Sprintf("invariant 2: identity header Anteroom-Assertion of %s is %q at the backend", name(who), got)}
+	}
+	host := strings.Join(r.values("Host"), ",")
+	if header.Typ != "anteroom-assertion+jwt" || claims.Username != who.user || !strings.HasPrefix(host, claims.Aud) || claims.Aud == "" || claims.Exp-claims.Iat > 60 {
+		return []string{fmt.Sprintf("invariant 2: the assertion about %s at %s says %+v %+v", name(who), host, header, claims)}
+	}
+	return nil
+}
+
+func decodePart(part string, into any) error {
+	raw, err := base64.RawURLEncoding.DecodeString(part)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(raw, into)
 }
 
 // sameList compares comma-separated lists without their order.
