@@ -89,6 +89,13 @@ func surveyPortal(app *App, places []place) error {
 	return errors.Join(problems...)
 }
 
+// portalAlone reports whether the site of the portal serves nothing but sign-in.
+func (a *App) portalAlone() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.ContainsFunc(a.sites, (*Site).onlyPortal)
+}
+
 // onlyPortal reports whether the site serves nothing but sign-in.
 func (s *Site) onlyPortal() bool { return len(s.Rules) == 0 }
 

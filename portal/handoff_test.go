@@ -107,6 +107,22 @@ func TestHandOffConfig(t *testing.T) {
 	}
 }
 
+// TestHomeAlone: where there is no application, no link promises one; the sites have theirs.
+func TestHomeAlone(t *testing.T) {
+	t.Parallel()
+	const app = "Go to the application"
+	w := newFleet(t, newSource("hospital", "Hospital"))
+	u := w.person()
+	u.open(site, "/.anteroom/login?return_to=%2Fx")
+	for _, alone := range []bool{false, true} {
+		w.portal.homeAlone = alone
+		if got := strings.Contains(u.at(homeHost).get("/.anteroom/").Body.String(), app); got == alone {
+			t.Errorf("alone %t: the portal's page has the link: %t", alone, got)
+		}
+		expect(t, u.at(site).get("/.anteroom/"), http.StatusOK, app)
+	}
+}
+
 // TestHandOffAtHome: a sign-in that began at the portal itself ends there, and
 // with several sources the choice leads back to the site that asked.
 func TestHandOffAtHome(t *testing.T) {

@@ -84,6 +84,9 @@ type Config struct {
 	// signs in by itself.
 	Home string
 
+	// HomeAlone says that there is no application at Home.
+	HomeAlone bool
+
 	// Served reports whether a host (lower case, with its port unless that is
 	// 443) is a site of this installation that browsers may be handed back to.
 	// Required with Home: a site that answers for every name would otherwise ask
@@ -102,18 +105,19 @@ type Config struct {
 // Portal answers the requests below its prefix. Make one with New. It is safe
 // for concurrent use and holds nothing that must be closed.
 type Portal struct {
-	prefix   string
-	sources  []identity.Source
-	sessions *session.Manager
-	store    store.Store
-	sealer   Sealer
-	audit    audit.Recorder
-	home     string                 // as Origin spells it; empty without one
-	served   func(host string) bool // never nil with a home
-	client   func(*http.Request) string
-	limit    *limiter // what reaches a provider, or comes from one
-	now      func() time.Time
-	log      *slog.Logger
+	prefix    string
+	sources   []identity.Source
+	sessions  *session.Manager
+	store     store.Store
+	sealer    Sealer
+	audit     audit.Recorder
+	home      string                 // as Origin spells it; empty without one
+	homeAlone bool                   // no application is behind it
+	served    func(host string) bool // never nil with a home
+	client    func(*http.Request) string
+	limit     *limiter // what reaches a provider, or comes from one
+	now       func() time.Time
+	log       *slog.Logger
 
 	// handLimit is for hand-offs: they are many more than sign-ins and no
 	// provider sees them. A hand-off costs two units, and a few writes.
@@ -164,7 +168,7 @@ func New(c Config) (*Portal, error) {
 	}
 	return &Portal{
 		prefix: c.Prefix, sources: c.Sources, sessions: c.Sessions, store: c.Store, sealer: c.Sealer,
-		home: originHost(c.Home), served: c.Served,
+		home: originHost(c.Home), homeAlone: c.HomeAlone, served: c.Served,
 		audit: c.Audit, client: c.ClientAddr, limit: newLimiter(c.Now), handLimit: newLimiter(c.Now), now: c.Now, log: c.Logger,
 	}, nil
 }

@@ -50,6 +50,10 @@ func (p *Portal) who(w http.ResponseWriter, r *http.Request) {
 	v.Who = p.whoView(s)
 	v.Heading += " as " + v.Who.Name
 	v.SwitchTo = p.prefix + "switch"
+	v.Links = []link{{Href: p.prefix + "sessions", Text: "Show my devices"}}
+	if !p.homeAlone || p.away(r) {
+		v.Links = append(v.Links, link{Href: "/", Text: "Go to the application"})
+	}
 	p.show(w, r, "who", http.StatusOK, v)
 }
 
