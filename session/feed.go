@@ -168,7 +168,7 @@ func (m *Manager) missed(turn uint64) {
 	if _, there := m.follows.reload[debt{kind: kindsOfName}]; !there && m.live.over.all.Load() > 0 {
 		m.follows.owed = append(m.follows.owed, debt{kind: kindsOfName})
 	}
-	m.follows.reload = nil
+	m.follows.reload, m.follows.markedAt = nil, time.Time{}
 	m.log.Warn("the revocation feed was set back", "missing", len(m.follows.owed))
 }
 

@@ -61,12 +61,15 @@ func (m *Manager) endEverything(ctx context.Context) error {
 	return m.poll(ctx)
 }
 
-// saveMark saves how far the feed was heard, when it is time or at the end. The
-// follower is locked.
+// saveMark saves how far the feed was heard, when it is time or at the end. After a
+// feed that was set back under a running node it is time, and "" is said of an empty
+// one: the old mark would tell the next start that revocations are lost, which this
+// node knows and adds again. Until it has done so the old one stays, for the case that
+// the node ends first. The follower is locked.
 func (m *Manager) saveMark(last bool) {
 	f := &m.follows
 	now := m.now()
-	if m.mark == nil || f.cursor == "" || f.cursor == f.marked || !last && now.Sub(f.markedAt) < markEvery {
+	if m.mark == nil || f.cursor == f.marked || len(f.owed) > 0 || f.paying || !last && now.Sub(f.markedAt) < markEvery {
 		return
 	}
 	f.markedAt = now

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/anteroom-proxy/anteroom/store"
 )
 
 // offset is a clock that is so much ahead of another one.
@@ -216,5 +218,47 @@ func TestSignInBehindOneThatHangs(t *testing.T) {
 	leave()
 	if _, _, err := signIn(t, m, Admission{}); err != nil || len(m.queue.turns) != 0 {
 		t.Errorf("%v, %d", err, len(m.queue.turns))
+	}
+}
+
+// A feed that is lost while a node runs loses nothing, as the node adds what it knows. A
+// start, or a reload with other lifetimes, a moment later signs nobody out.
+func TestStartAfterASetBackThatWasMended(t *testing.T) {
+	mark := &note{}
+	w := newShared(t, 1, func(c *Config) { c.Mark = mark })
+	m := w.nodes[0]
+	gone, goneCookies := issue(t, m)
+	_, cookies := issue(t, m)
+	for _, sid := range []string{newID(), newID(), gone.ID} {
+		if err := m.Revoke(t.Context(), sid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	saved := func() string { cursor, _ := mark.Load(); return cursor }
+	w.pass(markEvery)
+	if saved() == "" {
+		t.Fatal("no mark")
+	}
+	next := w.setBack(t)
+	before := saved()
+	w.proxies[0].hook(func(_ context.Context, op, _ string) error {
+		if op == "append" {
+			return store.ErrUnavailable
+		}
+		return nil
+	})
+	w.pass(time.Second)
+	w.pass(time.Minute)
+	if saved() != before {
+		t.Fatal("the mark says that nothing is lost while the feed lacks what this node knows")
+	}
+	w.proxies[0].hook(nil)
+	eventually(t, "the node has added what it knows", func() bool { w.follow(); return saved() != before })
+	second := start(t, next, w.sealer, w.clock.now, func(c *Config) { c.Mark = mark })
+	wantFound(t, second, lines(cookies))
+	wantNone(t, second, lines(goneCookies))
+	w.pass(markEvery)
+	if saved() == before {
+		t.Error("no mark of the new feed")
 	}
 }
