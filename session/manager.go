@@ -143,7 +143,13 @@ func (m *Manager) silence(now time.Time) time.Duration {
 	if heard == nil {
 		return 0
 	}
-	return max(0, now.Sub(*heard))
+	return since(now, *heard)
+}
+
+// since is the time between two readings of our clock, by its monotonic part or by the wall, whichever is more: the first
+// stands still while a machine is suspended, the second may be set back.
+func since(now, then time.Time) time.Duration {
+	return max(0, now.Sub(then), now.Round(0).Sub(then.Round(0)))
 }
 
 // available is nil when the manager runs and knows the revocations.

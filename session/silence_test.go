@@ -365,3 +365,21 @@ func TestWatchRenewedWhileAsking(t *testing.T) {
 		t.Errorf("cut: %v", <-told)
 	}
 }
+
+// A machine that slept has a monotonic clock that stood still, and one whose clock was set back a wall clock that did: the
+// store was silent for the longer of the two.
+func TestSilenceThroughSleep(t *testing.T) {
+	now := time.Now() // with a monotonic reading
+	for name, c := range map[string]struct {
+		then time.Time
+		want time.Duration
+	}{
+		"running":  {now.Add(-time.Minute), time.Minute},
+		"by wall":  {now.Round(0).Add(-time.Hour), time.Hour},
+		"set back": {now.Round(0).Add(time.Hour), 0},
+	} {
+		if got := since(now, c.then); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}

@@ -74,7 +74,7 @@ func (m *Manager) admit(shard *liveShard, sid string, w *watcher) error {
 // intolerable says whether the silence of the store ends a watcher's connection.
 func (m *Manager) intolerable(l *life, w *watcher, now time.Time) bool {
 	heard := m.heard.Load()
-	return heard == nil || m.skewed() || l.first.After(*heard) || now.Sub(*heard) > w.tolerate
+	return heard == nil || m.skewed() || l.first.After(*heard) || since(now, *heard) > w.tolerate
 }
 
 // sweep cuts what has ended. It runs beside the polling, so that a store that
