@@ -117,7 +117,10 @@ func (x *exchange) breakOff() {
 	}
 }
 
-func (x *exchange) hasBody() bool { return x.r.Body != nil && x.r.Body != http.NoBody }
+// hasBody is about ContentLength, too: HTTP/2 makes a body for every request.
+func (x *exchange) hasBody() bool {
+	return x.r.Body != nil && x.r.Body != http.NoBody && x.r.ContentLength != 0
+}
 
 // recordEnd writes down that a request was cut. There is nobody to refuse when that fails; the log itself says that it does.
 func (x *exchange) recordEnd(end *ending) {
