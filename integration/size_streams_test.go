@@ -26,6 +26,7 @@ func quietStreams(r *received, conn net.Conn) {
 type viewers struct {
 	mu      sync.Mutex     // guards the fields below
 	open    int            // streams that have begun and not ended
+	ended   int            // streams that had begun and were cut, the moment they were or later
 	refused map[string]int // streams that have not begun, by how
 	done    sync.WaitGroup
 }
@@ -57,21 +58,20 @@ func (v *viewers) follow(res *http.Response, err error) {
 		v.refuse("cut")
 		return
 	}
-	v.count(+1)
+	v.mu.Lock()
+	v.open++
+	v.mu.Unlock()
 	_, _ = io.Copy(io.Discard, res.Body) // to its end, of whatever kind
-	v.count(-1)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.open--
+	v.ended++
 }
 
 func (v *viewers) refuse(how string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.refused[how]++
-}
-
-func (v *viewers) count(n int) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.open += n
 }
 
 // want waits until so many streams are open.
@@ -104,7 +104,7 @@ func TestSizeStreams(t *testing.T) {
 	eventually(t, 30*time.Second, func() error {
 		mine.mu.Lock()
 		defer mine.mu.Unlock()
-		answered := mine.open
+		answered := mine.open + mine.ended
 		for _, n := range mine.refused {
 			answered += n
 		}
