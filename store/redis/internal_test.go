@@ -1,6 +1,8 @@
 package redis
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -105,4 +107,15 @@ func FuzzCursor(f *testing.F) {
 			t.Fatalf("%q is taken for a cursor", cursor)
 		}
 	})
+}
+
+// TestAnswerBeforeItsEnd: an answer ends the call's own context; which of the two is seen first must not matter.
+func TestAnswerBeforeItsEnd(t *testing.T) {
+	s := &Store{conf: Config{Addresses: []string{"127.0.0.1:1"}}, closing: make(chan struct{})}
+	for range 20_000 {
+		_, err := await(t.Context(), s, "asking", time.Minute, func(context.Context) (none, error) { return none{}, errors.New("NOPERM for you") })
+		if err == nil || !strings.Contains(err.Error(), "NOPERM") {
+			t.Fatalf("the answer became %v", err)
+		}
+	}
 }

@@ -120,7 +120,7 @@ func await[T any](ctx context.Context, s *Store, doing string, limit time.Durati
 			if res.err == nil {
 				return res.value, nil
 			}
-			if ours(res.err) {
+			if ours(res.err) || ctx.Err() == nil { // fn's own end cancels inner: what the server said counts
 				return none, s.answer(ctx, doing, res.err)
 			}
 		default:
