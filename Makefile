@@ -26,7 +26,7 @@ test: parts build ## all tests, the end-to-end tests against real parts among th
 fuzz: ## the fuzz targets alone; FUZZTIME=5m make fuzz for a long run
 	@integration/fuzz.sh
 
-bench: parts build ## what the gate costs, beside a bare Caddy
+bench: parts build ## what the gate costs beside a bare Caddy, and how soon a sign-out holds on every node
 	go run ./integration/bench
 
 lint: ## gofmt, vet and staticcheck
