@@ -8,6 +8,7 @@ time=${FUZZTIME:-10s}
 targets=(
 	audit:FuzzString
 	envelope:FuzzOpen
+	gate:FuzzFrames
 	gate:FuzzHeaderName
 	gate:FuzzTarget
 	hardening:FuzzCompatQuery
@@ -18,6 +19,7 @@ targets=(
 	jws:FuzzParse
 	policy:FuzzPath
 	policy:FuzzPolicyLine
+	portal:FuzzDevice
 	portal:FuzzEndpoints
 	portal:FuzzReturnTo
 	session:FuzzClaims
