@@ -20,28 +20,6 @@ const (
 	maxAudience = 255
 )
 
-// assertionWire is the payload of an assertion. It has no confirmation and not
-// our sid: whoever reads it in an application learns nothing that could be used
-// as a session or to end one.
-type assertionWire struct {
-	Issuer   string   `json:"iss"`
-	Audience string   `json:"aud"`
-	Subject  string   `json:"sub"`
-	Source   string   `json:"idp"`
-	Username string   `json:"preferred_username,omitempty"`
-	Name     string   `json:"name,omitempty"`
-	Email    string   `json:"email,omitempty"`
-	Roles    []string `json:"roles"`
-	Org      string   `json:"org,omitempty"`
-	ACR      string   `json:"acr,omitempty"`
-	AMR      []string `json:"amr,omitempty"`
-	AuthTime int64    `json:"auth_time,omitempty"`
-	IssuedAt int64    `json:"iat"`
-	Expires  int64    `json:"exp"`
-	TokenID  string   `json:"jti"`
-	ID       string   `json:"sid"`
-}
-
 // Assertion returns a signed statement for an application: who the session is,
 // for that audience and the next minute at most, never beyond the session's idle
 // end. It is a JWT of typ anteroom-assertion+jwt by a key of its own, which
@@ -107,25 +85,17 @@ func (r *ring) assert(s *Session, audience string, now time.Time) (*assertion, e
 		return nil, fmt.Errorf("no key may sign: %w", ErrClosed)
 	}
 	issued := second(now)
-	expires := earlier(issued.Add(assertionLife), s.Expires).Unix()
-	w := assertionWire{
-		Issuer: s.Issuer, Audience: audience, Subject: s.Subject, Source: s.Source,
-		Username: s.Username, Name: s.Name, Email: s.Email, Roles: s.Roles, Org: s.Org, ACR: s.ACR, AMR: s.AMR,
-		IssuedAt: issued.Unix(), Expires: expires, TokenID: newID(), ID: assertionID(s.ID),
-	}
-	if w.Roles == nil {
-		w.Roles = []string{}
-	}
-	if !s.AuthTime.IsZero() {
-		w.AuthTime = s.AuthTime.Unix()
-	}
+	expires := earlier(issued.Add(assertionLife), s.Expires)
+	// No confirmation and not our sid: whoever reads it in an application learns
+	// nothing that could be used as a session or to end one.
+	w := s.statement(audience, issued, expires, newID(), assertionID(s.ID))
 	token, err := jws.Sign(k.private, k.kid, assertionType, w)
 	if err != nil {
 		// Everything in it was checked before: only its size is left.
 		return nil, fmt.Errorf("%w: %w", ErrTooLarge, err)
 	}
 	return &assertion{
-		verified: verified{session: s, kid: k.kid, expires: expires, names: namesOf(s.ID, &s.Grant, s.Started)},
+		verified: verified{session: s, kid: k.kid, expires: expires.Unix(), names: namesOf(s.ID, &s.Grant, s.Started)},
 		token:    token, made: now,
 	}, nil
 }

@@ -21,24 +21,30 @@ const (
 	aheadAtMost = time.Minute
 )
 
+// statement is what a session token and an assertion both say: who, as what, from
+// whom, to whom, and how long it holds.
+type statement struct {
+	Issuer   string   `json:"iss"`
+	Audience string   `json:"aud"`
+	Subject  string   `json:"sub"`
+	Source   string   `json:"idp"`
+	Username string   `json:"preferred_username,omitempty"`
+	Name     string   `json:"name,omitempty"`
+	Email    string   `json:"email,omitempty"`
+	Roles    []string `json:"roles"`
+	Org      string   `json:"org,omitempty"`
+	ACR      string   `json:"acr,omitempty"`
+	AMR      []string `json:"amr,omitempty"`
+	AuthTime int64    `json:"auth_time,omitempty"`
+	IssuedAt int64    `json:"iat"`
+	Expires  int64    `json:"exp"`
+	TokenID  string   `json:"jti"`
+	ID       string   `json:"sid"`
+}
+
 // wire is the payload of a session token.
 type wire struct {
-	Issuer   string       `json:"iss"`
-	Audience string       `json:"aud"`
-	Subject  string       `json:"sub"`
-	Source   string       `json:"idp"`
-	Username string       `json:"preferred_username,omitempty"`
-	Name     string       `json:"name,omitempty"`
-	Email    string       `json:"email,omitempty"`
-	Roles    []string     `json:"roles"`
-	Org      string       `json:"org,omitempty"`
-	ACR      string       `json:"acr,omitempty"`
-	AMR      []string     `json:"amr,omitempty"`
-	AuthTime int64        `json:"auth_time,omitempty"`
-	IssuedAt int64        `json:"iat"`
-	Expires  int64        `json:"exp"`
-	TokenID  string       `json:"jti"`
-	ID       string       `json:"sid"`
+	statement
 	Started  int64        `json:"start"`
 	Provider string       `json:"idp_sid,omitempty"`
 	Confirm  confirmation `json:"cnf"`
@@ -51,13 +57,21 @@ type confirmation struct {
 }
 
 func (s *Session) wire() wire {
-	w := wire{
-		Issuer: s.Issuer, Audience: s.Audience, Subject: s.Subject, Source: s.Source,
+	return wire{
+		statement: s.statement(s.Audience, s.IssuedAt, s.Expires, s.TokenID, s.ID),
+		Started:   s.Started.Unix(), Provider: s.ProviderSession,
+		Confirm: confirmation{base64.RawURLEncoding.EncodeToString(s.context[:])},
+	}
+}
+
+// statement says of the session what does not depend on the kind of token, besides
+// what the kind decides.
+func (s *Session) statement(audience string, issued, expires time.Time, tokenID, id string) statement {
+	w := statement{
+		Issuer: s.Issuer, Audience: audience, Subject: s.Subject, Source: s.Source,
 		Username: s.Username, Name: s.Name, Email: s.Email, Roles: s.Roles, Org: s.Org,
 		ACR: s.ACR, AMR: s.AMR,
-		IssuedAt: s.IssuedAt.Unix(), Expires: s.Expires.Unix(), Started: s.Started.Unix(),
-		TokenID: s.TokenID, ID: s.ID, Provider: s.ProviderSession,
-		Confirm: confirmation{base64.RawURLEncoding.EncodeToString(s.context[:])},
+		IssuedAt: issued.Unix(), Expires: expires.Unix(), TokenID: tokenID, ID: id,
 	}
 	if w.Roles == nil {
 		w.Roles = []string{}
