@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 )
 
@@ -32,38 +31,34 @@ func shiftedNow() time.Time {
 }
 `
 
-var shiftedOnce sync.Once
-
 // shiftedBinary returns a bin/anteroom whose clock a file moves.
 func shiftedBinary(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(root, "bin", "anteroom-shifted")
-	shiftedOnce.Do(func() {
-		dir := t.TempDir()
-		replace := map[string]string{}
-		for _, file := range clocks {
-			text, err := os.ReadFile(filepath.Join(root, file))
-			if err != nil {
-				t.Fatal(err)
-			}
-			changed := strings.Replace(string(text), "ow = time.Now\n", "ow = shiftedNow\n", 1)
-			if changed == string(text) {
-				t.Fatalf("%s takes no clock any more; mend the list", file)
-			}
-			changed = strings.Replace(changed, "import (\n", "import (\n\t\"os\"\n", 1) + shiftedNow
-			write(t, filepath.Join(dir, strings.ReplaceAll(file, "/", "_")), changed)
-			replace[filepath.Join(root, file)] = filepath.Join(dir, strings.ReplaceAll(file, "/", "_"))
-		}
-		overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	dir := t.TempDir()
+	path := filepath.Join(dir, "anteroom")
+	replace := map[string]string{}
+	for _, file := range clocks {
+		text, err := os.ReadFile(filepath.Join(root, file))
 		if err != nil {
 			t.Fatal(err)
 		}
-		write(t, filepath.Join(dir, "overlay.json"), string(overlay))
-		cmd := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", path, "./cmd/anteroom")
-		cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0") // as make build does: another value compiles all of Caddy again
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("building with another clock: %v\n%s", err, out)
+		changed := strings.Replace(string(text), "ow = time.Now\n", "ow = shiftedNow\n", 1)
+		if changed == string(text) {
+			t.Fatalf("%s takes no clock any more; mend the list", file)
 		}
-	})
+		changed = strings.Replace(changed, "import (\n", "import (\n\t\"os\"\n", 1) + shiftedNow
+		write(t, filepath.Join(dir, strings.ReplaceAll(file, "/", "_")), changed)
+		replace[filepath.Join(root, file)] = filepath.Join(dir, strings.ReplaceAll(file, "/", "_"))
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "overlay.json"), string(overlay))
+	cmd := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", path, "./cmd/anteroom")
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0") // as make build does: another value compiles all of Caddy again
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building with another clock: %v\n%s", err, out)
+	}
 	return path
 }
