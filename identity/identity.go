@@ -28,6 +28,7 @@ package identity
 import (
 	"context"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -45,6 +46,34 @@ type Identity struct {
 	AMR      []string  // authentication methods, e.g. "pwd", "otp"
 	AuthTime time.Time // when the person proved themselves; zero when not told
 	Session  string    // the issuer's own id of its session, may be empty
+	Issued   time.Time // when the source vouched, by its own clock; zero when not told
+	Keep     []byte    // what the source wants back at Refresh and Depart; sealed in the store, never with the browser
+	Renews   bool      // Keep lets the source be asked again
+}
+
+// Need is the level of proof that a request asks for (RFC 9470). The zero Need
+// asks for nothing.
+type Need struct {
+	ACR    []string      // one of these authentication contexts
+	AMR    [][]string    // of each of these lists, one method
+	MaxAge time.Duration // since the person proved themselves; 0: any
+}
+
+// IsZero reports whether nothing is asked for.
+func (n Need) IsZero() bool { return len(n.ACR) == 0 && len(n.AMR) == 0 && n.MaxAge == 0 }
+
+// Met reports whether i shows what n asks for. What a source does not say is not
+// shown (OpenID Connect Core 1.0, section 3.1.3.7, numbers 12 and 13).
+func (n Need) Met(i Identity, now time.Time) bool {
+	if len(n.ACR) > 0 && (i.ACR == "" || !slices.Contains(n.ACR, i.ACR)) {
+		return false
+	}
+	for _, any := range n.AMR {
+		if !slices.ContainsFunc(any, func(m string) bool { return slices.Contains(i.AMR, m) }) {
+			return false
+		}
+	}
+	return n.MaxAge == 0 || !i.AuthTime.IsZero() && now.Sub(i.AuthTime) <= n.MaxAge
 }
 
 // Start is what portal tells a source when an attempt begins.
@@ -52,12 +81,15 @@ type Start struct {
 	State          string // unguessable, made by portal for this attempt
 	CallbackURL    string // absolute URL of <prefix>callback/<source> on the site that asks
 	Reauthenticate bool   // the person signed out or wants to be somebody else: ask for proof again
+	Need           Need   // what the request that led here asks for
+	LoginHint      string // what the person said they are called, may be empty
 }
 
 // Step is where the browser goes next.
 type Step struct {
 	RedirectURL string
 	Keep        []byte // for Finish only; portal seals it into the attempt's cookie
+	Posted      bool   // the answer comes as a form post (OAuth 2.0 Form Post Response Mode)
 }
 
 // Callback is what came back from the browser for an attempt whose state
@@ -66,6 +98,7 @@ type Callback struct {
 	Query       url.Values
 	CallbackURL string
 	Keep        []byte
+	Posted      bool // Query is what a form post brought
 }
 
 // Source is one configured way of signing in. Implementations are safe for
