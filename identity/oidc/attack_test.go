@@ -337,7 +337,7 @@ func TestN44OtherTenant(t *testing.T) {
 // Requirement 31: the account key holds the issuer, and an address that the
 // provider did not check is neither a name nor passed on.
 func TestR31Email(t *testing.T) {
-	byMail := func(c *Config) { c.UsernameClaim = "email" }
+	byMail := func(c *Config) { c.Claims.Username = "email" }
 	for name, value := range map[string]any{"false": false, "false as a string": "false", "a number": 1} {
 		t.Run("R31 unverified: "+name, func(t *testing.T) {
 			r := newRig(t, byMail)

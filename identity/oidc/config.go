@@ -1,15 +1,113 @@
 package oidc
 
 import (
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/anteroom-proxy/anteroom/identity"
 )
+
+// Config describes one provider. Printing it in any way leaves secrets and keys
+// out.
+type Config struct {
+	Name        string        // the source's name: a segment of the callback's URL
+	Title       string        // for people; Name when empty
+	Issuer      string        // exactly as the provider spells it, a final slash included
+	Client      Client        // who we are there
+	Request     Request       // what sign-ins ask for
+	Claims      Claims        // what of the answer counts
+	Fetch       clientConfig  // which hosts, by which way; its Issuer is overwritten
+	FAPI2       bool          // FAPI 2.0 Security Profile, or nothing
+	Algs        []string      // of ID tokens; nil: those that the provider says, as far as they are accepted
+	UserInfo    string        // "": asked when the ID token leaves something open; "signed": and the answer is a JWT; "off": never
+	TypedLogout bool          // logout tokens must have the type logout+jwt
+	NoRefresh   bool          // refresh tokens are not kept
+	Patience    time.Duration // how long sessions outlive a provider that does not answer; 0: an hour
+	Domains     []string      // e-mail domains whose people belong here
+	Now         func() time.Time
+	Logger      *slog.Logger
+}
+
+// Client is our registration at the provider (RFC 7591, RFC 8705).
+type Client struct {
+	ID                string
+	Secret            string        // for the methods that begin with client_secret
+	Auth              string        // token_endpoint_auth_method; "": client_secret_basic
+	Key               crypto.Signer // for private_key_jwt; nil: made once and kept in the store
+	AssertionAudience string        // for the two methods that sign; "": the issuer
+}
+
+// Request is what sign-ins ask the provider for besides.
+type Request struct {
+	Scopes     []string          // nil: openid profile email; openid is always asked for
+	ACR        []string          // acr_values, the best first
+	MaxAge     time.Duration     // of the person's proof; 0: any
+	Prompt     string            // login, consent, select_account; never none
+	Parameters map[string]string // added as they are
+	FormPost   bool              // the answer comes as a form post (OAuth 2.0 Form Post Response Mode)
+	PAR        bool              // the request is pushed (RFC 9126); done unasked when the provider demands it
+}
+
+// Claims says which claims become which part of an identity. A claim is a name
+// or a dotted path into objects.
+type Claims struct {
+	Roles          string              // empty: "roles"
+	RoleNames      map[string][]string // value of the roles claim -> role names; others are dropped
+	MayGive        []string            // roles that this provider may give at all; nil: any
+	Username       string              // empty: "preferred_username"
+	UsernamePrefix string              // put in front of every username of this source
+	Name           string              // empty: "name"
+	Email          string              // empty: "email"
+	Org            string              // empty: none
+}
+
+// clientConfig says how the provider is reached.
+type clientConfig struct {
+	Issuer      string
+	Hosts       []string
+	Roots       *x509.CertPool
+	Proxy       *url.URL
+	Certificate *tls.Certificate
+	HTTPClient  *http.Client // nil: our own; else its Transport as it is, and its Timeout when below 5 s
+}
+
+// String, GoString, MarshalJSON and LogValue name the provider and nothing that
+// is secret.
+func (c Config) String() string               { return "oidc.Config(" + c.Name + ", " + c.Issuer + ")" }
+func (c Config) GoString() string             { return c.String() }
+func (c Config) MarshalJSON() ([]byte, error) { return json.Marshal(c.String()) }
+func (c Config) LogValue() slog.Value         { return slog.StringValue(c.String()) }
+
+// The same for the part that holds secret and key.
+func (c Client) String() string               { return "oidc.Client(" + c.ID + ")" }
+func (c Client) GoString() string             { return c.String() }
+func (c Client) MarshalJSON() ([]byte, error) { return json.Marshal(c.String()) }
+func (c Client) LogValue() slog.Value         { return slog.StringValue(c.String()) }
+
+// own is a copy that the caller cannot change any more, without secret and key:
+// those are where only client authentication looks.
+func (c Config) own() *Config {
+	c.Client.Secret, c.Client.Key = "", nil
+	c.Request.ACR = slices.Clone(c.Request.ACR)
+	c.Request.Parameters = maps.Clone(c.Request.Parameters)
+	c.Request.PAR = c.Request.PAR || c.FAPI2
+	c.Algs = slices.Clone(c.Algs)
+	c.Domains = slices.Clone(c.Domains)
+	c.Fetch.Issuer = c.Issuer
+	return &c
+}
 
 // check finds everything that is wrong, not only the first thing.
 func (c Config) check() error {
@@ -23,34 +121,46 @@ func (c Config) check() error {
 	if err := checkIssuer(c.Issuer); err != nil {
 		wrong("%w", err)
 	}
-	if !visible(c.ClientID) {
+	c.Client.check(wrong)
+	c.Request.check(wrong)
+	c.Claims.check(wrong)
+	return errors.Join(all...)
+}
+
+func (c Client) check(wrong func(string, ...any)) {
+	if !visible(c.ID) {
 		wrong("client_id is missing or not printable ASCII: write it as the provider registered it")
 	}
-	if c.ClientSecret == "" {
+	if c.Secret == "" {
 		wrong("client_secret is missing: register a confidential client and write its secret, best as {file./path}")
 	}
-	if strings.ContainsAny(c.ClientSecret, "\r\n\x00") {
+	if strings.ContainsAny(c.Secret, "\r\n\x00") {
 		wrong("client_secret holds a line break: is the file it comes from one line without an end of line?")
 	}
-	for _, scope := range c.Scopes {
+}
+
+func (r Request) check(wrong func(string, ...any)) {
+	for _, scope := range r.Scopes {
 		if !visible(scope) || strings.ContainsAny(scope, ` "\`) {
 			wrong("%q is not a scope: write one word a scope", scope)
 		}
 	}
-	if strings.HasPrefix(c.RolesClaim, ".") || strings.HasSuffix(c.RolesClaim, ".") || strings.Contains(c.RolesClaim, "..") {
-		wrong("roles_claim %q: write a claim's name, or a path such as realm_access.roles", c.RolesClaim)
+}
+
+func (c Claims) check(wrong func(string, ...any)) {
+	if strings.HasPrefix(c.Roles, ".") || strings.HasSuffix(c.Roles, ".") || strings.Contains(c.Roles, "..") {
+		wrong("roles_claim %q: write a claim's name, or a path such as realm_access.roles", c.Roles)
 	}
 	if p := c.UsernamePrefix; p != "" && (!visible(p) || p[0] == ' ') {
 		wrong("username_prefix %q: write printable ASCII that does not begin with a blank", p)
 	}
-	for value, roles := range c.Roles {
+	for value, roles := range c.RoleNames {
 		for _, role := range roles {
 			if !identity.ValidRole(role) {
 				wrong("role %q from %q: a role is 1 to 64 of the characters A-Z a-z 0-9 . _ -", role, value)
 			}
 		}
 	}
-	return errors.Join(all...)
 }
 
 // checkIssuer allows https anywhere and http on this machine only: whoever can
@@ -126,8 +236,8 @@ func checkAddress(ip netip.Addr) error {
 }
 
 // scopes are the configured ones, openid first, none twice.
-func (c Config) scopes() []string {
-	all := c.Scopes
+func (r Request) scopes() []string {
+	all := r.Scopes
 	if all == nil {
 		all = []string{"profile", "email"}
 	}

@@ -23,14 +23,14 @@ type mapping struct {
 }
 
 func (c Config) mapping() mapping {
-	m := mapping{rolesClaim: c.RolesClaim, usernameClaim: c.UsernameClaim, prefix: c.UsernamePrefix, roles: map[string][]string{}}
+	m := mapping{rolesClaim: c.Claims.Roles, usernameClaim: c.Claims.Username, prefix: c.Claims.UsernamePrefix, roles: map[string][]string{}}
 	if m.rolesClaim == "" {
 		m.rolesClaim = "roles"
 	}
 	if m.usernameClaim == "" {
 		m.usernameClaim = "preferred_username"
 	}
-	for value, roles := range c.Roles {
+	for value, roles := range c.Claims.RoleNames {
 		m.roles[value] = slices.Clone(roles)
 	}
 	return m

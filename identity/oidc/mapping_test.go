@@ -50,7 +50,7 @@ func TestRoles(t *testing.T) {
 		{"wrong in userinfo", "groups", `{}`, `{"groups":5}`, nil, "roles.type"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := Config{RolesClaim: c.claim, Roles: roles}.mapping()
+			m := Config{Claims: Claims{Roles: c.claim, RoleNames: roles}}.mapping()
 			token := parse(t, c.token)
 			token.Claims["preferred_username"] = json.RawMessage(`"u"`)
 			i, err := m.apply([]claimSet{token, parse(t, c.userinfo)})
@@ -78,7 +78,7 @@ func TestUsername(t *testing.T) {
 		{"a list", "", "", `{"preferred_username":["jo"]}`, `{}`, "", "username.type"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := Config{UsernameClaim: c.claim, UsernamePrefix: c.prefix}.mapping()
+			m := Config{Claims: Claims{Username: c.claim, UsernamePrefix: c.prefix}}.mapping()
 			i, err := m.apply([]claimSet{parse(t, c.token), parse(t, c.userinfo)})
 			if identity.Reason(err) != c.reason || i.Username != c.want {
 				t.Fatalf("got %q, %v; want %q, %s", i.Username, err, c.want, c.reason)
@@ -88,10 +88,10 @@ func TestUsername(t *testing.T) {
 }
 
 func TestMappingIsACopy(t *testing.T) {
-	c := Config{Roles: map[string][]string{"g": {"doctor"}}}
+	c := Config{Claims: Claims{RoleNames: map[string][]string{"g": {"doctor"}}}}
 	m := c.mapping()
-	c.Roles["g"][0] = "chief"
-	c.Roles["x"] = []string{"chief"}
+	c.Claims.RoleNames["g"][0] = "chief"
+	c.Claims.RoleNames["x"] = []string{"chief"}
 	if got := m.roles["g"][0]; got != "doctor" || len(m.roles) != 1 {
 		t.Errorf("the source follows changes of its configuration: %v", m.roles)
 	}
@@ -109,7 +109,7 @@ func TestWhiteSpaceIsTrimmed(t *testing.T) {
 }
 
 func TestUsernamePrefixIsKnown(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.UsernamePrefix = "lab:" })
+	r := newRig(t, func(c *Config) { c.Claims.UsernamePrefix = "lab:" })
 	if got := r.source.UsernamePrefix(); got != "lab:" {
 		t.Errorf("UsernamePrefix = %q", got)
 	}

@@ -136,7 +136,7 @@ func TestDeadProvider(t *testing.T) {
 }
 
 func TestNobodyListens(t *testing.T) {
-	s, err := New(Config{Name: "n", Issuer: "http://127.0.0.1:1", ClientID: "c", ClientSecret: "s"})
+	s, err := New(Config{Name: "n", Issuer: "http://127.0.0.1:1", Client: Client{ID: "c", Secret: "s"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func TestR47Dial(t *testing.T) {
 
 // Cookies are not kept and a given client's own are not sent.
 func TestNoCookies(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.HTTPClient = &http.Client{Transport: cookieMonster{http.DefaultTransport}} })
+	r := newRig(t, func(c *Config) { c.Fetch.HTTPClient = &http.Client{Transport: cookieMonster{http.DefaultTransport}} })
 	r.accepts(t)
 	for _, e := range []idptest.Endpoint{idptest.AtMetadata, idptest.AtKeys, idptest.AtToken} {
 		for _, request := range r.server.Requests(e) {

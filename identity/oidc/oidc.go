@@ -32,37 +32,12 @@ package oidc
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/identity"
 )
-
-// Config describes one provider. Printing it in any way leaves the secret out.
-type Config struct {
-	Name           string              // the source's name: a segment of the callback's URL
-	Title          string              // for people; Name when empty
-	Issuer         string              // exactly as the provider spells it, a final slash included
-	ClientID       string              // as registered at the provider
-	ClientSecret   string              // for client_secret_basic
-	Scopes         []string            // nil: openid profile email; openid is always asked for
-	RolesClaim     string              // a claim's name or a dotted path into objects; empty: "roles"
-	Roles          map[string][]string // value of the roles claim -> role names; others are dropped
-	UsernameClaim  string              // empty: "preferred_username"
-	UsernamePrefix string              // put in front of every username of this source
-	HTTPClient     *http.Client        // nil: our own; else its Transport as it is, and its Timeout when below 5 s
-	Now            func() time.Time    // nil: time.Now
-	Logger         *slog.Logger        // nil: none
-}
-
-// String, GoString, MarshalJSON and LogValue name the provider and nothing that
-// is secret.
-func (c Config) String() string               { return "oidc.Config(" + c.Name + ", " + c.Issuer + ")" }
-func (c Config) GoString() string             { return c.String() }
-func (c Config) MarshalJSON() ([]byte, error) { return json.Marshal(c.String()) }
-func (c Config) LogValue() slog.Value         { return slog.StringValue(c.String()) }
 
 // secret hides the client secret behind a pointer, so that a value that holds
 // one can be printed with %#v by accident without printing it.
@@ -79,6 +54,7 @@ type Source struct {
 	secret      secret
 	scopes      []string
 	claims      mapping
+	config      *Config // checked and our own; its Client holds neither secret nor key
 	client      *http.Client
 	now         func() time.Time
 	log         *slog.Logger
@@ -97,9 +73,9 @@ func New(c Config) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{
-		name: c.Name, title: c.Title, issuer: c.Issuer, clientID: c.ClientID,
-		secret: secret{&c.ClientSecret}, scopes: c.scopes(), claims: c.mapping(),
-		now: c.Now, log: c.Logger,
+		name: c.Name, title: c.Title, issuer: c.Issuer, clientID: c.Client.ID,
+		secret: secret{&c.Client.Secret}, scopes: c.Request.scopes(), claims: c.mapping(),
+		config: c.own(), now: c.Now, log: c.Logger,
 	}
 	if s.title == "" {
 		s.title = c.Name
@@ -111,7 +87,7 @@ func New(c Config) (*Source, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.log = s.log.With("source", c.Name)
-	s.client = newClient(c.HTTPClient, c.Issuer)
+	s.client = newClient(c.Fetch.HTTPClient, c.Issuer)
 	s.provider = &cache[*provider]{
 		now: s.now, fresh: metadataFresh, keep: metadataKeep, fetch: s.discover,
 		failed: func(err error) { s.log.Error("looking up the provider", "error", err) },

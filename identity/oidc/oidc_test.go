@@ -44,7 +44,7 @@ func TestSignIn(t *testing.T) {
 
 // Requirements 1, 2, 4, 7, 21: what the provider is asked for.
 func TestAuthorizationRequest(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.Scopes = []string{"profile", "groups", "openid", "profile"} })
+	r := newRig(t, func(c *Config) { c.Request.Scopes = []string{"profile", "groups", "openid", "profile"} })
 	step := r.begin(t)
 	to, err := url.Parse(step.RedirectURL)
 	if err != nil {
@@ -208,7 +208,7 @@ func TestCancelledCaller(t *testing.T) {
 }
 
 func TestConfigRefused(t *testing.T) {
-	good := Config{Name: "hospital", Issuer: "https://login.hospital.example", ClientID: "anteroom", ClientSecret: "s"}
+	good := Config{Name: "hospital", Issuer: "https://login.hospital.example", Client: Client{ID: "anteroom", Secret: "s"}}
 	for _, c := range []struct {
 		name   string
 		change func(*Config)
@@ -228,14 +228,14 @@ func TestConfigRefused(t *testing.T) {
 		{"user in the issuer", func(c *Config) { c.Issuer = "https://a@login.hospital.example" }, "user, a query"},
 		{"query in the issuer", func(c *Config) { c.Issuer += "?x" }, "user, a query"},
 		{"fragment in the issuer", func(c *Config) { c.Issuer += "#" }, "user, a query"},
-		{"no client", func(c *Config) { c.ClientID = "" }, "client_id is missing"},
-		{"no secret", func(c *Config) { c.ClientSecret = "" }, "client_secret is missing"},
-		{"secret with an end of line", func(c *Config) { c.ClientSecret = "s3cr3t\n" }, "line break"},
-		{"two scopes in one", func(c *Config) { c.Scopes = []string{"openid profile"} }, "not a scope"},
-		{"broken path", func(c *Config) { c.RolesClaim = "a..b" }, "roles_claim"},
-		{"prefix with a line break", func(c *Config) { c.UsernamePrefix = "a\n" }, "username_prefix"},
-		{"prefix that begins with a blank", func(c *Config) { c.UsernamePrefix = " a" }, "username_prefix"},
-		{"bad role", func(c *Config) { c.Roles = map[string][]string{"g": {"a,b"}} }, "a role is"},
+		{"no client", func(c *Config) { c.Client.ID = "" }, "client_id is missing"},
+		{"no secret", func(c *Config) { c.Client.Secret = "" }, "client_secret is missing"},
+		{"secret with an end of line", func(c *Config) { c.Client.Secret = "s3cr3t\n" }, "line break"},
+		{"two scopes in one", func(c *Config) { c.Request.Scopes = []string{"openid profile"} }, "not a scope"},
+		{"broken path", func(c *Config) { c.Claims.Roles = "a..b" }, "roles_claim"},
+		{"prefix with a line break", func(c *Config) { c.Claims.UsernamePrefix = "a\n" }, "username_prefix"},
+		{"prefix that begins with a blank", func(c *Config) { c.Claims.UsernamePrefix = " a" }, "username_prefix"},
+		{"bad role", func(c *Config) { c.Claims.RoleNames = map[string][]string{"g": {"a,b"}} }, "a role is"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			config := good
@@ -260,7 +260,7 @@ func TestConfigRefused(t *testing.T) {
 
 func TestSecretIsRedacted(t *testing.T) {
 	r := newRig(t, nil)
-	c := Config{Name: "n", Issuer: "https://i.example", ClientID: "c", ClientSecret: "top-s3cr3t"}
+	c := Config{Name: "n", Issuer: "https://i.example", Client: Client{ID: "c", Secret: "top-s3cr3t"}}
 	s, err := New(c)
 	if err != nil {
 		t.Fatal(err)

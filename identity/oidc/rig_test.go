@@ -55,9 +55,9 @@ func (r *rig) another(t *testing.T, change func(*Config)) *Source {
 	t.Helper()
 	c := Config{
 		Name: "hospital", Title: "Hospital", Issuer: r.server.URL,
-		ClientID: r.server.ClientID, ClientSecret: r.server.ClientSecret,
-		Roles: map[string][]string{"doctor": {"doctor"}, "patient": {"patient"}},
-		Now:   r.server.Now, Logger: slog.New(slog.NewTextHandler(r.log, nil)),
+		Client: Client{ID: r.server.ClientID, Secret: r.server.ClientSecret},
+		Claims: Claims{RoleNames: map[string][]string{"doctor": {"doctor"}, "patient": {"patient"}}},
+		Now:    r.server.Now, Logger: slog.New(slog.NewTextHandler(r.log, nil)),
 	}
 	if change != nil {
 		change(&c)
@@ -146,4 +146,4 @@ func (r *rig) noText(t *testing.T, err error, text string) {
 }
 
 // hasty is a client that does not wait long.
-func hasty(c *Config) { c.HTTPClient = &http.Client{Timeout: 700 * time.Millisecond} }
+func hasty(c *Config) { c.Fetch.HTTPClient = &http.Client{Timeout: 700 * time.Millisecond} }
