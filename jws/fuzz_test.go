@@ -26,8 +26,13 @@ func FuzzParse(f *testing.F) {
 	f.Add(made(f, "ES256", `{"alg":"ES256"}`, `{"aud":["a","b"],"exp":1999999999}`))
 	f.Add(b64(`{"alg":"none"}`) + "." + b64(goodPayload) + ".")
 	f.Add("eyJhbGciOiJFZERTQSJ9.e30.AAAB")
+	f.Add(made(f, "ES256", proofHeader(f, "ES256"), goodPayload))
 	f.Fuzz(func(t *testing.T, compact string) {
 		token, err := Parse(compact)
+		proof, key, proofErr := ParseProof(compact)
+		if (proof == nil) != (proofErr != nil) || (key == nil) != (proofErr != nil) || proofErr == nil && (err == nil || proof.Header.Typ == "") {
+			t.Fatalf("as a proof: %v, %s, %v; otherwise: %v", proof, key, proofErr, err)
+		}
 		if err != nil {
 			if token != nil || !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrAlgorithm) {
 				t.Fatalf("%v with %v", token, err)

@@ -5,7 +5,10 @@
 // Call [Parse] first: it accepts a shape or refuses it and needs no key. Then
 // choose a key by [Token].Header and the issuer you expect, call [Token.Verify]
 // with the one algorithm that this key is used with, and only then read
-// [Token.Claims]. [Sign] makes a token with an Ed25519 key.
+// [Token.Claims]. [Sign] makes a token with an Ed25519 key, [SignWith] with any
+// key of ours. [ParseProof] reads a proof of possession (RFC 9449, section 4.2),
+// the one kind of token that brings its key along: a thumbprint of that key
+// ([Thumbprint], RFC 7638) in another token says whose it is.
 //
 // Promised: the length (at most [MaxToken]), the alphabet and the two dots are
 // checked before anything is split, decoded or allocated; base64url is
@@ -13,8 +16,8 @@
 // are JSON objects (RFC 8259) in valid UTF-8 without duplicate members at any
 // depth, trailing text, huge numbers or deep nesting; member names are compared
 // exactly, never case-folded; "none", HMAC algorithms, JWE and every header
-// member that brings a key or changes the meaning of a token (jwk, jku, x5u,
-// crit, b64, zip, enc) are refused; one key verifies one algorithm only
+// member that brings a key or changes the meaning of a token (jwk, but for
+// ParseProof, jku, x5u, crit, b64, zip, enc) are refused; one key verifies one algorithm only
 // (RFC 8725, sections 3.1 to 3.12). Nothing is ever fetched because of a token.
 //
 // Trusted: the key that the caller passes to Verify, apart from its kind, size
@@ -97,90 +100,130 @@ var (
 // it. It returns ErrMalformed or, for an algorithm that is refused by name,
 // ErrAlgorithm. It does not check the signature.
 func Parse(compact string) (*Token, error) {
+	token, _, err := parse(compact, false)
+	return token, err
+}
+
+// parse is Parse, or [ParseProof] when a proof is asked for.
+func parse(compact string, proof bool) (*Token, json.RawMessage, error) {
+	first, second, err := split(compact)
+	if err != nil {
+		return nil, nil, err
+	}
+	rawHeader, err := decode(compact[:first])
+	if err != nil {
+		return nil, nil, malformed("header is not canonical base64url")
+	}
+	header, key, err := parseHeader(rawHeader, proof)
+	if err != nil {
+		return nil, nil, err
+	}
+	payload, err := decode(compact[first+1 : second])
+	if err != nil {
+		return nil, nil, malformed("payload is not canonical base64url")
+	}
+	if err := checkObject(payload); err != nil {
+		return nil, nil, malformed("payload: " + err.Error())
+	}
+	signature, err := decode(compact[second+1:])
+	if err != nil {
+		return nil, nil, malformed("signature is not canonical base64url")
+	}
+	return &Token{Header: header, Payload: payload, signed: compact[:second], signature: signature}, key, nil
+}
+
+// split finds the two dots of a compact token.
+func split(compact string) (first, second int, err error) {
 	// The order keeps the cost of rubbish constant: length, then one pass
 	// over the bytes without splitting (CVE-2025-27144, CVE-2025-30204).
 	if len(compact) > MaxToken {
-		return nil, errTooLong
+		return 0, 0, errTooLong
 	}
-	first, second := -1, -1
+	first, second = -1, -1
 	for i := 0; i < len(compact); i++ {
 		switch c := compact[i]; {
 		case alphabet[c]:
 		case c != '.':
-			return nil, errAlphabet
+			return 0, 0, errAlphabet
 		case first < 0:
 			first = i
 		case second < 0:
 			second = i
 		default:
-			return nil, errDots
+			return 0, 0, errDots
 		}
 	}
 	if first < 1 || second < first+2 || second == len(compact)-1 {
-		return nil, errDots
+		return 0, 0, errDots
 	}
-
-	rawHeader, err := decode(compact[:first])
-	if err != nil {
-		return nil, malformed("header is not canonical base64url")
-	}
-	header, err := parseHeader(rawHeader)
-	if err != nil {
-		return nil, err
-	}
-	payload, err := decode(compact[first+1 : second])
-	if err != nil {
-		return nil, malformed("payload is not canonical base64url")
-	}
-	if err := checkObject(payload); err != nil {
-		return nil, malformed("payload: " + err.Error())
-	}
-	signature, err := decode(compact[second+1:])
-	if err != nil {
-		return nil, malformed("signature is not canonical base64url")
-	}
-	return &Token{Header: header, Payload: payload, signed: compact[:second], signature: signature}, nil
+	return first, second, nil
 }
 
-// parseHeader reads a decoded header (RFC 7515, section 4).
-func parseHeader(raw []byte) (Header, error) {
+// parseHeader reads a decoded header (RFC 7515, section 4), of a proof together
+// with the key in it.
+func parseHeader(raw []byte, proof bool) (Header, json.RawMessage, error) {
+	return readHeader(raw, proof, known)
+}
+
+// readHeader is parseHeader for the algorithms that accept says.
+func readHeader(raw []byte, proof bool, accept func(alg string) bool) (Header, json.RawMessage, error) {
 	if err := checkObject(raw); err != nil {
-		return Header{}, malformed("header: " + err.Error())
+		return Header{}, nil, malformed("header: " + err.Error())
 	}
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &members); err != nil {
-		return Header{}, malformed("header is not a JSON object")
+		return Header{}, nil, malformed("header is not a JSON object")
 	}
+	key, err := headerKey(members, proof)
+	if err != nil {
+		return Header{}, nil, err
+	}
+	var h Header
+	if h.Alg, err = headerString(members, "alg", maxType); err != nil {
+		return Header{}, nil, err
+	}
+	if !accept(h.Alg) {
+		return Header{}, nil, fmt.Errorf("parsing token: %w", ErrAlgorithm)
+	}
+	if h.Kid, err = headerString(members, "kid", maxKid); err != nil {
+		return Header{}, nil, err
+	}
+	if h.Typ, err = headerString(members, "typ", maxType); err != nil {
+		return Header{}, nil, err
+	}
+	cty, err := headerString(members, "cty", maxType)
+	if err != nil {
+		return Header{}, nil, err
+	}
+	if TypeIs(cty, "JWT") {
+		return Header{}, nil, malformed("nested token")
+	}
+	// Whatever may bring its key must say what it is, so that it is nothing
+	// else (RFC 8725, section 3.11).
+	if proof && h.Typ == "" {
+		return Header{}, nil, malformed("header member typ is missing")
+	}
+	return h, key, nil
+}
+
+// headerKey refuses the header members that bring a key or change the meaning of
+// a token, and gives the key of a proof.
+func headerKey(members map[string]json.RawMessage, proof bool) (json.RawMessage, error) {
 	// A key that comes with the token proves nothing (CVE-2018-0114), an
 	// address in it would make us fetch what an attacker names, and the
 	// others change what the signature covers or mark a JWE.
 	for _, name := range []string{"jwk", "jku", "x5u", "crit", "b64", "zip", "enc"} {
-		if _, present := members[name]; present {
-			return Header{}, malformed("header member " + name + " is not accepted")
+		if _, present := members[name]; present && (name != "jwk" || !proof) {
+			return nil, malformed("header member " + name + " is not accepted")
 		}
 	}
-	var h Header
-	var err error
-	if h.Alg, err = headerString(members, "alg", maxType); err != nil {
-		return Header{}, err
+	if !proof {
+		return nil, nil
 	}
-	if !known(h.Alg) {
-		return Header{}, fmt.Errorf("parsing token: %w", ErrAlgorithm)
+	if err := checkPublicJWK(members["jwk"]); err != nil {
+		return nil, err
 	}
-	if h.Kid, err = headerString(members, "kid", maxKid); err != nil {
-		return Header{}, err
-	}
-	if h.Typ, err = headerString(members, "typ", maxType); err != nil {
-		return Header{}, err
-	}
-	cty, err := headerString(members, "cty", maxType)
-	if err != nil {
-		return Header{}, err
-	}
-	if TypeIs(cty, "JWT") {
-		return Header{}, malformed("nested token")
-	}
-	return h, nil
+	return members["jwk"], nil
 }
 
 // headerString reads an optional header member that must be a printable,

@@ -24,9 +24,17 @@ func Sign(key ed25519.PrivateKey, kid, typ string, claims any) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("signing token: header: %w", ErrMalformed)
 	}
-	if h, err := parseHeader(header); err != nil || h.Kid != kid || h.Typ != typ {
+	if h, _, err := parseHeader(header, false); err != nil || h.Kid != kid || h.Typ != typ {
 		return "", fmt.Errorf("signing token: header: %w", ErrMalformed)
 	}
+	return join(header, claims, ed25519.SignatureSize, func(text []byte) ([]byte, error) {
+		return ed25519.Sign(key, text), nil
+	})
+}
+
+// join makes a compact token of an encoded header, claims and the signature of
+// the given size that sign puts over both.
+func join(header []byte, claims any, signature int, sign func(text []byte) ([]byte, error)) (string, error) {
 	payload, err := encodeJSON(claims)
 	if err != nil {
 		return "", fmt.Errorf("signing token: claims do not encode: %w", ErrMalformed)
@@ -35,8 +43,7 @@ func Sign(key ed25519.PrivateKey, kid, typ string, claims any) (string, error) {
 		return "", fmt.Errorf("signing token: claims: %w", ErrMalformed)
 	}
 	encoding := base64.RawURLEncoding
-	size := encoding.EncodedLen(len(header)) + encoding.EncodedLen(len(payload)) +
-		encoding.EncodedLen(ed25519.SignatureSize) + 2
+	size := encoding.EncodedLen(len(header)) + encoding.EncodedLen(len(payload)) + encoding.EncodedLen(signature) + 2
 	if size > MaxToken {
 		return "", fmt.Errorf("signing token: longer than %d bytes: %w", MaxToken, ErrMalformed)
 	}
@@ -44,9 +51,12 @@ func Sign(key ed25519.PrivateKey, kid, typ string, claims any) (string, error) {
 	token = encoding.AppendEncode(token, header)
 	token = append(token, '.')
 	token = encoding.AppendEncode(token, payload)
-	signature := ed25519.Sign(key, token)
+	made, err := sign(token)
+	if err != nil {
+		return "", err
+	}
 	token = append(token, '.')
-	token = encoding.AppendEncode(token, signature)
+	token = encoding.AppendEncode(token, made)
 	return string(token), nil
 }
 
