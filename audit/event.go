@@ -38,6 +38,10 @@ type Event struct {
 	Degraded string
 	// Client is the address that the request came from.
 	Client string
+	// ClientID is the application that presented an access token, and Scopes what that
+	// token allows; at most 32 are written. Empty: no token came.
+	ClientID string
+	Scopes   []string
 	// Count is set when the record stands for that many events of one kind which got no
 	// record of their own; 0 means 1.
 	Count int

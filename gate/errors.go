@@ -23,6 +23,8 @@ type Kind string
 const (
 	KindNoSession     Kind = "no-session"
 	KindForbidden     Kind = "forbidden"
+	KindStepUp        Kind = "step-up" // signed in, and a stronger or newer sign-in is asked for
+	KindToken         Kind = "token"   // an access token that is not accepted
 	KindAmbiguousPath Kind = "ambiguous-path"
 	KindMethod        Kind = "method"
 	KindCrossOrigin   Kind = "cross-origin"
@@ -42,6 +44,8 @@ type Outcome struct {
 var details = map[Kind]string{
 	KindNoSession:     "Sign in first: no valid session came with this request.",
 	KindForbidden:     "The session's roles do not allow this request.",
+	KindStepUp:        "Sign in again: this request needs a stronger or more recent sign-in.",
+	KindToken:         "The access token was not accepted.",
 	KindAmbiguousPath: "The path can be read in more than one way.",
 	KindMethod:        "This method is not allowed here.",
 	KindCrossOrigin:   "The request was sent by a page of another origin.",

@@ -52,6 +52,11 @@ type Config struct {
 	Deny func(http.ResponseWriter, *http.Request, Outcome)
 	// AllowOrigins are other origins, "https://host[:port]", whose pages may send unsafe requests and open WebSockets.
 	AllowOrigins []string
+	// Posted says that the provider of a source answers by a form: then a POST to Prefix + "callback/<source>" may come from a page of
+	// another origin. nil: none may.
+	Posted func(source string) bool
+	// Bearer checks access tokens: the site is a resource server. nil: Authorization belongs to the app.
+	Bearer Bearer
 	// OnStoreLoss is how long after the store was last heard the sessions go on that this node had verified before. A silence is a
 	// loss after 30 s: anything less denies from then on. No revocation comes from other nodes meanwhile.
 	OnStoreLoss time.Duration
@@ -72,6 +77,8 @@ type Gate struct {
 	prefix       string
 	portal       http.Handler
 	deny         func(http.ResponseWriter, *http.Request, Outcome)
+	posted       func(source string) bool
+	bearer       Bearer
 	origins      origins
 	storeLoss    storeLoss
 	audience     string
@@ -87,7 +94,7 @@ type Gate struct {
 // New checks the configuration. Its error names every problem and what to write instead.
 func New(c Config) (*Gate, error) {
 	g := &Gate{
-		policy: c.Policy, sessions: c.Sessions, audit: c.Audit, prefix: c.Prefix, portal: c.Portal, deny: c.Deny,
+		policy: c.Policy, sessions: c.Sessions, audit: c.Audit, prefix: c.Prefix, portal: c.Portal, deny: c.Deny, posted: c.Posted, bearer: c.Bearer,
 		origins: origins{http.NewCrossOriginProtection(), map[string]bool{}}, audience: c.Assertion, noAssertion: c.NoAssertion,
 		noHSTS: c.NoHSTS, clientAddr: c.ClientAddr, ready: c.Ready,
 	}

@@ -23,23 +23,40 @@
 // is asking. Unicode is not normalised; an app that folds other letters than ASCII has to be ruled by allow lines.
 package policy
 
+import "time"
+
 // Line is one rule as its words, with the place it was written at.
 type Line struct {
 	Words []string // "allow", "role", "doctor", "GET", "/x/*"
 	At    string   // "Caddyfile:12"; for messages and for Decision.Rule
 }
 
-// Subject is who is asking: plain values of a verified session.
+// Subject is who is asking: plain values of a verified session, or of a verified access token.
 type Subject struct {
 	Username string
 	Roles    []string
+	ACR      string    // the level of the sign-in; "" meets no require line
+	AMR      []string  // its methods
+	AuthTime time.Time // when it was; zero: not known
+	Bearer   bool      // an access token came and no session
+	Scopes   []string  // of the token; what is no scope-token matches nothing
+	Patient  string    // the token's patient in context; "": none
 }
 
 // Request is what is asked. Its zero value is denied.
 type Request struct {
 	Method string
 	Path   Path
-	Who    *Subject // nil: nobody is signed in
+	Query  string    // as received, without "?"; only scopes of a patient look at it
+	Who    *Subject  // nil: nobody is signed in
+	Now    time.Time // the zero Time is later than every max_age
+}
+
+// Need is what a sign-in has to show. The zero Need asks nothing.
+type Need struct {
+	ACR    []string      // any one of these levels; none: any level
+	AMR    [][]string    // of each list at least one method
+	MaxAge time.Duration // how long ago it may have been; 0: however long
 }
 
 // Decision is the answer to one Request. Its zero value denies.
@@ -49,6 +66,9 @@ type Decision struct {
 	Route   string // the pattern that matched, for the audit log; never the path of the request
 	Reason  string // one of the Reason constants
 	Public  bool   // the deciding line allows everybody, signed in or not
+	Need    Need   // for ReasonStepUp: all that a new sign-in has to show. Read only
+	// Scopes are for ReasonScope: any one of them would have been enough. Read only.
+	Scopes []string
 }
 
 // The reasons of a Decision.
@@ -57,6 +77,8 @@ const (
 	ReasonDenied    = "denied"     // a deny line matches
 	ReasonNoRule    = "no-rule"    // somebody is signed in and no line matches
 	ReasonNoSession = "no-session" // nobody is signed in and no public line matches
+	ReasonStepUp    = "step-up"    // an allow line matches, and a require line that is not met
+	ReasonScope     = "scope"      // a token whose scopes are too few
 	ReasonMethod    = "method"     // a method that this policy does not know
 	ReasonPath      = "path"       // a Path that ParsePath did not make
 	ReasonNoPolicy  = "no-policy"  // a nil Policy
@@ -106,6 +128,12 @@ func (p *Policy) Knows(method string) bool {
 
 // UsesUsername reports whether a decision can depend on the username: a {user} or a user line.
 func (p *Policy) UsesUsername() bool { return p != nil && p.usesUsername }
+
+// Scopes returns the scopes of all lines, sorted.
+func (p *Policy) Scopes() []string { return nil }
+
+// UsesBearer reports whether a line asks for a scope, which only an access token can have.
+func (p *Policy) UsesBearer() bool { return false }
 
 // Roles returns the names of all roles that the lines mention, sorted.
 func (p *Policy) Roles() []string {

@@ -182,7 +182,7 @@ func TestDecisionTells(t *testing.T) {
 		{"/Y", Decision{Rule: "deny user eve /x /y (Caddyfile:3)", Route: "/y", Reason: ReasonDenied}},
 		{"/open", Decision{Allowed: true, Rule: "allow public /open (Caddyfile:4)", Route: "/open", Reason: ReasonAllowed, Public: true}},
 	} {
-		if got := p.Decide(Request{Method: "GET", Path: parse(t, c.path), Who: who}); got != c.want {
+		if got := p.Decide(Request{Method: "GET", Path: parse(t, c.path), Who: who}); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %+v, want %+v", c.path, got, c.want)
 		}
 	}
