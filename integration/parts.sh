@@ -4,7 +4,8 @@
 #   integration/parts.sh          lists what is missing and asks before it installs
 #   CI=true integration/parts.sh  installs without asking; fails when a part cannot be had
 #
-# Programs come from Debian (apt), the OpenID Provider from npm into .parts/ (not into the machine).
+# Programs come from Debian (apt); the OpenID Providers go into .parts/ (not into the machine): oidc-provider from npm,
+# Keycloak from Maven Central.
 # No service is started: while packages are installed a policy-rc.d that says no is in place.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,6 +17,7 @@ wanted=(
 	chromium:chromium certutil:libnss3-tools Orthanc:orthanc dump2dcm:dcmtk wrk:wrk h2load:nghttp2-client
 	openssl:openssl gcc:gcc curl:curl ss:iproute2 node:nodejs npm:npm
 	redis-server:redis-server redis-sentinel:redis-sentinel redis-cli:redis-tools faketime:faketime
+	java:default-jre-headless mvn:maven unzip:unzip
 )
 
 missing=()
@@ -71,6 +73,27 @@ if ! cmp -s integration/op/package-lock.json "$parts/op/installed.json"; then
 	fi
 	(cd "$parts/op" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
 	cp integration/op/package-lock.json "$parts/op/installed.json"
+fi
+
+# Keycloak: the release's archive, whose digest is ours to say and not the server's, prepared for starts without a build. It
+# needs Java 17 or 21. The tests write nothing into this folder.
+keycloak=26.4.0
+keycloak_sha256=1b6a11a2726ac8a8dc9c91d5fafe989a75ce4f1622d7f7b45c21d5bc16629c0a
+if [ "$(cat "$parts/keycloak/installed.txt" 2>/dev/null)" != "$keycloak_sha256" ]; then
+	echo "parts.sh: installing Keycloak $keycloak (Maven Central) into .parts/keycloak"
+	rm -rf "$parts/keycloak"
+	mkdir -p "$parts/keycloak"
+	mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
+		-Dartifact="org.keycloak:keycloak-quarkus-dist:$keycloak:zip" -DoutputDirectory="$parts/keycloak" >"$parts/keycloak/mvn.log" 2>&1 ||
+		{ tail -n 30 "$parts/keycloak/mvn.log" >&2; echo "parts.sh: Maven failed, see .parts/keycloak/mvn.log" >&2; exit 1; }
+	zip=$parts/keycloak/keycloak-quarkus-dist-$keycloak.zip
+	echo "$keycloak_sha256  $zip" | sha256sum -c --quiet || { echo "parts.sh: Keycloak's archive is not the one that was reviewed" >&2; rm -f "$zip"; exit 1; }
+	unzip -q "$zip" -d "$parts/keycloak"
+	rm -f "$zip"
+	mv "$parts/keycloak/keycloak-$keycloak" "$parts/keycloak/dist"
+	"$parts/keycloak/dist/bin/kc.sh" build --db=dev-mem --health-enabled=false --metrics-enabled=false >"$parts/keycloak/build.log" 2>&1 ||
+		{ tail -n 30 "$parts/keycloak/build.log" >&2; echo "parts.sh: preparing Keycloak failed" >&2; exit 1; }
+	echo "$keycloak_sha256" >"$parts/keycloak/installed.txt"
 fi
 
 # The shim that keeps Orthanc on loopback.
