@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/identity"
+	"github.com/anteroom-proxy/anteroom/identity/issuer"
 	"github.com/anteroom-proxy/anteroom/upstreams/idp/idptest"
 )
 
@@ -44,7 +45,7 @@ func TestTokenAnswers(t *testing.T) {
 		{"JSON as text", idptest.Text(idptest.AtToken, "text/plain", `{"access_token":"a"}`), identity.ErrRefused, "token.malformed"},
 		{"HTML", idptest.Status(idptest.AtToken, 200), identity.ErrRefused, "token.malformed"},
 		{"an array", idptest.Text(idptest.AtToken, "application/json", `[]`), identity.ErrRefused, "token.malformed"},
-		{"R47 too large", idptest.Huge(idptest.AtToken, maxBody+1), identity.ErrRefused, "token.malformed"},
+		{"R47 too large", idptest.Huge(idptest.AtToken, issuer.MaxBody+1), identity.ErrRefused, "token.malformed"},
 		{"N22 invalid_grant", refusal("400", `{"error":"invalid_grant","error_description":"`+secret+`"}`), identity.ErrRefused, "token.invalid_grant"},
 		{"N22 invalid_grant with 200", refusal("200", `{"error":"invalid_grant","error_description":"`+secret+`"}`), identity.ErrRefused, "token.invalid_grant"},
 		{"invalid_client", refusal("401", `{"error":"invalid_client","error_description":"`+secret+`"}`), identity.ErrUnavailable, "token.client"},
@@ -107,7 +108,7 @@ func TestN31UserInfo(t *testing.T) {
 		{"N31 SUB in another case", idptest.UserInfo(func(u map[string]any) { u["SUB"] = u["sub"]; delete(u, "sub") }), identity.ErrRefused, "userinfo.sub"},
 		{"N31 not JSON", idptest.Text(idptest.AtUserInfo, "application/json", `{"sub":`+secret), identity.ErrRefused, "userinfo.malformed"},
 		{"N31 two subs", idptest.Text(idptest.AtUserInfo, "application/json", `{"sub":"a","sub":"b"}`), identity.ErrRefused, "userinfo.malformed"},
-		{"N31 too large", idptest.Huge(idptest.AtUserInfo, maxBody+1), identity.ErrRefused, "userinfo.malformed"},
+		{"N31 too large", idptest.Huge(idptest.AtUserInfo, issuer.MaxBody+1), identity.ErrRefused, "userinfo.malformed"},
 		{"N31 redirect to another host", idptest.RedirectTo(idptest.AtUserInfo, "http://127.0.0.1:1/"), identity.ErrRefused, "userinfo.status"},
 		{"N31 redirect in the origin", idptest.RedirectTo(idptest.AtUserInfo, "/elsewhere"), identity.ErrRefused, "userinfo.status"},
 		{"N31 no answer", idptest.Hang(idptest.AtUserInfo), identity.ErrUnavailable, "userinfo.unreachable"},
@@ -133,13 +134,13 @@ func TestN33N34Keys(t *testing.T) {
 	t.Run("N33 keys down and cached", func(t *testing.T) {
 		r := newRig(t, nil)
 		r.accepts(t)
-		r.server.Pass(keysFresh + time.Second)
+		r.server.Pass(issuer.KeysFresh + time.Second)
 		r.accepts(t, idptest.Status(idptest.AtKeys, 503))
 		r.accepts(t, idptest.Status(idptest.AtKeys, 503))
 		if n := r.server.Count(idptest.AtKeys); n != 0 {
 			t.Errorf("%d requests for the keys right after one failed", n)
 		}
-		r.server.Pass(keysKeep)
+		r.server.Pass(issuer.KeysKeep)
 		who, err := r.attempt(t, idptest.Status(idptest.AtKeys, 503))
 		wantFailure(t, who, err, identity.ErrUnavailable, "jwks.unreachable")
 	})
@@ -157,7 +158,7 @@ func TestN33N34Keys(t *testing.T) {
 		if got := r.server.Count(idptest.AtKeys); got != 1 {
 			t.Errorf("%d requests for the keys within a minute, want 1", got)
 		}
-		r.server.Pass(missRefetch)
+		r.server.Pass(issuer.MissRefetch)
 		who, err := r.attempt(t, idptest.Header(func(h map[string]any) { h["kid"] = "again" }))
 		wantFailure(t, who, err, identity.ErrRefused, "idtoken.key")
 		if got := r.server.Count(idptest.AtKeys); got != 1 {
@@ -170,6 +171,6 @@ func TestN33N34Keys(t *testing.T) {
 func TestN37RemovedKey(t *testing.T) {
 	r := newRig(t, nil)
 	r.accepts(t)
-	r.server.Pass(keysFresh + time.Second)
+	r.server.Pass(issuer.KeysFresh + time.Second)
 	r.refuses(t, "idtoken.key", idptest.Keys(func(set map[string]any) { set["keys"] = set["keys"].([]map[string]any)[1:] }))
 }

@@ -2,40 +2,36 @@ package oidc
 
 import (
 	"crypto"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
-	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/identity"
+	"github.com/anteroom-proxy/anteroom/identity/issuer"
 )
 
 // Config describes one provider. Printing it in any way leaves secrets and keys
 // out.
 type Config struct {
-	Name        string        // the source's name: a segment of the callback's URL
-	Title       string        // for people; Name when empty
-	Issuer      string        // exactly as the provider spells it, a final slash included
-	Client      Client        // who we are there
-	Request     Request       // what sign-ins ask for
-	Claims      Claims        // what of the answer counts
-	Fetch       clientConfig  // which hosts, by which way; its Issuer is overwritten
-	FAPI2       bool          // FAPI 2.0 Security Profile, or nothing
-	Algs        []string      // of ID tokens; nil: those that the provider says, as far as they are accepted
-	UserInfo    string        // "": asked when the ID token leaves something open; "signed": and the answer is a JWT; "off": never
-	TypedLogout bool          // logout tokens must have the type logout+jwt
-	NoRefresh   bool          // refresh tokens are not kept
-	Patience    time.Duration // how long sessions outlive a provider that does not answer; 0: an hour
-	Domains     []string      // e-mail domains whose people belong here
+	Name        string              // the source's name: a segment of the callback's URL
+	Title       string              // for people; Name when empty
+	Issuer      string              // exactly as the provider spells it, a final slash included
+	Client      Client              // who we are there
+	Request     Request             // what sign-ins ask for
+	Claims      Claims              // what of the answer counts
+	Fetch       issuer.ClientConfig // which hosts, by which way; its Issuer is overwritten
+	FAPI2       bool                // FAPI 2.0 Security Profile, or nothing
+	Algs        []string            // of ID tokens; nil: those that the provider says, as far as they are accepted
+	UserInfo    string              // "": asked when the ID token leaves something open; "signed": and the answer is a JWT; "off": never
+	TypedLogout bool                // logout tokens must have the type logout+jwt
+	NoRefresh   bool                // refresh tokens are not kept
+	Patience    time.Duration       // how long sessions outlive a provider that does not answer; 0: an hour
+	Domains     []string            // e-mail domains whose people belong here
 	Now         func() time.Time
 	Logger      *slog.Logger
 }
@@ -73,16 +69,6 @@ type Claims struct {
 	Org            string              // empty: none
 }
 
-// clientConfig says how the provider is reached.
-type clientConfig struct {
-	Issuer      string
-	Hosts       []string
-	Roots       *x509.CertPool
-	Proxy       *url.URL
-	Certificate *tls.Certificate
-	HTTPClient  *http.Client // nil: our own; else its Transport as it is, and its Timeout when below 5 s
-}
-
 // String, GoString, MarshalJSON and LogValue name the provider and nothing that
 // is secret.
 func (c Config) String() string               { return "oidc.Config(" + c.Name + ", " + c.Issuer + ")" }
@@ -118,7 +104,9 @@ func (c Config) check() error {
 	if !identity.ValidSource(c.Name) {
 		wrong("the name is part of a URL: use 1 to 64 of the characters A-Z a-z 0-9 . _ -")
 	}
-	if err := checkIssuer(c.Issuer); err != nil {
+	fetch := c.Fetch
+	fetch.Issuer = c.Issuer
+	if _, err := issuer.NewClient(fetch); err != nil {
 		wrong("%w", err)
 	}
 	c.Client.check(wrong)
@@ -161,78 +149,6 @@ func (c Claims) check(wrong func(string, ...any)) {
 			}
 		}
 	}
-}
-
-// checkIssuer allows https anywhere and http on this machine only: whoever can
-// change an answer on the way is the provider (OpenID Connect Discovery 1.0,
-// section 7.1). The name "localhost" is compared as text; what it resolves to
-// does not make another name local.
-func checkIssuer(issuer string) error {
-	u, err := url.Parse(issuer)
-	switch {
-	case issuer == "":
-		return errors.New("issuer is missing: write the provider's address, such as https://login.example.org")
-	case err != nil || u.Host == "" || u.Hostname() == "" || u.Opaque != "":
-		return fmt.Errorf("issuer %q is not an address: write it as https://login.example.org", issuer)
-	case u.User != nil || strings.ContainsAny(issuer, "?#"):
-		return errors.New("issuer must not have a user, a query or a fragment")
-	case u.Scheme == "https":
-		return nil
-	case u.Scheme == "http" && isLoopback(u.Hostname()):
-		return nil
-	case u.Scheme == "http":
-		return fmt.Errorf("issuer %q would be reached without TLS: write https:// (http only at 127.0.0.1, [::1] and localhost)", issuer)
-	}
-	return fmt.Errorf("issuer %q: write an address that begins with https://", issuer)
-}
-
-// isLoopback is true for exactly the three names of this machine.
-func isLoopback(host string) bool {
-	return host == "127.0.0.1" || host == "::1" || host == "localhost"
-}
-
-// checkEndpoint judges an address that the provider's metadata names. Another
-// host is fine (large providers have them), another protocol is not, and
-// neither is an address literal or local name that would turn us against
-// machines that only we can reach (RFC 8725, section 3.10).
-func checkEndpoint(issuer, endpoint string) error {
-	base, err := url.Parse(issuer)
-	if err != nil {
-		return err
-	}
-	u, err := url.Parse(endpoint)
-	if err != nil || u.Hostname() == "" || u.Opaque != "" || u.User != nil || strings.Contains(endpoint, "#") {
-		return errors.New("not an absolute address without user and fragment")
-	}
-	sameHost := u.Hostname() == base.Hostname()
-	local := isLoopback(base.Hostname())
-	switch {
-	case u.Scheme == "http" && base.Scheme == "http" && isLoopback(u.Hostname()):
-		return nil
-	case u.Scheme != "https":
-		return errors.New("not https")
-	case sameHost:
-		return nil
-	case isLoopback(u.Hostname()) && local:
-		return nil
-	case strings.EqualFold(u.Hostname(), "localhost") || strings.HasSuffix(strings.ToLower(u.Hostname()), ".localhost"):
-		return errors.New("names this machine")
-	}
-	if ip, err := netip.ParseAddr(u.Hostname()); err == nil {
-		return checkAddress(ip)
-	}
-	return nil
-}
-
-// checkAddress refuses addresses that no provider has unless the issuer itself
-// is there: this machine, link-local ones (cloud metadata services) and groups.
-// Private networks stay allowed: a hospital's provider lives in one.
-func checkAddress(ip netip.Addr) error {
-	ip = ip.Unmap()
-	if ip.IsLoopback() || ip.IsUnspecified() || ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.Zone() != "" {
-		return errors.New("address is not one a provider can have")
-	}
-	return nil
 }
 
 // scopes are the configured ones, openid first, none twice.

@@ -3,14 +3,13 @@ package oidc
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 
 	"github.com/anteroom-proxy/anteroom/identity"
+	"github.com/anteroom-proxy/anteroom/identity/issuer"
 	"github.com/anteroom-proxy/anteroom/jws"
 	"golang.org/x/oauth2"
 )
@@ -22,8 +21,8 @@ type tokens struct{ access, id string }
 // exchange sends the code, once. Whatever goes wrong after that, the code counts
 // as used (RFC 6749, section 4.1.2).
 func (s *Source) exchange(ctx context.Context, p *provider, k kept, code string) (tokens, error) {
-	answer := &strictAnswer{inner: s.client.Transport}
-	client := &http.Client{Transport: answer, Timeout: s.client.Timeout, CheckRedirect: s.client.CheckRedirect}
+	answer := &strictAnswer{client: s.client}
+	client := &http.Client{Transport: answer, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, client)
 	_, err := s.oauth(p, k.Callback).Exchange(ctx, code, oauth2.VerifierOption(k.Verifier))
 	if err != nil {
@@ -48,24 +47,24 @@ func (s *Source) exchange(ctx context.Context, p *provider, k kept, code string)
 // strictAnswer makes sure that x/oauth2, which also reads forms and lax JSON,
 // sees a strict JSON object or an error. It serves one exchange.
 type strictAnswer struct {
-	inner  http.RoundTripper
+	client *issuer.Client
 	object jws.Claims
 }
 
 func (a *strictAnswer) RoundTrip(r *http.Request) (*http.Response, error) {
-	response, err := a.inner.RoundTrip(r)
+	response, err := a.client.Do(r)
 	if err != nil || response.StatusCode != http.StatusOK {
 		return response, err
 	}
 	defer response.Body.Close()
-	if !isJSON(response.Header) {
-		return nil, errType
+	if !issuer.IsJSON(response.Header) {
+		return nil, issuer.ErrType
 	}
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		return nil, err
 	}
-	if a.object, err = parseObject(body); err != nil {
+	if a.object, err = issuer.ParseObject(body); err != nil {
 		return nil, err
 	}
 	response.Body = io.NopCloser(bytes.NewReader(body))
@@ -76,7 +75,7 @@ func (a *strictAnswer) RoundTrip(r *http.Request) (*http.Response, error) {
 // stay out of the error: x/oauth2 would put them in.
 func exchangeFailure(err error) error {
 	if answer, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
-		status := statusError(answer.Response.StatusCode)
+		status := issuer.StatusError(answer.Response.StatusCode)
 		switch {
 		case answer.ErrorCode == "invalid_grant":
 			return fail(identity.ErrRefused, "token.invalid_grant", status)
@@ -87,42 +86,19 @@ func exchangeFailure(err error) error {
 		}
 		return fail(identity.ErrRefused, "token.refused", status)
 	}
-	for _, known := range []error{errType, errNotJSON, errTooBig} {
+	for _, known := range []error{issuer.ErrType, issuer.ErrNotJSON, issuer.ErrTooBig} {
 		if errors.Is(err, known) {
 			return fail(identity.ErrRefused, "token.malformed", known)
 		}
 	}
 	if isNetwork(err) {
-		return fail(identity.ErrUnavailable, "token.unreachable", cause(err))
+		return fail(identity.ErrUnavailable, "token.unreachable", issuer.Cause(err))
 	}
-	return fail(identity.ErrRefused, "token.malformed", errNotJSON)
+	return fail(identity.ErrRefused, "token.malformed", issuer.ErrNotJSON)
 }
 
 func isNetwork(err error) bool {
 	// http.Client wraps whatever the transport returned.
 	var failed interface{ Timeout() bool }
 	return errors.As(err, &failed)
-}
-
-// cause keeps of a network error what helps an operator and drops what might
-// quote the other side, such as a malformed status line.
-func cause(err error) error {
-	if status, ok := errors.AsType[statusError](err); ok {
-		return status
-	}
-	for _, known := range []error{errType, errNotJSON, errTooBig, context.Canceled} {
-		if errors.Is(err, known) {
-			return known
-		}
-	}
-	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return e
-	}
-	if e, ok := errors.AsType[*net.OpError](err); ok {
-		return e
-	}
-	if timed, ok := errors.AsType[net.Error](err); ok && timed.Timeout() {
-		return errors.New("no answer in time")
-	}
-	return errors.New("connection failed")
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/anteroom-proxy/anteroom/identity"
+	"github.com/anteroom-proxy/anteroom/identity/issuer"
 )
 
 const maxParameter = 4096 // bytes of one parameter of the response
@@ -152,14 +153,14 @@ func (s *Source) person(ctx context.Context, p *provider, t tokens, token claimS
 // Core 1.0, section 5.3). An answer about somebody else is an attack by token
 // substitution: nothing of it is used.
 func (s *Source) userinfo(ctx context.Context, p *provider, t tokens, subject string) (claimSet, error) {
-	claims, err := s.getJSON(ctx, p.userinfoURL, t.access)
-	var status statusError
+	claims, err := s.client.JSON(ctx, p.userinfoURL, t.access)
+	var status issuer.StatusError
 	switch {
 	case errors.As(err, &status) && status < 500:
 		return claimSet{}, fail(identity.ErrRefused, "userinfo.status", err)
-	case errors.Is(err, errType):
+	case errors.Is(err, issuer.ErrType):
 		return claimSet{}, fail(identity.ErrRefused, "userinfo.type", err)
-	case errors.Is(err, errNotJSON), errors.Is(err, errTooBig):
+	case errors.Is(err, issuer.ErrNotJSON), errors.Is(err, issuer.ErrTooBig):
 		return claimSet{}, fail(identity.ErrRefused, "userinfo.malformed", err)
 	case err != nil:
 		return claimSet{}, fail(identity.ErrUnavailable, "userinfo.unreachable", err)

@@ -5,10 +5,12 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/identity"
+	"github.com/anteroom-proxy/anteroom/identity/issuer"
 	"github.com/anteroom-proxy/anteroom/jws"
 	gooidc "github.com/coreos/go-oidc/v3/oidc"
 )
@@ -55,8 +57,8 @@ func (s *Source) checkIDToken(ctx context.Context, p *provider, t tokens, k kept
 	if typ := token.Header.Typ; typ != "" && !jws.TypeIs(typ, "JWT") {
 		return claimSet{}, refused("idtoken.typ")
 	}
-	if err := p.keys.verify(ctx, token); err != nil {
-		return claimSet{}, err
+	if err := p.keys.Verify(ctx, token); err != nil {
+		return claimSet{}, keyFailure("idtoken", err)
 	}
 	claims, err := token.Claims()
 	if err != nil {
@@ -78,6 +80,41 @@ func (s *Source) checkIDToken(ctx context.Context, p *provider, t tokens, k kept
 		return claimSet{}, fail(identity.ErrRefused, "idtoken.library", errors.New("go-oidc refuses what passed here"))
 	}
 	return c, nil
+}
+
+// keyFailure says of which token a key's failure is.
+func keyFailure(token string, err error) error {
+	if wrong, ok := errors.AsType[*issuer.KeyError](err); ok {
+		return fail(identity.ErrRefused, token+"."+wrong.Reason, wrong)
+	}
+	return err
+}
+
+// keySet is go-oidc's view of the issuer's keys.
+type keySet struct{ keys *issuer.Keys }
+
+// VerifySignature implements go-oidc's KeySet. It gives back only the members
+// that go-oidc reads, under their exact names, because its JSON decoder takes
+// "SUB" or a long s for "sub" and would look at claims by reference.
+func (k keySet) VerifySignature(ctx context.Context, compact string) ([]byte, error) {
+	token, err := jws.Parse(compact)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.keys.Verify(ctx, token); err != nil {
+		return nil, err
+	}
+	claims, err := token.Claims()
+	if err != nil {
+		return nil, err
+	}
+	exact := jws.Claims{}
+	for _, name := range []string{"iss", "sub", "aud", "exp", "iat", "nbf", "nonce", "at_hash"} {
+		if raw, present := claims[name]; present {
+			exact[name] = raw
+		}
+	}
+	return json.Marshal(exact)
 }
 
 // checkParties: by whom, about whom, for whom.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/identity"
+	"github.com/anteroom-proxy/anteroom/identity/issuer"
 	"github.com/anteroom-proxy/anteroom/jws"
 	"github.com/anteroom-proxy/anteroom/upstreams/idp/idptest"
 )
@@ -243,7 +244,7 @@ func TestIDTokenAccepted(t *testing.T) {
 		{"J62 nbf now", []idptest.Fault{claim("nbf", r.server.Now().Unix())}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r.server.Pass(missRefetch) // another key is published in some rows
+			r.server.Pass(issuer.MissRefetch) // another key is published in some rows
 			r.accepts(t, c.faults...)
 		})
 	}

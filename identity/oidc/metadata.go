@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/anteroom-proxy/anteroom/identity"
+	"github.com/anteroom-proxy/anteroom/identity/issuer"
 	"github.com/anteroom-proxy/anteroom/jws"
 	gooidc "github.com/coreos/go-oidc/v3/oidc"
 )
@@ -21,7 +22,7 @@ type provider struct {
 	jwksURL           string
 	issPromised       bool     // RFC 9207: every response carries iss
 	algs              []string // accepted for ID tokens
-	keys              *keySet
+	keys              *issuer.Keys
 	verifier          *gooidc.IDTokenVerifier
 }
 
@@ -34,10 +35,9 @@ var (
 
 // discover fetches and checks the metadata. old is what was known until now.
 func (s *Source) discover(ctx context.Context, old *provider, have bool) (*provider, error) {
-	address := strings.TrimSuffix(s.issuer, "/") + "/.well-known/openid-configuration"
-	document, err := s.getJSON(ctx, address, "")
+	document, err := s.client.Discover(ctx)
 	if err != nil {
-		return nil, fail(identity.ErrUnavailable, "discovery.unreachable", fmt.Errorf("fetching %s: %w; if the provider runs, check the line `issuer`", address, err))
+		return nil, err
 	}
 	p, err := s.readMetadata(document)
 	if err != nil {
@@ -56,9 +56,9 @@ func (s *Source) discover(ctx context.Context, old *provider, have bool) (*provi
 	if old != nil && old.jwksURL == p.jwksURL && slices.Equal(old.algs, p.algs) {
 		p.keys = old.keys
 	} else {
-		p.keys = s.newKeySet(p.jwksURL, p.algs)
+		p.keys = issuer.NewKeys(issuer.KeysConfig{Client: s.client, URL: p.jwksURL, Algs: p.algs, Now: s.now, Logger: s.log})
 	}
-	p.verifier = gooidc.NewVerifier(s.issuer, p.keys, s.verifierConfig(p.algs))
+	p.verifier = gooidc.NewVerifier(s.issuer, keySet{p.keys}, s.verifierConfig(p.algs))
 	return p, nil
 }
 
@@ -68,11 +68,8 @@ func (s *Source) readMetadata(d jws.Claims) (*provider, error) {
 	unusable := func(member, format string, args ...any) error {
 		return fail(identity.ErrUnavailable, "discovery."+member, fmt.Errorf("reading metadata of "+s.issuer+": "+format, args...))
 	}
-	issuer, _, err := d.String("issuer")
-	if err != nil || issuer != s.issuer {
-		return nil, unusable("issuer", "its issuer is spelled differently: write it in the configuration exactly as the provider does, final slash and case included")
-	}
 	p := &provider{}
+	var err error
 	for _, e := range []struct {
 		member   string
 		to       *string
@@ -90,7 +87,7 @@ func (s *Source) readMetadata(d jws.Claims) (*provider, error) {
 		if !present {
 			continue
 		}
-		if err := checkEndpoint(s.issuer, value); err != nil {
+		if err := s.client.CheckEndpoint(value); err != nil {
 			return nil, unusable(e.member, "%s: %w", e.member, err)
 		}
 		*e.to = value
@@ -176,7 +173,7 @@ func sameHosts(old, next *provider) bool {
 	return next.userinfoURL == "" || slices.Contains(before, origin(next.userinfoURL))
 }
 
-// origin is scheme and host of an address that [checkEndpoint] accepted.
+// origin is scheme and host of an address that [issuer.Client.CheckEndpoint] accepted.
 func origin(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {

@@ -33,10 +33,10 @@ package oidc
 import (
 	"context"
 	"log/slog"
-	"net/http"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/identity"
+	"github.com/anteroom-proxy/anteroom/identity/issuer"
 )
 
 // secret hides the client secret behind a pointer, so that a value that holds
@@ -55,10 +55,10 @@ type Source struct {
 	scopes      []string
 	claims      mapping
 	config      *Config // checked and our own; its Client holds neither secret nor key
-	client      *http.Client
+	client      *issuer.Client
 	now         func() time.Time
 	log         *slog.Logger
-	provider    *cache[*provider]
+	provider    *issuer.Cache[*provider]
 }
 
 var (
@@ -87,11 +87,14 @@ func New(c Config) (*Source, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.log = s.log.With("source", c.Name)
-	s.client = newClient(c.Fetch.HTTPClient, c.Issuer)
-	s.provider = &cache[*provider]{
-		now: s.now, fresh: metadataFresh, keep: metadataKeep, fetch: s.discover,
-		failed: func(err error) { s.log.Error("looking up the provider", "error", err) },
+	var err error
+	if s.client, err = issuer.NewClient(s.config.Fetch); err != nil {
+		return nil, err
 	}
+	s.provider = issuer.NewCache(issuer.CacheConfig[*provider]{
+		Now: s.now, Fresh: issuer.MetadataFresh, Keep: issuer.MetadataKeep, Fetch: s.discover,
+		Failed: func(err error) { s.log.Error("looking up the provider", "error", err) },
+	})
 	return s, nil
 }
 
@@ -112,7 +115,7 @@ func (s *Source) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // ready gives the provider's checked metadata, from the cache or the network.
 func (s *Source) ready(ctx context.Context) (*provider, error) {
-	p, _, err := s.provider.get(ctx)
+	p, _, err := s.provider.Get(ctx)
 	return p, err
 }
 
