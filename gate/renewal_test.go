@@ -14,12 +14,12 @@ import (
 // slowSource is an identity source that a renewal asks, and that takes its time.
 type slowSource struct{ takes time.Duration }
 
-func (s *slowSource) refresh(ctx context.Context, of *session.Session) (session.Grant, error) {
+func (s *slowSource) refresh(ctx context.Context, of *session.Session, _ session.Kept) (session.Verdict, error) {
 	select {
 	case <-time.After(s.takes):
-		return of.Grant, nil
+		return session.Verdict{Grant: of.Grant}, nil
 	case <-ctx.Done():
-		return session.Grant{}, ctx.Err()
+		return session.Verdict{}, ctx.Err()
 	}
 }
 

@@ -139,7 +139,7 @@ func TestFeedSetBack(t *testing.T) {
 	}
 	moved := sessions[4]
 	for _, err := range []error{
-		m.Revoke(t.Context(), sessions[0].ID), m.RevokeProviderSession(t.Context(), "hospital", "opb"), m.end(t.Context(), moved.ID, causeMoved),
+		m.Revoke(t.Context(), sessions[0].ID), m.RevokeProviderSession(t.Context(), "hospital", "opb", ""), m.end(t.Context(), moved.ID, causeMoved),
 	} {
 		if err != nil {
 			t.Fatal(err)

@@ -104,7 +104,8 @@ func (m *Manager) grantNow(ctx context.Context, s *Session) (Grant, error) {
 	if m.regrant == nil {
 		return s.Grant, nil
 	}
-	g, err := m.regrant(ctx, s)
+	v, err := m.regrant(ctx, s, Kept{})
+	g := v.Grant
 	if err != nil {
 		return g, fmt.Errorf("asking the identity source: %w", err)
 	}

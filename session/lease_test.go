@@ -61,7 +61,7 @@ func TestS9OverThreeNodes(t *testing.T) {
 // CVE-2026-71326: parallel renewals whose parts look alike when joined are not one.
 func TestCVE202671326NoSharedRenewal(t *testing.T) {
 	m, c := manager(t, func(c *Config) {
-		c.Refresh = func(ctx context.Context, s *Session) (Grant, error) { return s.Grant, nil }
+		c.Refresh = func(_ context.Context, s *Session, _ Kept) (Verdict, error) { return Verdict{Grant: s.Grant}, nil }
 	})
 	type visit struct {
 		s       *Session
@@ -110,11 +110,11 @@ func TestJ73RolesFollowARenewal(t *testing.T) {
 	var asked atomic.Int32
 	w := newShared(t, 2, func(c *Config) {
 		c.Lifetimes.Roles = map[string]Lifetime{"finance": {Idle: 5 * time.Minute, Absolute: time.Hour}}
-		c.Refresh = func(_ context.Context, s *Session) (Grant, error) {
+		c.Refresh = func(_ context.Context, s *Session, _ Kept) (Verdict, error) {
 			asked.Add(1)
 			g := s.Grant
 			g.Roles, g.ProviderSession = []string{"finance"}, "another"
-			return g, nil
+			return Verdict{Grant: g}, nil
 		}
 	})
 	g := grant()
@@ -162,7 +162,11 @@ func TestRefreshRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var asked atomic.Int32
 			m, c := manager(t, func(c *Config) {
-				c.Refresh = func(ctx context.Context, s *Session) (Grant, error) { asked.Add(1); return refresh(ctx, s) }
+				c.Refresh = func(ctx context.Context, s *Session, _ Kept) (Verdict, error) {
+					asked.Add(1)
+					g, err := refresh(ctx, s)
+					return Verdict{Grant: g}, err
+				}
 			})
 			s, cookies := issue(t, m)
 			wantFound(t, m, lines(cookies))
@@ -193,12 +197,12 @@ func TestSlowHolderIsFencedOff(t *testing.T) {
 	stuck, enter := make(chan struct{}), make(chan struct{})
 	var calls atomic.Int32
 	w := newShared(t, 2, func(c *Config) {
-		c.Refresh = func(ctx context.Context, s *Session) (Grant, error) {
+		c.Refresh = func(_ context.Context, s *Session, _ Kept) (Verdict, error) {
 			if calls.Add(1) == 1 {
 				close(enter)
 				<-stuck
 			}
-			return s.Grant, nil
+			return Verdict{Grant: s.Grant}, nil
 		}
 	})
 	s, cookies := issue(t, w.nodes[0])
@@ -232,7 +236,10 @@ func TestSlowHolderIsFencedOff(t *testing.T) {
 func TestRenewalOutlivesItsAnswer(t *testing.T) {
 	release := make(chan struct{})
 	m, c := manager(t, func(c *Config) {
-		c.Refresh = func(ctx context.Context, s *Session) (Grant, error) { <-release; return s.Grant, nil }
+		c.Refresh = func(_ context.Context, s *Session, _ Kept) (Verdict, error) {
+			<-release
+			return Verdict{Grant: s.Grant}, nil
+		}
 	})
 	s, cookies := issue(t, m)
 	wantFound(t, m, lines(cookies))

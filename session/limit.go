@@ -22,6 +22,12 @@ type Admission struct {
 	// the wait too: an operator who ended all sessions of somebody did not mean to
 	// leave one in the making.
 	Proved time.Time
+	// Keep is what the identity source wants back when it is asked again, or when
+	// the person signs out; at most 24 KiB. It lies in the store, sealed, for as long
+	// as the sign-on, and is never with the browser.
+	Keep []byte
+	// Verify says that [Config.Refresh] is to be asked about this sign-on.
+	Verify bool
 }
 
 // Info describes one sign-on, over all sites that it is used on.

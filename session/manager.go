@@ -38,7 +38,8 @@ type settings struct {
 	lifetime Lifetimes
 	longest  time.Duration // the longest absolute lifetime
 	mark     Mark
-	regrant  func(context.Context, *Session) (Grant, error)
+	regrant  func(context.Context, *Session, Kept) (Verdict, error)
+	journal  Journal
 	now      func() time.Time
 	log      *slog.Logger
 }

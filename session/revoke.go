@@ -161,7 +161,7 @@ func (m *Manager) recordsOf(ctx context.Context, u User) ([]*record, error) {
 // RevokeProviderSession ends every session that began, or will begin, with this
 // session of the provider (OpenID Connect Back-Channel Logout 1.0). What is said of
 // [Manager.Revoke] holds here too.
-func (m *Manager) RevokeProviderSession(ctx context.Context, source, sid string) error {
+func (m *Manager) RevokeProviderSession(ctx context.Context, source, sid, subject string) error {
 	if source == "" || sid == "" {
 		return errors.New("revoking provider session: a source and a session id are required")
 	}

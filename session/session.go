@@ -123,10 +123,10 @@ type Config struct {
 	Sealer    Sealer
 	Lifetimes Lifetimes
 	Mark      Mark // nil: a store that was set back while nobody looked is not noticed
-	// Refresh asks the identity source again at each renewal; an error means no
-	// renewal. It returns the grant from then on, of the same source and subject.
-	// nil: the grant stays as it is.
-	Refresh func(ctx context.Context, s *Session) (Grant, error)
+	// Refresh asks the identity source again about a sign-on that was admitted with
+	// Verify. nil: grants stay as they are.
+	Refresh func(ctx context.Context, s *Session, k Kept) (Verdict, error)
+	Journal Journal // nil: a revocation that the store could not take is not done
 	Now     func() time.Time
 	Logger  *slog.Logger
 }
@@ -153,6 +153,7 @@ func New(c Config) (*Manager, error) {
 		longest:  c.Lifetimes.longest(),
 		mark:     c.Mark,
 		regrant:  c.Refresh,
+		journal:  c.Journal,
 		now:      c.Now,
 		log:      c.Logger,
 	}}

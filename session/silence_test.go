@@ -74,7 +74,7 @@ func TestRow162SilentStore(t *testing.T) {
 // and what was revoked meanwhile is over when the store is back.
 func TestRenewalInSilence(t *testing.T) {
 	w := newShared(t, 2, func(c *Config) {
-		c.Refresh = func(context.Context, *Session) (Grant, error) { return Grant{}, store.ErrUnavailable }
+		c.Refresh = func(context.Context, *Session, Kept) (Verdict, error) { return Verdict{}, store.ErrUnavailable }
 	})
 	a, b := w.nodes[0], w.nodes[1]
 	s, cookies := issue(t, a)

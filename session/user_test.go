@@ -150,7 +150,7 @@ func TestRevokeUserErrors(t *testing.T) {
 		}
 	}
 	for _, p := range [][2]string{{"", "x"}, {"hospital", ""}} {
-		if err := m.RevokeProviderSession(t.Context(), p[0], p[1]); err == nil {
+		if err := m.RevokeProviderSession(t.Context(), p[0], p[1], ""); err == nil {
 			t.Errorf("%v revoked", p)
 		}
 	}
@@ -158,7 +158,7 @@ func TestRevokeUserErrors(t *testing.T) {
 	if n, err := m.RevokeUser(t.Context(), User{Username: "dana"}); err == nil || n != 0 {
 		t.Errorf("%d, %v", n, err)
 	}
-	if err := m.RevokeProviderSession(t.Context(), "hospital", "x"); err == nil {
+	if err := m.RevokeProviderSession(t.Context(), "hospital", "x", ""); err == nil {
 		t.Error("revoked")
 	}
 	wantFound(t, m, lines(cookies)) // not durable: not done
@@ -166,7 +166,7 @@ func TestRevokeUserErrors(t *testing.T) {
 	if _, err := m.RevokeUser(t.Context(), User{Username: "dana"}); !errors.Is(err, ErrClosed) {
 		t.Errorf("%v", err)
 	}
-	if err := m.RevokeProviderSession(t.Context(), "hospital", "x"); !errors.Is(err, ErrClosed) {
+	if err := m.RevokeProviderSession(t.Context(), "hospital", "x", ""); !errors.Is(err, ErrClosed) {
 		t.Errorf("%v", err)
 	}
 }
@@ -201,7 +201,7 @@ func TestRevokeProviderSession(t *testing.T) {
 	if found := wantFound(t, b, lines(cookies)); found.ProviderSession != s.ProviderSession {
 		t.Errorf("%q", found.ProviderSession)
 	}
-	if err := a.RevokeProviderSession(t.Context(), "hospital", "op:1"); err != nil {
+	if err := a.RevokeProviderSession(t.Context(), "hospital", "op:1", ""); err != nil {
 		t.Fatal(err)
 	}
 	b.follow()
