@@ -1,8 +1,6 @@
 package idp
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"net/http"
 	"net/url"
 	"slices"
@@ -17,6 +15,10 @@ type request struct {
 	state, nonce     string
 	challenge        string
 	scopes           []string
+	thumb            string // of the DPoP key that the code is for; "" for any
+	posted           bool   // response_mode=form_post
+	factor           bool   // a second factor is asked for
+	hint             string // login_hint
 	browser          string // the cookie of the browser that asked
 	failures         int
 }
@@ -25,6 +27,8 @@ type request struct {
 type session struct {
 	username string
 	at       time.Time
+	sid      string // its name for clients; the cookie's value is secret
+	strong   bool   // with a second factor
 }
 
 const maxFailures = 10 // wrong passwords for one sign-in form
@@ -36,6 +40,17 @@ func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
 		p.page(w, http.StatusBadRequest, view{Kind: "error", Problem: "The request could not be read."})
 		return
 	}
+	if params.Has("request_uri") {
+		pushed, ok := p.pull(params)
+		if !ok {
+			p.page(w, http.StatusBadRequest, view{Kind: "error", Problem: "The application's request is over. Go back to the application and start again."})
+			return
+		}
+		params = pushed
+	} else if p.clients[params.Get("client_id")].PAR {
+		p.page(w, http.StatusBadRequest, view{Kind: "error", Problem: "The application must push its requests."})
+		return
+	}
 	client, known := p.clients[params.Get("client_id")]
 	if !known || !client.allows(params.Get("redirect_uri")) {
 		// Nothing may be sent to an address that nobody registered.
@@ -44,7 +59,8 @@ func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
 	}
 	q := request{
 		client: client.ID, redirect: params.Get("redirect_uri"), state: params.Get("state"), nonce: params.Get("nonce"),
-		challenge: params.Get("code_challenge"), scopes: strings.Fields(params.Get("scope")),
+		challenge: params.Get("code_challenge"), scopes: strings.Fields(params.Get("scope")), thumb: params.Get("dpop_jkt"),
+		posted: params.Get("response_mode") == "form_post", factor: wantsFactor(params.Get("acr_values")), hint: params.Get("login_hint"),
 	}
 	if problem := checkRequest(params, q.scopes); problem != "" {
 		p.answer(w, r, q, url.Values{"error": {problem}})
@@ -52,7 +68,8 @@ func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
 	}
 	prompts := strings.Fields(params.Get("prompt"))
 	s, _, signedIn := p.session(r)
-	if signedIn && !slices.Contains(prompts, "login") && p.recent(s, params.Get("max_age")) {
+	asks := slices.Contains(prompts, "login") || slices.Contains(prompts, "select_account")
+	if signedIn && !asks && p.recent(s, params.Get("max_age")) && (s.strong || !q.factor) && p.people.may(s.username) {
 		p.grant(w, r, q, s)
 		return
 	}
@@ -61,7 +78,18 @@ func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q.browser = p.browser(w, r)
-	p.page(w, http.StatusOK, view{Kind: "form", Request: p.requests.add(q)})
+	p.page(w, http.StatusOK, view{Kind: "form", Request: p.requests.add(q), Username: q.hint, Code: q.factor})
+}
+
+// wantsFactor says whether the first level of acr_values that we know is the one
+// with a second factor.
+func wantsFactor(acrValues string) bool {
+	for _, acr := range strings.Fields(acrValues) {
+		if acr == ACRPassword || acr == ACRMultiFactor {
+			return acr == ACRMultiFactor
+		}
+	}
+	return false
 }
 
 // parameters reads a query or a form, and refuses a name that stands twice.
@@ -90,11 +118,9 @@ func checkRequest(params url.Values, scopes []string) string {
 	switch {
 	case params.Has("request"):
 		return "request_not_supported"
-	case params.Has("request_uri"):
-		return "request_uri_not_supported"
 	case params.Get("response_type") != "code":
 		return "unsupported_response_type"
-	case mode != "" && mode != "query":
+	case mode != "" && mode != "query" && mode != "form_post":
 		return "invalid_request"
 	case !slices.Contains(scopes, "openid"):
 		return "invalid_scope"
@@ -115,105 +141,4 @@ func (p *Provider) recent(s session, maxAge string) bool {
 	}
 	seconds, err := strconv.ParseUint(maxAge, 10, 31)
 	return err == nil && p.now().Sub(s.at) < time.Duration(seconds)*time.Second
-}
-
-// login takes the form.
-func (p *Provider) login(w http.ResponseWriter, r *http.Request) {
-	if err := http.NewCrossOriginProtection().Check(r); err != nil {
-		p.page(w, http.StatusForbidden, view{Kind: "error", Problem: "The form was sent from another page."})
-		return
-	}
-	params, err := parameters(r)
-	if err != nil {
-		p.page(w, http.StatusBadRequest, view{Kind: "error", Problem: "The form could not be read."})
-		return
-	}
-	q, waiting := p.requests.take(params.Get("request"))
-	browser, err := r.Cookie(p.cookie + "_browser")
-	if !waiting || err != nil || q.browser == "" || browser.Value != q.browser {
-		p.page(w, http.StatusBadRequest, view{Kind: "error", Problem: "This sign-in form is no longer valid, or your browser keeps no cookies. Go back to the application and start again."})
-		return
-	}
-	user, known := p.users[params.Get("username")]
-	if !samePassword(user.Password, params.Get("password")) || !known {
-		if q.failures++; q.failures >= maxFailures {
-			p.answer(w, r, q, url.Values{"error": {"access_denied"}})
-			return
-		}
-		p.page(w, http.StatusUnprocessableEntity, view{
-			Kind: "form", Request: p.requests.add(q), Username: params.Get("username"),
-			Problem: "That username and password do not fit together. Please try again.",
-		})
-		return
-	}
-	// A new name for the session at each sign-in: one that was planted
-	// before is worth nothing.
-	if _, old, ok := p.session(r); ok {
-		p.sessions.take(old)
-	}
-	s := session{username: user.Username, at: p.now()}
-	p.setCookie(w, "_session", p.sessions.add(s))
-	p.grant(w, r, q, s)
-}
-
-func samePassword(a, b string) bool {
-	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
-	return a != "" && subtle.ConstantTimeCompare(x[:], y[:]) == 1
-}
-
-// grant makes a code and sends the browser back with it.
-func (p *Provider) grant(w http.ResponseWriter, r *http.Request, q request, s session) {
-	code := p.codes.add(grant{request: q, session: s})
-	p.answer(w, r, q, url.Values{"code": {code}})
-}
-
-// answer redirects with 303: a browser must not send the password on (RFC 9700,
-// section 4.12).
-func (p *Provider) answer(w http.ResponseWriter, r *http.Request, q request, values url.Values) {
-	u, err := url.Parse(q.redirect)
-	if err != nil {
-		p.page(w, http.StatusBadRequest, view{Kind: "error", Problem: "The application's address is not one."})
-		return
-	}
-	query := u.Query()
-	for name := range values {
-		query.Set(name, values.Get(name))
-	}
-	if q.state != "" {
-		query.Set("state", q.state)
-	}
-	query.Set("iss", p.issuer)
-	u.RawQuery = query.Encode()
-	http.Redirect(w, r, u.String(), http.StatusSeeOther)
-}
-
-// session finds the provider's session of this browser and its name.
-func (p *Provider) session(r *http.Request) (session, string, bool) {
-	cookie, err := r.Cookie(p.cookie + "_session")
-	if err != nil {
-		return session{}, "", false
-	}
-	s, ok := p.sessions.get(cookie.Value)
-	return s, cookie.Value, ok
-}
-
-// browser names the browser, so that a form works only where it was asked for.
-func (p *Provider) browser(w http.ResponseWriter, r *http.Request) string {
-	if cookie, err := r.Cookie(p.cookie + "_browser"); err == nil && len(cookie.Value) == len(randomName()) {
-		return cookie.Value
-	}
-	name := randomName()
-	p.setCookie(w, "_browser", name)
-	return name
-}
-
-// setCookie sets a cookie for the browser's session. Secure would keep it from
-// plain HTTP on loopback, where this provider lives.
-func (p *Provider) setCookie(w http.ResponseWriter, suffix, value string) {
-	c := &http.Cookie{Name: p.cookie + suffix, Value: value, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode,
-		Secure: strings.HasPrefix(p.issuer, "https:")}
-	if value == "" {
-		c.MaxAge = -1
-	}
-	http.SetCookie(w, c)
 }

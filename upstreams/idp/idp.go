@@ -5,16 +5,24 @@
 // Call [New] with the issuer's address, the clients and the users, and serve the
 // [Provider] at that address. It speaks the authorization code flow of OpenID
 // Connect Core 1.0 (section 3.1) with PKCE S256 required (RFC 7636), the iss
-// response parameter (RFC 9207), client_secret_basic, userinfo, discovery, and
-// sign-out at its own pages. People see one page: an HTML form with the fields
-// "username" and "password", without any script.
+// response parameter (RFC 9207), userinfo, discovery, and sign-out (RP-Initiated
+// and Back-Channel Logout 1.0). What a [Client] is registered for, it gets
+// besides: refresh tokens, another client authentication than
+// client_secret_basic, signed userinfo; pushed requests (RFC 9126), form posts
+// and DPoP (RFC 9449) are there for those who ask. People see one page: an HTML
+// form with the fields "username" and "password", and "code" where a second
+// factor is asked for.
 //
 // It promises: codes work once and for a minute, at the client, address and
-// verifier they were made for, and a code that comes twice takes its access
-// token away; redirects go to registered addresses only; prompt=login and
-// max_age ask again whatever session there is; a sign-in form works in the
-// browser that asked for it. The signing key is made by New and lives in memory:
-// a restart is a key rotation, and everybody is signed out of the provider.
+// verifier they were made for, and a code or refresh token that comes twice
+// takes away what the first one got; redirects go to registered addresses only;
+// prompt=login and max_age ask again whatever session there is; a sign-in form
+// works in the browser that asked for it. The signing key is made by New and
+// lives in memory: a restart is a key rotation, and everybody is signed out of
+// the provider.
+//
+// [Provider.Change] disables people and gives them other roles while it runs,
+// [Provider.EndSession] ends their sessions and tells the clients.
 //
 // It trusts its configuration, passwords in clear included: it is for a demo on
 // one machine, over loopback HTTP, and nothing that matters may depend on it.
@@ -30,7 +38,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 )
 
@@ -39,51 +46,74 @@ type Client struct {
 	ID, Secret             string
 	RedirectURIs           []string // compared exactly
 	PostLogoutRedirectURIs []string // compared exactly
+	BackChannelLogoutURI   string   // where logout tokens are posted; empty: nowhere
+	Auth                   string   // at the token endpoint, a word of RFC 7591; empty: client_secret_basic
+	JWKS                   string   // its public keys for private_key_jwt, as text
+	JWKSURI                string   // or where they are fetched
+	Refresh                bool     // gets refresh tokens
+	PAR                    bool     // must push its requests
+	DPoP                   bool     // must prove its key at the token endpoint
+	SignedUserInfo         bool     // gets userinfo as a JWT
 }
 
 // User is somebody who can sign in.
 type User struct {
 	Username, Password string
+	Code               string // of the second factor; empty: has none
 	Subject            string // empty: derived from Username, the same at every start
 	Name, Email        string
 	Roles              []string
+	Disabled           bool
 }
 
 // Config describes a provider.
 type Config struct {
-	Issuer  string // scheme, host and port where it is served, without a path
-	Title   string // on its pages; empty: "Demo sign-in"
-	Clients []Client
-	Users   []User
-	Key     crypto.Signer    // RSA or P-256; nil: a new RSA key
-	Now     func() time.Time // nil: time.Now
-	Logger  *slog.Logger     // nil: none
+	Issuer     string // scheme, host and port where it is served, without a path
+	Title      string // on its pages; empty: "Demo sign-in"
+	Clients    []Client
+	Users      []User
+	Key        crypto.Signer    // RSA or P-256; nil: a new RSA key
+	DPoPNonce  bool             // DPoP proofs need a nonce of ours (RFC 9449, section 8)
+	HTTPClient *http.Client     // for logout tokens and clients' keys; nil: one with a time-out of 5 s
+	Now        func() time.Time // nil: time.Now
+	Logger     *slog.Logger     // nil: none
 }
 
 const (
 	requestLife = 10 * time.Minute // of a sign-in form
 	codeLife    = time.Minute
 	tokenLife   = 5 * time.Minute // of ID tokens and access tokens
-	sessionLife = 8 * time.Hour   // of the provider's own session
+	sessionLife = 8 * time.Hour   // of the provider's own session and of refresh tokens
 )
 
 // Provider serves everything below its issuer. It is safe for concurrent use.
 type Provider struct {
-	issuer   string
-	host     string
-	cookie   string // prefix of cookie names
-	title    string
+	issuer string
+	host   string
+	cookie string // prefix of cookie names
+	title  string
+	signer signer
+	nonces bool
+	http   *http.Client
+	now    func() time.Time
+	log    *slog.Logger
+	mux    *http.ServeMux
+	people people
+	state
+}
+
+// state is what the provider remembers of sign-ins.
+type state struct {
 	clients  map[string]Client
-	users    map[string]User
-	signer   signer
-	now      func() time.Time
-	log      *slog.Logger
-	mux      *http.ServeMux
 	requests *table[request]
+	pushed   *table[url.Values]
 	codes    *table[grant]
-	spent    *table[string] // used codes -> their access token
+	spent    *table[string] // used codes -> the family of what they got
 	tokens   *table[access]
+	renewals *table[renewal]
 	sessions *table[session]
+	visits   *table[visit]
+	seen     *table[bool] // jti of assertions and proofs, and our own nonces
 }
 
 // New checks the configuration and makes the signing key.
@@ -96,8 +126,8 @@ func New(c Config) (*Provider, error) {
 		return nil, errors.New("making provider: it needs a user and a client")
 	}
 	p := &Provider{
-		issuer: c.Issuer, host: u.Host, cookie: "idp_" + u.Port(), title: c.Title, now: c.Now, log: c.Logger,
-		clients: map[string]Client{}, users: map[string]User{}, mux: http.NewServeMux(),
+		issuer: c.Issuer, host: u.Host, cookie: "idp_" + u.Port(), title: c.Title, nonces: c.DPoPNonce, http: c.HTTPClient,
+		now: c.Now, log: c.Logger, mux: http.NewServeMux(),
 	}
 	if p.title == "" {
 		p.title = "Demo sign-in"
@@ -108,31 +138,39 @@ func New(c Config) (*Provider, error) {
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
+	if p.http == nil {
+		p.http = &http.Client{Timeout: 5 * time.Second}
+	}
+	p.state = newState(p.now)
 	for _, client := range c.Clients {
-		if client.ID == "" || client.Secret == "" || len(client.RedirectURIs) == 0 {
-			return nil, fmt.Errorf("making provider: client %q needs an id, a secret and a redirect address", client.ID)
+		if err := client.check(); err != nil {
+			return nil, err
 		}
 		p.clients[client.ID] = client
 	}
-	for _, user := range c.Users {
-		if user.Username == "" || user.Password == "" {
-			return nil, fmt.Errorf("making provider: user %q needs a name and a password", user.Username)
-		}
-		if user.Subject == "" {
-			user.Subject = subjectOf(user.Username)
-		}
-		p.users[user.Username] = user
+	if p.people.all, err = accounts(c.Users); err != nil {
+		return nil, err
 	}
 	if p.signer, err = newSigner(c.Key); err != nil {
 		return nil, err
 	}
-	p.requests = newTable[request](p.now, requestLife)
-	p.codes = newTable[grant](p.now, codeLife)
-	p.spent = newTable[string](p.now, tokenLife)
-	p.tokens = newTable[access](p.now, tokenLife)
-	p.sessions = newTable[session](p.now, sessionLife)
 	p.routes()
 	return p, nil
+}
+
+func newState(now func() time.Time) state {
+	return state{
+		clients:  map[string]Client{},
+		requests: newTable[request](now, requestLife),
+		pushed:   newTable[url.Values](now, pushedLife),
+		codes:    newTable[grant](now, codeLife),
+		spent:    newTable[string](now, tokenLife),
+		tokens:   newTable[access](now, tokenLife),
+		renewals: newTable[renewal](now, sessionLife),
+		sessions: newTable[session](now, sessionLife),
+		visits:   newTable[visit](now, sessionLife),
+		seen:     newTable[bool](now, tokenLife),
+	}
 }
 
 func (p *Provider) routes() {
@@ -141,6 +179,7 @@ func (p *Provider) routes() {
 	p.mux.HandleFunc("GET /authorize", p.authorize)
 	p.mux.HandleFunc("POST /authorize", p.authorize)
 	p.mux.HandleFunc("POST /login", p.login)
+	p.mux.HandleFunc("POST /par", p.push)
 	p.mux.HandleFunc("POST /token", p.token)
 	p.mux.HandleFunc("GET /userinfo", p.userinfo)
 	p.mux.HandleFunc("POST /userinfo", p.userinfo)
@@ -165,46 +204,6 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 	p.mux.ServeHTTP(w, r)
 }
-
-// discovery is OpenID Connect Discovery 1.0, section 4.
-func (p *Provider) discovery(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Cache-Control", "public, max-age=300")
-	writeJSON(w, http.StatusOK, map[string]any{
-		"issuer":                                         p.issuer,
-		"authorization_endpoint":                         p.issuer + "/authorize",
-		"token_endpoint":                                 p.issuer + "/token",
-		"userinfo_endpoint":                              p.issuer + "/userinfo",
-		"jwks_uri":                                       p.issuer + "/jwks",
-		"end_session_endpoint":                           p.issuer + "/end_session",
-		"scopes_supported":                               []string{"openid", "profile", "email", "roles"},
-		"response_types_supported":                       []string{"code"},
-		"response_modes_supported":                       []string{"query"},
-		"grant_types_supported":                          []string{"authorization_code"},
-		"subject_types_supported":                        []string{"public"},
-		"id_token_signing_alg_values_supported":          []string{p.signer.alg},
-		"token_endpoint_auth_methods_supported":          []string{"client_secret_basic"},
-		"code_challenge_methods_supported":               []string{"S256"},
-		"prompt_values_supported":                        []string{"none", "login"},
-		"acr_values_supported":                           []string{acrPassword},
-		"claims_supported":                               claimNames,
-		"claims_parameter_supported":                     false,
-		"request_parameter_supported":                    false,
-		"request_uri_parameter_supported":                false,
-		"authorization_response_iss_parameter_supported": true,
-	})
-}
-
-func (p *Provider) jwks(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Cache-Control", "public, max-age=300")
-	writeJSON(w, http.StatusOK, map[string]any{"keys": []any{p.signer.jwk}})
-}
-
-func (p *Provider) home(w http.ResponseWriter, r *http.Request) {
-	s, _, signedIn := p.session(r)
-	p.page(w, http.StatusOK, view{Kind: "home", Name: p.users[s.username].Name, SignedIn: signedIn})
-}
-
-func (c Client) allows(redirect string) bool { return slices.Contains(c.RedirectURIs, redirect) }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")

@@ -201,7 +201,7 @@ func TestSignIn(t *testing.T) {
 			}
 			c := r.claims(answer)
 			want := map[string]any{"iss": r.url, "aud": "anteroom", "nonce": "no", "preferred_username": "doctor", "name": "Dominik Doctor",
-				"email": "doctor@hospital.example", "acr": acrPassword, "auth_time": float64(r.at.Unix()), "sub": subjectOf("doctor")}
+				"email": "doctor@hospital.example", "acr": ACRPassword, "auth_time": float64(r.at.Unix()), "sub": subjectOf("doctor")}
 			for name, value := range want {
 				if c[name] != value {
 					t.Errorf("claim %s = %v, want %v", name, c[name], value)
@@ -232,7 +232,7 @@ func TestRefusedRequests(t *testing.T) {
 		{"PKCE without method", url.Values{"code_challenge_method": nil}, "invalid_request"},
 		{"implicit", url.Values{"response_type": {"id_token token"}}, "unsupported_response_type"},
 		{"no openid", url.Values{"scope": {"profile"}}, "invalid_scope"},
-		{"form_post", url.Values{"response_mode": {"form_post"}}, "invalid_request"},
+		{"fragment", url.Values{"response_mode": {"fragment"}}, "invalid_request"},
 		{"request object", url.Values{"request": {"x.y.z"}}, "request_not_supported"},
 		{"bad max_age", url.Values{"max_age": {"-1"}}, "invalid_request"},
 		{"nobody signed in", url.Values{"prompt": {"none"}}, "login_required"},

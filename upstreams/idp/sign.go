@@ -19,7 +19,7 @@ type signer struct {
 	key crypto.Signer
 	alg string
 	kid string
-	jwk map[string]string
+	jwk map[string]any
 }
 
 // newSigner uses key, or makes an RSA key of 2048 bits. The kid is the key's
@@ -36,7 +36,7 @@ func newSigner(key crypto.Signer) (signer, error) {
 	switch public := key.Public().(type) {
 	case *rsa.PublicKey:
 		s.alg = "RS256"
-		s.jwk = map[string]string{"kty": "RSA", "n": b64(public.N.Bytes()), "e": b64(big.NewInt(int64(public.E)).Bytes())}
+		s.jwk = map[string]any{"kty": "RSA", "n": b64(public.N.Bytes()), "e": b64(big.NewInt(int64(public.E)).Bytes())}
 	case *ecdsa.PublicKey:
 		if public.Curve != elliptic.P256() {
 			return signer{}, errors.New("making signer: the curve is not P-256")
@@ -46,23 +46,18 @@ func newSigner(key crypto.Signer) (signer, error) {
 			return signer{}, fmt.Errorf("making signer: %w", err)
 		}
 		s.alg = "ES256"
-		s.jwk = map[string]string{"kty": "EC", "crv": "P-256", "x": b64(point[1:33]), "y": b64(point[33:])}
+		s.jwk = map[string]any{"kty": "EC", "crv": "P-256", "x": b64(point[1:33]), "y": b64(point[33:])}
 	default:
 		return signer{}, errors.New("making signer: the key is neither RSA nor P-256")
 	}
-	members, err := json.Marshal(s.jwk) // sorted, without blanks: the form of RFC 7638, section 3
-	if err != nil {
-		return signer{}, fmt.Errorf("making signer: %w", err)
-	}
-	sum := sha256.Sum256(members)
-	s.kid = b64(sum[:])
+	s.kid = thumbprint(s.jwk)
 	s.jwk["kid"], s.jwk["use"], s.jwk["alg"] = s.kid, "sig", s.alg
 	return s, nil
 }
 
-// sign makes a token of typ JWT.
-func (s signer) sign(claims map[string]any) (string, error) {
-	header, err := json.Marshal(map[string]string{"alg": s.alg, "kid": s.kid, "typ": "JWT"})
+// sign makes a token of a typ.
+func (s signer) sign(typ string, claims map[string]any) (string, error) {
+	header, err := json.Marshal(map[string]string{"alg": s.alg, "kid": s.kid, "typ": typ})
 	if err != nil {
 		return "", fmt.Errorf("signing: %w", err)
 	}

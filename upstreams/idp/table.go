@@ -82,3 +82,48 @@ func (t *table[T]) take(name string) (T, bool) {
 	}
 	return i.value, true
 }
+
+// first puts a name into a table of things seen and says whether it was new.
+func (t *table[T]) first(name string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i, found := t.items[name]; found && t.now().Before(i.until) {
+		return false
+	}
+	if len(t.items) >= maxEntries {
+		t.shrink()
+	}
+	var none T
+	t.items[name] = item[T]{none, t.now().Add(t.life)}
+	return true
+}
+
+// change changes a value where it is and gives what change said; false when
+// there is none.
+func (t *table[T]) change(name string, change func(*T) bool) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i, found := t.items[name]
+	if !found || !t.now().Before(i.until) {
+		return false
+	}
+	done := change(&i.value)
+	t.items[name] = i
+	return done
+}
+
+// takeAll takes the values that match.
+func (t *table[T]) takeAll(match func(T) bool) []T {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var taken []T
+	for name, i := range t.items {
+		if match(i.value) {
+			delete(t.items, name)
+			if t.now().Before(i.until) {
+				taken = append(taken, i.value)
+			}
+		}
+	}
+	return taken
+}

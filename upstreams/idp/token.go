@@ -9,68 +9,82 @@ import (
 	"strings"
 )
 
-// grant is what a code stands for.
+// grant is what a code or a refresh token stands for.
 type grant struct {
 	request
 	session
+	family string // of everything that one code led to
 }
 
 // access is what an access token stands for.
 type access struct {
 	username string
+	client   string
 	scopes   []string
+	thumb    string // of the key that it is bound to; "" for a bearer token
+	sid      string
+	family   string
 }
 
-// token is OpenID Connect Core 1.0, section 3.1.3.
+// token is OpenID Connect Core 1.0, sections 3.1.3 and 12.
 func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 	params, err := parameters(r)
 	if err != nil || r.URL.RawQuery != "" {
 		tokenError(w, http.StatusBadRequest, "invalid_request")
 		return
 	}
-	client, ok := p.authenticate(r)
+	client, ok := p.authenticate(r, params)
 	if !ok {
-		w.Header().Set("WWW-Authenticate", `Basic realm="token"`)
-		tokenError(w, http.StatusUnauthorized, "invalid_client")
+		noClient(w)
 		return
 	}
-	if params.Get("grant_type") != "authorization_code" {
+	thumb, problem := p.prove(w, r, "")
+	if problem == "" && thumb == "" && client.DPoP {
+		problem = "invalid_dpop_proof"
+	}
+	if problem != "" {
+		tokenError(w, http.StatusBadRequest, problem)
+		return
+	}
+	var g grant
+	switch params.Get("grant_type") {
+	case "authorization_code":
+		g, ok = p.redeem(params)
+		ok = ok && g.client == client.ID && g.redirect == params.Get("redirect_uri") && g.verifies(params.Get("code_verifier")) && (g.thumb == "" || g.thumb == thumb)
+	case "refresh_token":
+		g, ok = p.renew(client, params)
+	default:
 		tokenError(w, http.StatusBadRequest, "unsupported_grant_type")
 		return
 	}
-	g, ok := p.redeem(params)
-	if !ok || g.client != client.ID || g.redirect != params.Get("redirect_uri") || !g.verifies(params.Get("code_verifier")) {
+	if !ok || !p.people.may(g.username) {
 		tokenError(w, http.StatusBadRequest, "invalid_grant")
 		return
 	}
-	bearer := p.tokens.add(access{username: g.username, scopes: g.scopes})
-	p.spent.set(params.Get("code"), bearer)
+	p.hand(w, client, g, thumb)
+}
+
+// hand answers with the tokens.
+func (p *Provider) hand(w http.ResponseWriter, client Client, g grant, thumb string) {
+	bearer := p.tokens.add(access{username: g.username, client: client.ID, scopes: g.scopes, thumb: thumb, sid: g.sid, family: g.family})
 	id, err := p.idToken(g, bearer)
 	if err != nil {
 		p.log.Error("signing an ID token", "error", err)
 		tokenError(w, http.StatusInternalServerError, "server_error")
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]any{
+	answer := map[string]any{
 		"access_token": bearer, "token_type": "Bearer", "expires_in": int(tokenLife.Seconds()), "id_token": id,
 		"scope": strings.Join(g.scopes, " "),
-	})
-}
-
-// authenticate reads client_secret_basic, both parts form-encoded (RFC 6749,
-// section 2.3.1).
-func (p *Provider) authenticate(r *http.Request) (Client, bool) {
-	user, password, ok := r.BasicAuth()
-	if !ok {
-		return Client{}, false
 	}
-	id, errID := url.QueryUnescape(user)
-	secret, errSecret := url.QueryUnescape(password)
-	client, known := p.clients[id]
-	if errID != nil || errSecret != nil || !samePassword(client.Secret, secret) {
-		return Client{}, false
+	if thumb != "" {
+		answer["token_type"] = "DPoP"
 	}
-	return client, known
+	if client.Refresh {
+		answer["refresh_token"] = p.renewals.add(renewal{grant: g})
+	}
+	p.visits.set(g.sid+" "+client.ID, visit{username: g.username, sid: g.sid, client: client.ID})
+	writeJSON(w, http.StatusOK, answer)
 }
 
 // redeem uses the code up, right or wrong. A code that comes a second time may
@@ -80,11 +94,14 @@ func (p *Provider) redeem(params url.Values) (grant, bool) {
 	code := params.Get("code")
 	g, ok := p.codes.take(code)
 	if !ok {
-		if bearer, used := p.spent.take(code); used {
-			p.tokens.take(bearer)
+		if family, used := p.spent.take(code); used {
+			p.disown(family)
 		}
+		return grant{}, false
 	}
-	return g, ok
+	g.family = randomName()
+	p.spent.set(code, g.family)
+	return g, true
 }
 
 // verifies is the check of RFC 7636, section 4.6.
@@ -102,28 +119,24 @@ func (p *Provider) idToken(g grant, bearer string) (string, error) {
 	now := p.now()
 	hash := sha256.Sum256([]byte(bearer)) // RS256 and ES256 both halve SHA-256
 	claims := map[string]any{
-		"iss": p.issuer, "aud": g.client, "iat": now.Unix(), "exp": now.Add(tokenLife).Unix(),
-		"auth_time": g.at.Unix(), "acr": acrPassword, "amr": []string{"pwd"}, "at_hash": b64(hash[:16]),
+		"iss": p.issuer, "aud": g.client, "iat": now.Unix(), "exp": now.Add(tokenLife).Unix(), "sid": g.sid,
+		"auth_time": g.at.Unix(), "acr": ACRPassword, "amr": []string{"pwd"}, "at_hash": b64(hash[:16]),
+	}
+	if g.strong {
+		claims["acr"], claims["amr"] = ACRMultiFactor, []string{"pwd", "otp", "mfa"}
 	}
 	if g.nonce != "" {
 		claims["nonce"] = g.nonce
 	}
-	maps.Copy(claims, p.users[g.username].claims(g.scopes))
-	return p.signer.sign(claims)
-}
-
-// userinfo is OpenID Connect Core 1.0, section 5.3.
-func (p *Provider) userinfo(w http.ResponseWriter, r *http.Request) {
-	scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	a, ok := p.tokens.get(bearer)
-	if !strings.EqualFold(scheme, "Bearer") || !ok {
-		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
-		writeJSON(w, http.StatusUnauthorized, map[string]string{"error": "invalid_token"})
-		return
-	}
-	writeJSON(w, http.StatusOK, p.users[a.username].claims(a.scopes))
+	maps.Copy(claims, p.people.get(g.username).claims(g.scopes))
+	return p.signer.sign("JWT", claims)
 }
 
 func tokenError(w http.ResponseWriter, status int, code string) {
 	writeJSON(w, status, map[string]string{"error": code})
+}
+
+func noClient(w http.ResponseWriter) {
+	w.Header().Set("WWW-Authenticate", `Basic realm="token"`)
+	tokenError(w, http.StatusUnauthorized, "invalid_client")
 }
