@@ -1,25 +1,43 @@
 package idptest
 
 import (
-	"fmt"
-	"net"
 	"net/http"
 	"net/url"
-	"strings"
 )
 
 // Fault changes what the server does. Several add up, in their order.
 type Fault func(*faults)
 
 type faults struct {
-	metadata, keys, userinfo, token []func(map[string]any)
-	response                        []func(url.Values)
-	header, claims                  []func(map[string]any)
-	payload, compact                []func(string) string
-	replace                         map[Endpoint]func(*Server, http.ResponseWriter, *http.Request)
-	alg                             string
-	rotate                          bool
+	tokenFaults                           // of ID tokens
+	inUserInfo, inLogout                  tokenFaults
+	metadata, keys, userinfo, token, push []func(map[string]any)
+	response                              []func(url.Values)
+	replace                               map[Endpoint]func(*Server, http.ResponseWriter, *http.Request)
+	rotate                                bool
 }
+
+// tokenFaults change a JWT before and after it is signed.
+type tokenFaults struct {
+	header, claims   []func(map[string]any)
+	payload, compact []func(string) string
+	alg              string
+}
+
+func tokenOnly(all []Fault) tokenFaults {
+	var f faults
+	for _, fault := range all {
+		fault(&f)
+	}
+	return f.tokenFaults
+}
+
+// InUserInfo makes faults of tokens ([Header], [Claims], [SignWith] and so on) work
+// on signed userinfo in place of ID tokens.
+func InUserInfo(all ...Fault) Fault { return func(f *faults) { f.inUserInfo = tokenOnly(all) } }
+
+// InLogout makes them work on the logout tokens that the provider posts itself.
+func InLogout(all ...Fault) Fault { return func(f *faults) { f.inLogout = tokenOnly(all) } }
 
 // Metadata changes the discovery document.
 func Metadata(change func(map[string]any)) Fault {
@@ -62,7 +80,12 @@ func TokenAnswer(change func(map[string]any)) Fault {
 	return func(f *faults) { f.token = append(f.token, change) }
 }
 
-// UserInfo changes the userinfo answer.
+// PushAnswer changes the answer to a pushed request (RFC 9126, section 2.2).
+func PushAnswer(change func(map[string]any)) Fault {
+	return func(f *faults) { f.push = append(f.push, change) }
+}
+
+// UserInfo changes the userinfo answer, signed or not.
 func UserInfo(change func(map[string]any)) Fault {
 	return func(f *faults) { f.userinfo = append(f.userinfo, change) }
 }
@@ -89,78 +112,3 @@ func SignWith(alg string) Fault { return func(f *faults) { f.alg = alg } }
 // RotateBeforeSigning replaces all keys each time an ID token is about to be
 // signed.
 func RotateBeforeSigning() Fault { return func(f *faults) { f.rotate = true } }
-
-// Replace answers an endpoint in another way altogether.
-func Replace(e Endpoint, handler http.HandlerFunc) Fault {
-	return replace(e, func(_ *Server, w http.ResponseWriter, r *http.Request) { handler(w, r) })
-}
-
-func replace(e Endpoint, handler func(*Server, http.ResponseWriter, *http.Request)) Fault {
-	return func(f *faults) {
-		if f.replace == nil {
-			f.replace = map[Endpoint]func(*Server, http.ResponseWriter, *http.Request){}
-		}
-		f.replace[e] = handler
-	}
-}
-
-// Status answers with a status and a page of HTML.
-func Status(e Endpoint, status int) Fault {
-	return Replace(e, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html")
-		w.WriteHeader(status)
-		fmt.Fprint(w, "<h1>Something else</h1>")
-	})
-}
-
-// Text answers 200 with the given content.
-func Text(e Endpoint, contentType, body string) Fault {
-	return Replace(e, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", contentType)
-		fmt.Fprint(w, body)
-	})
-}
-
-// Hang answers nothing until the client gives up.
-func Hang(e Endpoint) Fault {
-	return replace(e, func(s *Server, _ http.ResponseWriter, r *http.Request) {
-		select {
-		case <-r.Context().Done():
-		case <-s.done:
-		}
-	})
-}
-
-// Huge answers with a JSON object of about the given size in bytes.
-func Huge(e Endpoint, size int) Fault {
-	return Replace(e, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"filler":"%s"}`, strings.Repeat("x", size))
-	})
-}
-
-// RedirectTo sends the request on, method and body kept.
-func RedirectTo(e Endpoint, address string) Fault {
-	return Replace(e, func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, address, http.StatusTemporaryRedirect)
-	})
-}
-
-// Cut resets the connection after the request was read.
-func Cut(e Endpoint) Fault {
-	return Replace(e, func(w http.ResponseWriter, _ *http.Request) {
-		connection, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		if tcp, ok := connection.(*net.TCPConn); ok {
-			tcp.SetLinger(0)
-		}
-		connection.Close()
-	})
-}
-
-// GoTo is a handler for [Replace] that redirects to a path of the provider.
-func GoTo(path string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, path, http.StatusFound) }
-}

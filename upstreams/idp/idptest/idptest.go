@@ -22,6 +22,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -45,6 +46,8 @@ const (
 	AtLogin     Endpoint = "/login"
 	AtToken     Endpoint = "/token"
 	AtUserInfo  Endpoint = "/userinfo"
+	AtPush      Endpoint = "/par"
+	AtLeave     Endpoint = "/end_session"
 	AtElsewhere Endpoint = "" // whatever is none of the others
 )
 
@@ -62,38 +65,69 @@ type Server struct {
 	ClientID     string
 	ClientSecret string
 
-	inner *idp.Provider
-	done  chan struct{}
+	Provider *idp.Provider // the good one: changes people, ends sessions
+
+	done chan struct{}
 
 	mu       sync.Mutex
 	ahead    time.Duration
 	requests map[Endpoint][]Request
 	faults   faults
 	keys     []key
-	made     int // keys made by Rotate
+	made     int               // keys made by Rotate
+	tokens   int               // logout tokens
+	original map[string]string // ID tokens as the good provider made them
+	last     struct{ subject, sid string }
 }
 
 // New starts a provider with the users of idp.DemoUsers and one client, which
-// may be sent back to the given addresses, and stops it when the test ends.
+// may be sent back to the given addresses and gets refresh tokens, and stops it
+// when the test ends. The doctor has a second factor.
 func New(t testing.TB, redirectURIs ...string) *Server {
+	t.Helper()
+	return Start(t, func(c *idp.Config) {
+		if len(redirectURIs) > 0 {
+			c.Clients[0].RedirectURIs = redirectURIs
+		}
+	})
+}
+
+// Start is New with another configuration: another registration of the client,
+// which is the first, other users, a client for logout tokens.
+func Start(t testing.TB, change func(*idp.Config)) *Server {
 	t.Helper()
 	web := httptest.NewUnstartedServer(nil)
 	s := &Server{
-		URL: "http://" + web.Listener.Addr().String(), ClientID: "anteroom", ClientSecret: "a secret: 100%+/",
-		done: make(chan struct{}), requests: map[Endpoint][]Request{}, keys: []key{sharedKey("RS256"), sharedKey("ES256")},
+		URL: "http://" + web.Listener.Addr().String(), done: make(chan struct{}), requests: map[Endpoint][]Request{},
+		keys: []key{sharedKey("RS256"), sharedKey("ES256")}, original: map[string]string{},
 	}
-	if len(redirectURIs) == 0 {
-		redirectURIs = []string{Callback}
+	c := idp.Config{
+		Issuer: s.URL, Users: idp.DemoUsers(), Key: sharedKey("ES256").signer, Now: s.Now, HTTPClient: &http.Client{},
+		Clients: []idp.Client{{ID: "anteroom", Secret: "a secret: 100%+/ and long enough for HMAC", RedirectURIs: []string{Callback},
+			PostLogoutRedirectURIs: []string{SignedOut}, Refresh: true}},
 	}
-	inner, err := idp.New(idp.Config{
-		Issuer: s.URL, Users: idp.DemoUsers(), Key: sharedKey("ES256").signer, Now: s.Now,
-		Clients: []idp.Client{{ID: s.ClientID, Secret: s.ClientSecret, RedirectURIs: redirectURIs}},
-	})
+	for i := range c.Users {
+		if c.Users[i].Username == "doctor" {
+			c.Users[i].Code = Code
+		}
+	}
+	if change != nil {
+		change(&c)
+	}
+	s.ClientID, s.ClientSecret = c.Clients[0].ID, c.Clients[0].Secret
+	client := *c.HTTPClient // the caller's own stays as it is
+	client.Transport = &poster{s, client.Transport}
+	if client.Timeout == 0 {
+		client.Timeout = 5 * time.Second
+	}
+	c.HTTPClient = &client
+	inner, err := idp.New(c)
 	if err != nil {
 		t.Fatalf("starting a provider: %v", err)
 	}
-	s.inner = inner
+	s.Provider = inner
 	web.Config.Handler = s
+	web.Config.ErrorLog = log.New(io.Discard, "", 0)
 	web.Start()
 	t.Cleanup(func() {
 		close(s.done)
@@ -103,8 +137,11 @@ func New(t testing.TB, redirectURIs ...string) *Server {
 	return s
 }
 
-// Callback is the client's address when New is given none.
-const Callback = "https://app.localhost:8443/.anteroom/callback/hospital"
+const (
+	Callback  = "https://app.localhost:8443/.anteroom/callback/hospital" // the client's address when New is given none
+	SignedOut = "https://app.localhost:8443/.anteroom/signed-out"        // where Start's client may have browsers sent after a sign-out
+	Code      = "314159"                                                 // of the doctor's second factor
+)
 
 // Use replaces the faults; without arguments the server behaves again.
 func (s *Server) Use(all ...Fault) {
@@ -164,8 +201,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = io.NopCloser(strings.NewReader(string(body)))
+	if e == AtLeave {
+		s.restoreHint(r, body)
+	}
 	answer := httptest.NewRecorder()
-	s.inner.ServeHTTP(answer, r)
+	s.Provider.ServeHTTP(answer, r)
 	s.spoil(e, f, answer)
 	for name, values := range answer.Header() {
 		w.Header()[name] = values
@@ -178,7 +218,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) note(r *http.Request, body []byte) Endpoint {
 	e := Endpoint(r.URL.Path)
 	switch e {
-	case AtMetadata, AtKeys, AtAuthorize, AtLogin, AtToken, AtUserInfo:
+	case AtMetadata, AtKeys, AtAuthorize, AtLogin, AtToken, AtUserInfo, AtPush, AtLeave:
 	default:
 		e = AtElsewhere
 	}
@@ -193,18 +233,26 @@ func (s *Server) note(r *http.Request, body []byte) Endpoint {
 func (s *Server) spoil(e Endpoint, f faults, answer *httptest.ResponseRecorder) {
 	switch {
 	case e == AtAuthorize || e == AtLogin:
-		s.spoilRedirect(f, answer)
+		s.spoilResponse(f, answer)
+	case e == AtPush && answer.Code == http.StatusCreated:
+		s.spoilObject(answer, nil, f.push)
 	case answer.Code != http.StatusOK:
 	case e == AtMetadata:
 		s.spoilObject(answer, func(o map[string]any) {
-			o["id_token_signing_alg_values_supported"] = []string{"RS256", "ES256", "ES384", "EdDSA", "PS256"}
+			algs := []string{"RS256", "ES256", "ES384", "EdDSA", "PS256"}
+			o["id_token_signing_alg_values_supported"], o["userinfo_signing_alg_values_supported"] = algs, algs
 		}, f.metadata)
 	case e == AtKeys:
 		s.spoilObject(answer, func(o map[string]any) { o["keys"] = s.published() }, f.keys)
+	case e == AtUserInfo && answer.Header().Get("Content-Type") == "application/jwt":
+		f.inUserInfo.claims = append(slices.Clone(f.userinfo), f.inUserInfo.claims...)
+		signed := s.resign(f.inUserInfo, answer.Body.String(), nil)
+		answer.Body.Reset()
+		answer.Body.WriteString(signed)
 	case e == AtUserInfo:
 		s.spoilObject(answer, nil, f.userinfo)
 	case e == AtToken:
-		s.spoilObject(answer, func(o map[string]any) { s.resign(f, o) }, f.token)
+		s.spoilObject(answer, func(o map[string]any) { s.respell(f, o) }, f.token)
 	}
 }
 
@@ -225,17 +273,4 @@ func (s *Server) spoilObject(answer *httptest.ResponseRecorder, always func(map[
 	}
 	answer.Body.Reset()
 	answer.Body.Write(text)
-}
-
-func (s *Server) spoilRedirect(f faults, answer *httptest.ResponseRecorder) {
-	to, err := url.Parse(answer.Header().Get("Location"))
-	if err != nil || to.Host == "" {
-		return
-	}
-	query := to.Query()
-	for _, change := range f.response {
-		change(query)
-	}
-	to.RawQuery = query.Encode()
-	answer.Header().Set("Location", to.String())
 }

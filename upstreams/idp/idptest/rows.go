@@ -1,7 +1,6 @@
 package idptest
 
 import (
-	"net/url"
 	"strings"
 )
 
@@ -89,12 +88,4 @@ func byReference(source map[string]any) Fault {
 		c["_claim_names"] = map[string]any{"roles": "src1", "shoe_size": "src1"}
 		c["_claim_sources"] = map[string]any{"src1": source}
 	})
-}
-
-// DropParameter takes a parameter out of the provider's response to the browser.
-func DropParameter(name string) Fault { return Response(func(q url.Values) { q.Del(name) }) }
-
-// SetParameter gives a parameter of the response these values, one or several.
-func SetParameter(name string, values ...string) Fault {
-	return Response(func(q url.Values) { q[name] = values })
 }

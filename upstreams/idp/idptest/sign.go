@@ -120,41 +120,6 @@ func (s *Server) keyFor(alg string) key {
 	return k
 }
 
-// resign takes the good provider's ID token apart and makes the one that the
-// faults ask for.
-func (s *Server) resign(f faults, answer map[string]any) {
-	if f.rotate {
-		s.Rotate()
-	}
-	claims := map[string]any{}
-	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(answer["id_token"].(string), ".")[1])
-	if err == nil {
-		decoder := json.NewDecoder(strings.NewReader(string(payload)))
-		decoder.UseNumber()
-		err = decoder.Decode(&claims)
-	}
-	if err != nil {
-		panic(fmt.Sprintf("idptest: the provider's own token: %v", err))
-	}
-	k := key{alg: f.alg, kid: "shared-RS256"}
-	if f.alg != "none" && f.alg != "HS256" {
-		k = s.keyFor(f.alg)
-	}
-	claims["at_hash"] = AtHash(k.alg, answer["access_token"].(string))
-	header := map[string]any{"alg": k.alg, "kid": k.kid, "typ": "JWT"}
-	for _, change := range f.header {
-		change(header)
-	}
-	for _, change := range f.claims {
-		change(claims)
-	}
-	compact := sign(k, marshal(header), marshal(claims), f.payload)
-	for _, change := range f.compact {
-		compact = change(compact)
-	}
-	answer["id_token"] = compact
-}
-
 // AtHash is the at_hash claim for an access token.
 func AtHash(alg, access string) string {
 	switch alg {
@@ -167,14 +132,6 @@ func AtHash(alg, access string) string {
 	}
 	sum := sha256.Sum256([]byte(access))
 	return b64(sum[:16])
-}
-
-func sign(k key, header, claims string, changes []func(string) string) string {
-	for _, change := range changes {
-		claims = change(claims)
-	}
-	text := b64([]byte(header)) + "." + b64([]byte(claims))
-	return text + "." + b64(signature(k, []byte(text)))
 }
 
 func signature(k key, text []byte) []byte {
