@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/anteroom-proxy/anteroom/identity"
 	"github.com/anteroom-proxy/anteroom/identity/issuer"
@@ -14,16 +12,24 @@ import (
 	gooidc "github.com/coreos/go-oidc/v3/oidc"
 )
 
-// provider is checked metadata (OpenID Connect Discovery 1.0, section 3). It
-// does not change; a renewal makes another one.
+// provider is checked metadata (OpenID Connect Discovery 1.0, section 3; RFC
+// 8414, section 2). It does not change; a renewal makes another one.
 type provider struct {
 	authURL, tokenURL string
-	userinfoURL       string // empty: none
 	jwksURL           string
-	issPromised       bool     // RFC 9207: every response carries iss
-	algs              []string // accepted for ID tokens
-	keys              *issuer.Keys
-	verifier          *gooidc.IDTokenVerifier
+	userinfoURL       string // the others may be empty: none
+	parURL            string // RFC 9126
+	endSessionURL     string // OpenID Connect RP-Initiated Logout 1.0
+
+	issPromised bool     // RFC 9207: every response carries iss
+	parRequired bool     // RFC 9126, section 5
+	notifies    bool     // it sends logout tokens (OpenID Connect Back-Channel Logout 1.0, section 2.1)
+	algs        []string // accepted for ID tokens and logout tokens
+	authMethods []string // of the token endpoint; empty: not said
+	authAlgs    []string // of client assertions; empty: not said
+	dpopAlgs    []string // RFC 9449, section 5.1; empty: none
+	keys        *issuer.Keys
+	verifier    *gooidc.IDTokenVerifier
 }
 
 // Algorithms of ID tokens. A provider that does not say what it uses gets the
@@ -62,122 +68,97 @@ func (s *Source) discover(ctx context.Context, old *provider, have bool) (*provi
 	return p, nil
 }
 
-// readMetadata applies the rules that make a provider usable. Its errors tell
-// the operator what to change.
+// unusable is metadata that no sign-in can go by. Its text tells the operator
+// what to change.
+func (s *Source) unusable(member, format string, args ...any) error {
+	return fail(identity.ErrUnavailable, "discovery."+member, fmt.Errorf("reading metadata of %s: %w", s.issuer, fmt.Errorf(format, args...)))
+}
+
+// readMetadata applies the rules that make a provider usable.
 func (s *Source) readMetadata(d jws.Claims) (*provider, error) {
-	unusable := func(member, format string, args ...any) error {
-		return fail(identity.ErrUnavailable, "discovery."+member, fmt.Errorf("reading metadata of "+s.issuer+": "+format, args...))
-	}
 	p := &provider{}
-	var err error
-	for _, e := range []struct {
-		member   string
-		to       *string
-		required bool
+	if err := s.readEndpoints(p, d); err != nil {
+		return nil, err
+	}
+	for _, flag := range []struct {
+		member, reason string
+		to             *bool
 	}{
-		{"authorization_endpoint", &p.authURL, true},
-		{"token_endpoint", &p.tokenURL, true},
-		{"jwks_uri", &p.jwksURL, true},
-		{"userinfo_endpoint", &p.userinfoURL, false},
+		{"authorization_response_iss_parameter_supported", "iss", &p.issPromised},
+		{"require_pushed_authorization_requests", "par", &p.parRequired},
+		{"backchannel_logout_supported", "backchannel", &p.notifies},
 	} {
-		value, present, err := d.String(e.member)
-		if err != nil || (!present && e.required) {
-			return nil, unusable(e.member, "%s is missing or not a string", e.member)
+		var err error
+		if *flag.to, _, err = d.Bool(flag.member); err != nil {
+			return nil, s.unusable(flag.reason, "%s is not true or false", flag.member)
 		}
-		if !present {
-			continue
-		}
-		if err := s.client.CheckEndpoint(value); err != nil {
-			return nil, unusable(e.member, "%s: %w", e.member, err)
-		}
-		*e.to = value
-	}
-	if err := checkAuthQuery(p.authURL); err != nil {
-		return nil, unusable("authorization_endpoint", "authorization_endpoint: %w", err)
-	}
-	if p.issPromised, _, err = d.Bool("authorization_response_iss_parameter_supported"); err != nil {
-		return nil, unusable("iss", "authorization_response_iss_parameter_supported is not true or false")
 	}
 	methods, listed, err := d.Strings("code_challenge_methods_supported")
 	if err != nil || (listed && !slices.Contains(methods, "S256")) {
 		// Falling back to plain, or to nothing, is the downgrade that
 		// RFC 9700, section 2.1.1, rules out.
-		return nil, unusable("pkce", "code_challenge_methods_supported lacks S256: switch PKCE with S256 on at the provider")
+		return nil, s.unusable("pkce", "code_challenge_methods_supported lacks S256: switch PKCE with S256 on at the provider")
 	}
-	methods, listed, err = d.Strings("token_endpoint_auth_methods_supported")
-	if err != nil || (listed && !slices.Contains(methods, "client_secret_basic")) {
-		return nil, unusable("client_auth", "token_endpoint_auth_methods_supported lacks client_secret_basic: allow it for this client")
+	if err := s.readAuthMethods(p, d); err != nil {
+		return nil, err
 	}
-	if p.algs, err = acceptedAlgs(d); err != nil {
-		return nil, unusable("algs", "%w", err)
+	if p.dpopAlgs, _, err = d.Strings("dpop_signing_alg_values_supported"); err != nil {
+		return nil, s.unusable("dpop", "dpop_signing_alg_values_supported is not a list of strings")
+	}
+	if p.algs, err = acceptedAlgs(d, s.config.Algs); err != nil {
+		return nil, s.unusable("algs", "%w", err)
 	}
 	return p, nil
 }
 
-// acceptedAlgs is what the provider says it signs ID tokens with, as far as we
-// know it: no "none", nothing with a shared secret.
-func acceptedAlgs(d jws.Claims) ([]string, error) {
-	listed, present, err := d.Strings("id_token_signing_alg_values_supported")
-	if err != nil {
-		return nil, errors.New("id_token_signing_alg_values_supported is not a list of strings")
+// authMethod is the way in which we authenticate at the token endpoint.
+func (s *Source) authMethod() string {
+	if s.config.Client.Auth == "" {
+		return "client_secret_basic"
 	}
-	if !present {
-		return usualAlgs, nil
-	}
-	var algs []string
-	for _, alg := range knownAlgs {
-		if slices.Contains(listed, alg) {
-			algs = append(algs, alg)
-		}
-	}
-	if len(algs) == 0 {
-		return nil, errors.New("id_token_signing_alg_values_supported holds no algorithm that is accepted: RS256, ES256, EdDSA or PS256 will do")
-	}
-	return algs, nil
+	return s.config.Client.Auth
 }
 
-// checkAuthQuery refuses an authorization endpoint whose own query holds one of
-// our parameters: the provider could read either of the two.
-func checkAuthQuery(address string) error {
-	u, err := url.Parse(address)
-	if err != nil {
-		return err
+func (s *Source) readAuthMethods(p *provider, d jws.Claims) error {
+	var err error
+	var listed bool
+	if p.authMethods, listed, err = d.Strings("token_endpoint_auth_methods_supported"); err != nil {
+		return s.unusable("client_auth", "token_endpoint_auth_methods_supported is not a list of strings")
 	}
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return errors.New("its query cannot be read")
+	if method := s.authMethod(); listed && !slices.Contains(p.authMethods, method) {
+		return s.unusable("client_auth", "token_endpoint_auth_methods_supported lacks %s: allow it for this client, or write another `client_auth`", method)
 	}
-	for _, name := range []string{"response_type", "response_mode", "client_id", "redirect_uri", "scope", "state", "nonce",
-		"prompt", "max_age", "code_challenge", "code_challenge_method", "request", "request_uri"} {
-		if query.Has(name) {
-			return fmt.Errorf("its query sets %s", name)
-		}
+	if p.authAlgs, _, err = d.Strings("token_endpoint_auth_signing_alg_values_supported"); err != nil {
+		return s.unusable("client_auth", "token_endpoint_auth_signing_alg_values_supported is not a list of strings")
 	}
 	return nil
 }
 
-// sameHosts says whether codes, secrets and tokens would go to the hosts that
-// they went to before.
-func sameHosts(old, next *provider) bool {
-	for _, pair := range [][2]string{
-		{old.authURL, next.authURL}, {old.tokenURL, next.tokenURL}, {old.jwksURL, next.jwksURL},
-	} {
-		if origin(pair[0]) != origin(pair[1]) {
-			return false
+// acceptedAlgs is what the provider says it signs ID tokens with, as far as we
+// know it and as far as pinned says: no "none", nothing with a shared secret.
+func acceptedAlgs(d jws.Claims, pinned []string) ([]string, error) {
+	listed, present, err := d.Strings("id_token_signing_alg_values_supported")
+	if err != nil {
+		return nil, errors.New("id_token_signing_alg_values_supported is not a list of strings")
+	}
+	candidates := knownAlgs
+	switch {
+	case !present && len(pinned) == 0:
+		return usualAlgs, nil
+	case !present:
+		listed = pinned
+	}
+	var algs []string
+	for _, alg := range candidates {
+		if slices.Contains(listed, alg) && (len(pinned) == 0 || slices.Contains(pinned, alg)) {
+			algs = append(algs, alg)
 		}
 	}
-	before := []string{origin(old.userinfoURL)}
-	if old.userinfoURL == "" {
-		before = []string{origin(old.authURL), origin(old.tokenURL), origin(old.jwksURL)}
+	switch {
+	case len(algs) > 0:
+		return algs, nil
+	case len(pinned) > 0:
+		return nil, errors.New("id_token_signing_alg_values_supported holds none of the line `id_token_algs`")
 	}
-	return next.userinfoURL == "" || slices.Contains(before, origin(next.userinfoURL))
-}
-
-// origin is scheme and host of an address that [issuer.Client.CheckEndpoint] accepted.
-func origin(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return ""
-	}
-	return u.Scheme + "://" + strings.ToLower(u.Host)
+	return nil, errors.New("id_token_signing_alg_values_supported holds no algorithm that is accepted: RS256, ES256, EdDSA or PS256 will do")
 }
