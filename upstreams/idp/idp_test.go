@@ -36,10 +36,11 @@ var testKey = sync.OnceValue(func() *ecdsa.PrivateKey {
 // rig is a provider at a loopback address and a browser without scripts.
 type rig struct {
 	*testing.T
-	url     string
-	browser *http.Client
-	mu      sync.Mutex
-	at      time.Time
+	url      string
+	provider *Provider
+	browser  *http.Client
+	mu       sync.Mutex
+	at       time.Time
 }
 
 func start(t *testing.T, change func(*Config)) *rig {
@@ -62,7 +63,7 @@ func start(t *testing.T, change func(*Config)) *rig {
 	server.Config.Handler = p
 	server.Start()
 	t.Cleanup(server.Close)
-	r.url = server.URL
+	r.url, r.provider = server.URL, p
 	r.browser = newBrowser(t)
 	return r
 }
@@ -121,7 +122,7 @@ func (r *rig) post(path string, form url.Values) (*http.Response, string) {
 		r.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	if path == "/token" {
+	if path == "/token" || path == "/par" {
 		req.SetBasicAuth("anteroom", url.QueryEscape("s:e c%+"))
 	}
 	return r.do(req)

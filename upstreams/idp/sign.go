@@ -57,7 +57,11 @@ func newSigner(key crypto.Signer) (signer, error) {
 
 // sign makes a token of a typ.
 func (s signer) sign(typ string, claims map[string]any) (string, error) {
-	header, err := json.Marshal(map[string]string{"alg": s.alg, "kid": s.kid, "typ": typ})
+	return s.seal(map[string]any{"alg": s.alg, "kid": s.kid, "typ": typ}, claims)
+}
+
+func (s signer) seal(members, claims map[string]any) (string, error) {
+	header, err := json.Marshal(members)
 	if err != nil {
 		return "", fmt.Errorf("signing: %w", err)
 	}

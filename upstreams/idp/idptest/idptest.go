@@ -103,7 +103,7 @@ func Start(t testing.TB, change func(*idp.Config)) *Server {
 	}
 	c := idp.Config{
 		Issuer: s.URL, Users: idp.DemoUsers(), Key: sharedKey("ES256").signer, Now: s.Now, HTTPClient: &http.Client{},
-		Clients: []idp.Client{{ID: "anteroom", Secret: "a secret: 100%+/ and long enough for HMAC", RedirectURIs: []string{Callback},
+		Clients: []idp.Client{{ID: "anteroom", Secret: "a secret: 100%+/", RedirectURIs: []string{Callback},
 			PostLogoutRedirectURIs: []string{SignedOut}, Refresh: true}},
 	}
 	for i := range c.Users {
