@@ -14,21 +14,30 @@ import (
 
 const maxSession = 255 // bytes of the provider's session id
 
-// mapping says which claims become which part of an identity.
+// mapping says which claims become which part of an identity. A claim is a name
+// or a dotted path into objects.
 type mapping struct {
 	rolesClaim    string
 	roles         map[string][]string
+	mayGive       []string // nil: any role
 	usernameClaim string
 	prefix        string
+	nameClaim     string
+	emailClaim    string
+	orgClaim      string // empty: none
 }
 
 func (c Config) mapping() mapping {
-	m := mapping{rolesClaim: c.Claims.Roles, usernameClaim: c.Claims.Username, prefix: c.Claims.UsernamePrefix, roles: map[string][]string{}}
-	if m.rolesClaim == "" {
-		m.rolesClaim = "roles"
+	named := func(name, usual string) string {
+		if name == "" {
+			return usual
+		}
+		return name
 	}
-	if m.usernameClaim == "" {
-		m.usernameClaim = "preferred_username"
+	m := mapping{
+		rolesClaim: named(c.Claims.Roles, "roles"), roles: map[string][]string{}, mayGive: slices.Clone(c.Claims.MayGive),
+		usernameClaim: named(c.Claims.Username, "preferred_username"), prefix: c.Claims.UsernamePrefix,
+		nameClaim: named(c.Claims.Name, "name"), emailClaim: named(c.Claims.Email, "email"), orgClaim: c.Claims.Org,
 	}
 	for value, roles := range c.Claims.RoleNames {
 		m.roles[value] = slices.Clone(roles)
@@ -38,17 +47,19 @@ func (c Config) mapping() mapping {
 
 // lacking says whether the ID token leaves a claim open that userinfo may have.
 func (m mapping) lacking(token claimSet) bool {
-	for _, name := range []string{m.usernameClaim, "name", "email"} {
-		if isNull(token.Claims[name]) {
-			return true
-		}
+	names := []string{m.usernameClaim, m.nameClaim, m.emailClaim}
+	if m.orgClaim != "" {
+		names = append(names, m.orgClaim)
 	}
-	return len(m.roles) > 0 && isNull(find(token.Claims, m.rolesClaim))
+	if len(m.roles) > 0 {
+		names = append(names, m.rolesClaim)
+	}
+	return slices.ContainsFunc(names, func(name string) bool { return isNull(find(token.Claims, name)) })
 }
 
-// apply reads username, name, e-mail and roles, each from the first source that
-// has it. A claim of the wrong type refuses the sign-in: guessing what was meant
-// is how an object becomes a user.
+// apply reads username, name, e-mail, organisation and roles, each from the
+// first source that has it. A claim of the wrong type refuses the sign-in:
+// guessing what was meant is how an object becomes a user.
 func (m mapping) apply(sources []claimSet) (identity.Identity, error) {
 	var i identity.Identity
 	username, err := first(sources, m.usernameClaim)
@@ -61,21 +72,26 @@ func (m mapping) apply(sources []claimSet) (identity.Identity, error) {
 		return i, refused("username.missing")
 	}
 	// At some providers everybody can enter any address as theirs.
-	if m.usernameClaim == "email" && !verified(sources) {
+	if m.usernameClaim == "email" && !m.verified(sources) || m.usernameClaim == m.emailClaim && m.unverified(sources) {
 		return i, refused("username.unverified")
 	}
 	i.Username = m.prefix + username
-	if i.Name, err = first(sources, "name"); err != nil {
+	if i.Name, err = first(sources, m.nameClaim); err != nil {
 		return i, refused("name.type")
 	}
-	if i.Email, err = first(sources, "email"); err != nil {
+	if i.Email, err = first(sources, m.emailClaim); err != nil {
 		return i, refused("email.type")
 	}
 	// Directories are full of names with a blank at the end. Nobody is told
 	// apart by these two, so they are mended; a username never is.
 	i.Name, i.Email = strings.TrimSpace(i.Name), strings.TrimSpace(i.Email)
-	if unverified(sources) {
+	if m.unverified(sources) {
 		i.Email = ""
+	}
+	if m.orgClaim != "" {
+		if i.Org, err = first(sources, m.orgClaim); err != nil {
+			return i, refused("org.type")
+		}
 	}
 	if i.Roles, err = m.rolesOf(sources); err != nil {
 		return i, refused("roles.type")
@@ -84,7 +100,8 @@ func (m mapping) apply(sources []claimSet) (identity.Identity, error) {
 }
 
 // rolesOf maps the values of the roles claim, exactly; what is not listed is
-// dropped. The result is sorted and holds no role twice.
+// dropped, and so is a role that this provider may not give, whatever the
+// mapping says. The result is sorted and holds no role twice.
 func (m mapping) rolesOf(sources []claimSet) ([]string, error) {
 	for _, source := range sources {
 		raw := find(source.Claims, m.rolesClaim)
@@ -98,7 +115,9 @@ func (m mapping) rolesOf(sources []claimSet) ([]string, error) {
 		set := map[string]bool{}
 		for _, value := range values {
 			for _, role := range m.roles[value] {
-				set[role] = true
+				if m.mayGive == nil || slices.Contains(m.mayGive, role) {
+					set[role] = true
+				}
 			}
 		}
 		return slices.Sorted(maps.Keys(set)), nil
@@ -112,7 +131,8 @@ func (m mapping) rolesOf(sources []claimSet) ([]string, error) {
 func (m mapping) byReference(sources []claimSet) bool {
 	for _, source := range sources {
 		names, _, err := source.Object("_claim_names")
-		if err == nil && names[m.rolesClaim] != nil {
+		head, _, _ := strings.Cut(m.rolesClaim, ".")
+		if err == nil && (names[m.rolesClaim] != nil || names[head] != nil) {
 			return true
 		}
 	}
@@ -136,13 +156,15 @@ func notText(r rune) bool {
 }
 
 // find looks a claim up by its whole name first, because names that are URLs
-// hold dots, then as a path into objects.
+// hold dots, then as a path into objects. Aggregated and distributed claims are
+// no objects to look into: nobody checked who vouches for them (OpenID Connect
+// Core 1.0, section 5.6.2).
 func find(c jws.Claims, path string) json.RawMessage {
 	if raw, present := c[path]; present {
 		return raw
 	}
 	head, rest, dotted := strings.Cut(path, ".")
-	if !dotted {
+	if !dotted || head == "_claim_names" || head == "_claim_sources" {
 		return nil
 	}
 	inner, present, err := c.Object(head)
@@ -153,9 +175,9 @@ func find(c jws.Claims, path string) json.RawMessage {
 }
 
 // first gives a text claim from the first source that has it.
-func first(sources []claimSet, name string) (string, error) {
+func first(sources []claimSet, path string) (string, error) {
 	for _, source := range sources {
-		text, present, err := optional(source.Claims, name)
+		text, present, err := optional(jws.Claims{"text": find(source.Claims, path)}, "text")
 		if err != nil {
 			return "", err
 		}
@@ -179,22 +201,35 @@ func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "
 
 // verified is true when the provider says that it checked the address, and nowhere that it
 // did not. Silence is no yes: whoever may enter any address would be whom he likes.
-func verified(sources []claimSet) bool {
+func (m mapping) verified(sources []claimSet) bool {
 	said := false
 	for _, source := range sources {
-		said = said || !isNull(source.Claims["email_verified"])
+		for _, raw := range m.emailVerified(source) {
+			said = said || !isNull(raw)
+		}
 	}
-	return said && !unverified(sources)
+	return said && !m.unverified(sources)
 }
 
 // unverified is true when the provider says anywhere that it did not check the
 // address. Some send the word as a string.
-func unverified(sources []claimSet) bool {
+func (m mapping) unverified(sources []claimSet) bool {
 	for _, source := range sources {
-		raw := source.Claims["email_verified"]
-		if !isNull(raw) && string(raw) != "true" && string(raw) != `"true"` {
-			return true
+		for _, raw := range m.emailVerified(source) {
+			if !isNull(raw) && string(raw) != "true" && string(raw) != `"true"` {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// emailVerified are the claims that say so: the standard one, and the one beside
+// an address that lies in an object.
+func (m mapping) emailVerified(source claimSet) []json.RawMessage {
+	all := []json.RawMessage{source.Claims["email_verified"]}
+	if n := strings.LastIndexByte(m.emailClaim, '.'); n > 0 {
+		all = append(all, find(source.Claims, m.emailClaim[:n]+".email_verified"))
+	}
+	return all
 }

@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"encoding/json"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -136,5 +137,114 @@ func TestProviderSession(t *testing.T) {
 	}
 	if who := newRig(t, nil).accepts(t, idptest.SetClaim("sid", "op-session-1")); who.Session != "op-session-1" {
 		t.Errorf("a sign-in: %q", who.Session)
+	}
+}
+
+// Claims of every kind are names or paths, and each has to be text.
+func TestPaths(t *testing.T) {
+	claims := Claims{Username: "account.login", Name: "person.display", Email: "person.mail.address", Org: "person.org",
+		Roles: "realm_access.roles", RoleNames: map[string][]string{"grp": {"doctor"}}}
+	const full = `{"account":{"login":"jo"},"person":{"display":" Jo ","org":"ward-3","mail":{"address":"jo@h.example"}},"realm_access":{"roles":["grp"]}}`
+	for _, c := range []struct {
+		name, token string
+		want        identity.Identity
+		reason      string
+	}{
+		{"all of them", full, identity.Identity{Username: "jo", Name: "Jo", Email: "jo@h.example", Org: "ward-3", Roles: []string{"doctor"}}, ""},
+		{"only the username", `{"account":{"login":"jo"}}`, identity.Identity{Username: "jo"}, ""},
+		{"standard claims are not looked at", `{"account":{"login":"jo"},"name":"X","email":"x@y","preferred_username":"root","org":"x","roles":["grp"]}`,
+			identity.Identity{Username: "jo"}, ""},
+		{"username an object", `{"account":{"login":{}}}`, identity.Identity{}, "username.type"},
+		{"username a list", `{"account":{"login":["jo"]}}`, identity.Identity{}, "username.type"},
+		{"name a number", `{"account":{"login":"jo"},"person":{"display":5}}`, identity.Identity{}, "name.type"},
+		{"e-mail a list", `{"account":{"login":"jo"},"person":{"mail":{"address":["a"]}}}`, identity.Identity{}, "email.type"},
+		{"org true", `{"account":{"login":"jo"},"person":{"org":true}}`, identity.Identity{}, "org.type"},
+		{"unchecked address beside the address", `{"account":{"login":"jo"},"person":{"mail":{"address":"jo@h.example","email_verified":false}}}`,
+			identity.Identity{Username: "jo"}, ""},
+		{"unchecked address at the top", `{"account":{"login":"jo"},"email_verified":false,"person":{"mail":{"address":"jo@h.example"}}}`,
+			identity.Identity{Username: "jo"}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			i, err := Config{Claims: claims}.mapping().apply([]claimSet{parse(t, c.token)})
+			if identity.Reason(err) != c.reason {
+				t.Fatalf("got %v, want %q", err, c.reason)
+			}
+			if err == nil && !reflect.DeepEqual(i, c.want) {
+				t.Errorf("got %+v, want %+v", i, c.want)
+			}
+		})
+	}
+}
+
+// Whatever the mapping says, a provider gives no role that it may not give.
+func TestMayGive(t *testing.T) {
+	for name, c := range map[string]struct {
+		may, want []string
+	}{
+		"any":     {nil, []string{"doctor", "external"}},
+		"one":     {[]string{"external"}, []string{"external"}},
+		"none":    {[]string{}, nil},
+		"unknown": {[]string{"nurse"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := Config{Claims: Claims{MayGive: c.may, RoleNames: map[string][]string{"a": {"doctor", "external"}}}}.mapping()
+			i, err := m.apply([]claimSet{parse(t, `{"preferred_username":"jo","roles":["a"]}`)})
+			if err != nil || !slices.Equal(i.Roles, c.want) {
+				t.Errorf("got %v, %v; want %v", i.Roles, err, c.want)
+			}
+		})
+	}
+}
+
+// Row C23: what stands in claims by reference is no claim, under any path.
+func TestC23NotLookedInto(t *testing.T) {
+	const token = `{"preferred_username":"jo","_claim_names":{"roles":"s"},"_claim_sources":{"s":{"JWT":"x","roles":["grp"],"endpoint":"http://127.0.0.1:1/"}}}`
+	for _, path := range []string{"roles", "_claim_sources.s.roles", "_claim_names.roles"} {
+		m := Config{Claims: Claims{Roles: path, RoleNames: map[string][]string{"grp": {"doctor"}, "s": {"doctor"}}}}.mapping()
+		i, err := m.apply([]claimSet{parse(t, token)})
+		if err != nil || len(i.Roles) != 0 {
+			t.Errorf("%s gives %v, %v", path, i.Roles, err)
+		}
+	}
+	m := Config{Claims: Claims{Roles: "realm.roles"}}.mapping()
+	if !m.byReference([]claimSet{parse(t, `{"_claim_names":{"realm":"s"}}`)}) {
+		t.Error("nobody is told that the object with the roles comes by reference")
+	}
+}
+
+// Userinfo is asked for each claim that the mapping wants and the ID token lacks.
+func TestLacking(t *testing.T) {
+	full := `{"u":"jo","n":"Jo","e":"a@b","o":"w","p":{"r":[]}}`
+	claims := Claims{Username: "u", Name: "n", Email: "e", Org: "o", Roles: "p.r", RoleNames: map[string][]string{"x": {"y"}}}
+	if (Config{Claims: claims}).mapping().lacking(parse(t, full)) {
+		t.Error("nothing is missing")
+	}
+	for _, name := range []string{"u", "n", "e", "o", "p"} {
+		token := parse(t, full)
+		delete(token.Claims, name)
+		if !(Config{Claims: claims}).mapping().lacking(token) {
+			t.Errorf("%s is missing and nobody asks", name)
+		}
+	}
+}
+
+// Row R31: an address that may be anybody's names nobody, under whatever claim.
+func TestR31EmailAsName(t *testing.T) {
+	for name, c := range map[string]struct {
+		claims Claims
+		token  string
+		reason string
+	}{
+		"silence about the standard claim": {Claims{Username: "email"}, `{"email":"a@b"}`, "username.unverified"},
+		"checked":                          {Claims{Username: "email"}, `{"email":"a@b","email_verified":true}`, ""},
+		"unchecked under another name":     {Claims{Username: "mail", Email: "mail"}, `{"mail":"a@b","email_verified":false}`, "username.unverified"},
+		"a directory's attribute":          {Claims{Username: "mail", Email: "mail"}, `{"mail":"a@b"}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Config{Claims: c.claims}.mapping().apply([]claimSet{parse(t, c.token)})
+			if identity.Reason(err) != c.reason {
+				t.Errorf("got %v, want %q", err, c.reason)
+			}
+		})
 	}
 }
