@@ -2,6 +2,7 @@ package integration
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -217,15 +218,21 @@ func TestPublishedConfigs(t *testing.T) {
 	for i, block := range blocks {
 		check("README block "+string(rune('1'+i)), block[1])
 	}
-	nodes, err := os.ReadFile(filepath.Join(root, "docs", "nodes.md"))
-	if err != nil {
-		t.Fatal(err)
+	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil || len(pages) < 2 {
+		t.Fatalf("pages in docs: %v, %v", pages, err)
 	}
-	for i, block := range regexp.MustCompile("(?s)```caddyfile\n(.*?)```").FindAllStringSubmatch(string(nodes), -1) {
-		text := block[1]
-		if !strings.HasPrefix(text, "{") { // a site alone
-			text = before + text
+	for _, page := range pages {
+		b, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
 		}
-		check("nodes.md block "+string(rune('1'+i)), text)
+		for i, block := range regexp.MustCompile("(?s)```caddyfile\n(.*?)```").FindAllStringSubmatch(string(b), -1) {
+			text := block[1]
+			if !strings.HasPrefix(text, "{") && !strings.HasPrefix(text, "anteroom {") { // a site alone
+				text = before + text
+			}
+			check(fmt.Sprintf("%s block %d", filepath.Base(page), i+1), text)
+		}
 	}
 }
