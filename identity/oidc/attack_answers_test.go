@@ -32,7 +32,7 @@ func TestTokenAnswers(t *testing.T) {
 		{"token_type missing", change("token_type", nil), identity.ErrRefused, "token.type"},
 		{"token_type DPoP", change("token_type", "DPoP"), identity.ErrRefused, "token.type"},
 		{"token_type with a long s", change("token_type", "Bearer\u017f"), identity.ErrRefused, "token.type"},
-		{"no access_token", change("access_token", nil), identity.ErrRefused, "token.malformed"},
+		{"no access_token", change("access_token", nil), identity.ErrRefused, "token.access_token"},
 		{"access_token that is a header", change("access_token", "a\r\nX: y"), identity.ErrRefused, "token.access_token"},
 		{"access_token with a blank", change("access_token", "a b"), identity.ErrRefused, "token.access_token"},
 		{"no id_token", change("id_token", nil), identity.ErrRefused, "token.id_token"},

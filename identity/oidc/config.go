@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/anteroom-proxy/anteroom/identity"
 	"github.com/anteroom-proxy/anteroom/identity/issuer"
@@ -86,10 +88,17 @@ func (c Client) LogValue() slog.Value         { return slog.StringValue(c.String
 // those are where only client authentication looks.
 func (c Config) own() *Config {
 	c.Client.Secret, c.Client.Key = "", nil
+	c.Client.Auth = c.Client.method()
+	if c.Client.AssertionAudience == "" {
+		c.Client.AssertionAudience = c.Issuer
+	}
 	c.Request.ACR = slices.Clone(c.Request.ACR)
 	c.Request.Parameters = maps.Clone(c.Request.Parameters)
 	c.Request.PAR = c.Request.PAR || c.FAPI2
 	c.Algs = slices.Clone(c.Algs)
+	if c.FAPI2 && len(c.Algs) == 0 {
+		c.Algs = slices.Clone(fapiAlgs)
+	}
 	c.Domains = slices.Clone(c.Domains)
 	c.Fetch.Issuer = c.Issuer
 	return &c
@@ -109,22 +118,12 @@ func (c Config) check() error {
 	if _, err := issuer.NewClient(fetch); err != nil {
 		wrong("%w", err)
 	}
-	c.Client.check(wrong)
+	c.Client.check(wrong, c.Fetch.Certificate != nil)
+	c.checkFAPI2(wrong)
+	c.checkAnswers(wrong)
 	c.Request.check(wrong)
 	c.Claims.check(wrong)
 	return errors.Join(all...)
-}
-
-func (c Client) check(wrong func(string, ...any)) {
-	if !visible(c.ID) {
-		wrong("client_id is missing or not printable ASCII: write it as the provider registered it")
-	}
-	if c.Secret == "" {
-		wrong("client_secret is missing: register a confidential client and write its secret, best as {file./path}")
-	}
-	if strings.ContainsAny(c.Secret, "\r\n\x00") {
-		wrong("client_secret holds a line break: is the file it comes from one line without an end of line?")
-	}
 }
 
 func (r Request) check(wrong func(string, ...any)) {
@@ -132,6 +131,55 @@ func (r Request) check(wrong func(string, ...any)) {
 		if !visible(scope) || strings.ContainsAny(scope, ` "\`) {
 			wrong("%q is not a scope: write one word a scope", scope)
 		}
+	}
+	for _, acr := range r.ACR {
+		if !visible(acr) || strings.Contains(acr, " ") {
+			wrong("acr_values: %q is not one: write one word a context", acr)
+		}
+	}
+	if r.MaxAge != 0 && r.MaxAge < time.Second {
+		wrong("max_age: write a second or more")
+	}
+	words := strings.Fields(r.Prompt)
+	for _, word := range words {
+		// With none nobody could sign in who is not signed in already.
+		if !slices.Contains([]string{"login", "consent", "select_account", "create"}, word) {
+			wrong("prompt %q: write login, consent, select_account or create", word)
+		}
+	}
+	for name, value := range r.Parameters {
+		switch {
+		case !parameterName.MatchString(name):
+			wrong("parameter %q: a name is 1 to 64 of the characters A-Z a-z 0-9 . _ : -", name)
+		case slices.Contains(reserved, strings.ToLower(name)):
+			wrong("parameter %s is set here: leave it out", name)
+		case len(value) > maxHint*4 || !utf8.ValidString(value) || strings.ContainsFunc(value, notText):
+			wrong("parameter %s: write a text of at most 1020 bytes without control characters", name)
+		}
+	}
+}
+
+var parameterName = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,64}$`)
+
+// reserved are the parameters of an authorization request that this package sets
+// itself, or that would change what an answer means. Neither the configuration nor
+// the address of the authorization endpoint may hold one: a provider could read
+// either of two.
+var reserved = []string{
+	"response_type", "response_mode", "client_id", "redirect_uri", "scope", "state", "nonce", "prompt", "max_age", "acr_values",
+	"login_hint", "id_token_hint", "code_challenge", "code_challenge_method", "dpop_jkt", "request", "request_uri",
+	"client_secret", "client_assertion", "client_assertion_type", "registration", "iss", "code", "error",
+}
+
+// checkAnswers: which answers are taken.
+func (c Config) checkAnswers(wrong func(string, ...any)) {
+	for _, alg := range c.Algs {
+		if !slices.Contains(knownAlgs, alg) {
+			wrong("ID token algorithm %q: write of %s", alg, strings.Join(knownAlgs, ", "))
+		}
+	}
+	if !slices.Contains([]string{"", userinfoSigned, userinfoOff}, c.UserInfo) {
+		wrong("userinfo %q: write signed or off, or leave it out", c.UserInfo)
 	}
 }
 

@@ -1,104 +1,97 @@
 package oidc
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"io"
-	"net/http"
+	"encoding/json"
+	"net/url"
 	"strings"
 
-	"github.com/anteroom-proxy/anteroom/identity"
-	"github.com/anteroom-proxy/anteroom/identity/issuer"
 	"github.com/anteroom-proxy/anteroom/jws"
-	"golang.org/x/oauth2"
 )
 
 // tokens is a token response (OpenID Connect Core 1.0, section 3.1.3.3). The
-// refresh token, if one came, is dropped: nobody here uses it.
-type tokens struct{ access, id string }
+// access token serves one userinfo request and is kept nowhere.
+type tokens struct {
+	access, id string
+	refresh    string // may be empty
+}
 
-// exchange sends the code, once. Whatever goes wrong after that, the code counts
-// as used (RFC 6749, section 4.1.2).
+// exchange sends the code. Whatever goes wrong after that, the code counts as
+// used (RFC 6749, section 4.1.2).
 func (s *Source) exchange(ctx context.Context, p *provider, k kept, code string) (tokens, error) {
-	answer := &strictAnswer{client: s.client}
-	client := &http.Client{Transport: answer, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	ctx = context.WithValue(ctx, oauth2.HTTPClient, client)
-	_, err := s.oauth(p, k.Callback).Exchange(ctx, code, oauth2.VerifierOption(k.Verifier))
+	answer, err := s.tokenRequest(ctx, p, url.Values{
+		"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {k.Callback}, "code_verifier": {k.Verifier},
+	})
 	if err != nil {
-		return tokens{}, exchangeFailure(err)
+		return tokens{}, err
 	}
-	// x/oauth2 matches member names in any case; only exact ones count here.
-	access, present, err := answer.object.String("access_token")
-	if err != nil || !present || !visible(access) || strings.Contains(access, " ") {
+	t, err := s.readTokens(ctx, answer)
+	if err == nil && t.id == "" {
+		err = refused("token.id_token")
+	}
+	if err != nil {
+		return tokens{}, err
+	}
+	return t, nil
+}
+
+// readTokens checks what every token response has (RFC 6749, section 5.1). How
+// long the access token lives matters to nobody here, so that expires_in may be
+// absent; it has to be a number all the same.
+func (s *Source) readTokens(ctx context.Context, answer jws.Claims) (tokens, error) {
+	var t tokens
+	var present bool
+	var err error
+	if t.access, present, err = answer.String("access_token"); err != nil || !present || !tokenText(t.access) {
 		return tokens{}, refused("token.access_token")
 	}
-	kind, _, err := answer.object.String("token_type")
-	if err != nil || !strings.EqualFold(kind, "Bearer") {
+	kind, _, err := answer.String("token_type")
+	if err != nil || !strings.EqualFold(kind, s.tokenType()) || !visible(kind) {
 		return tokens{}, refused("token.type")
 	}
-	id, present, err := answer.object.String("id_token")
-	if err != nil || !present {
+	if t.id, present, err = answer.String("id_token"); err != nil {
 		return tokens{}, refused("token.id_token")
 	}
-	return tokens{access: access, id: id}, nil
+	if present && t.id == "" { // not the same as none
+		return tokens{}, refused("idtoken.malformed")
+	}
+	if t.refresh, present, err = optional(answer, "refresh_token"); err != nil || (present && !tokenText(t.refresh)) {
+		return tokens{}, refused("token.refresh_token")
+	}
+	if raw := answer["expires_in"]; !isNull(raw) && strings.Trim(string(raw), "0123456789") != "" {
+		return tokens{}, refused("token.malformed")
+	}
+	return t, s.checkBound(ctx, t.access)
 }
 
-// strictAnswer makes sure that x/oauth2, which also reads forms and lax JSON,
-// sees a strict JSON object or an error. It serves one exchange.
-type strictAnswer struct {
-	client *issuer.Client
-	object jws.Claims
+// tokenText says whether a token can stand in a header (RFC 6749, appendix A).
+func tokenText(s string) bool { return visible(s) && !strings.Contains(s, " ") }
+
+// held is what a session keeps of a sign-in, sealed in the store: the last ID token,
+// which the provider wants to see again at a sign-out, and the refresh token. Access
+// tokens are kept nowhere.
+type held struct {
+	ID      string `json:"id_token"`
+	Refresh string `json:"refresh_token,omitempty"`
 }
 
-func (a *strictAnswer) RoundTrip(r *http.Request) (*http.Response, error) {
-	response, err := a.client.Do(r)
-	if err != nil || response.StatusCode != http.StatusOK {
-		return response, err
-	}
-	defer response.Body.Close()
-	if !issuer.IsJSON(response.Header) {
-		return nil, issuer.ErrType
-	}
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, err
-	}
-	if a.object, err = issuer.ParseObject(body); err != nil {
-		return nil, err
-	}
-	response.Body = io.NopCloser(bytes.NewReader(body))
-	return response, nil
-}
+const maxRefresh = 4 << 10 // bytes of a refresh token that is kept
 
-// exchangeFailure sorts the failures of the token endpoint. Bodies of answers
-// stay out of the error: x/oauth2 would put them in.
-func exchangeFailure(err error) error {
-	if answer, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
-		status := issuer.StatusError(answer.Response.StatusCode)
-		switch {
-		case answer.ErrorCode == "invalid_grant":
-			return fail(identity.ErrRefused, "token.invalid_grant", status)
-		case answer.ErrorCode == "invalid_client", answer.ErrorCode == "unauthorized_client", status == http.StatusUnauthorized:
-			return fail(identity.ErrUnavailable, "token.client", errors.New("the provider does not accept our client_id and client_secret"))
-		case status >= 500, status == http.StatusTooManyRequests, 300 <= status && status < 400:
-			return fail(identity.ErrUnavailable, "token.status", status)
-		}
-		return fail(identity.ErrRefused, "token.refused", status)
+// hold gives the bytes to keep and whether the provider can be asked again with
+// them. A refresh token that is too long is not kept: the session lives as one
+// without.
+func (s *Source) hold(t tokens) ([]byte, bool) {
+	h := held{ID: t.id, Refresh: t.refresh}
+	if len(h.Refresh) > maxRefresh {
+		s.log.Warn("the provider's refresh token is too long to be kept: sessions are not checked again", "bytes", len(h.Refresh), "most", maxRefresh)
+		h.Refresh = ""
 	}
-	for _, known := range []error{issuer.ErrType, issuer.ErrNotJSON, issuer.ErrTooBig} {
-		if errors.Is(err, known) {
-			return fail(identity.ErrRefused, "token.malformed", known)
-		}
+	if s.config.NoRefresh {
+		h.Refresh = ""
 	}
-	if isNetwork(err) {
-		return fail(identity.ErrUnavailable, "token.unreachable", issuer.Cause(err))
+	keep, err := json.Marshal(h)
+	if err != nil { // never: two strings
+		return nil, false
 	}
-	return fail(identity.ErrRefused, "token.malformed", issuer.ErrNotJSON)
-}
-
-func isNetwork(err error) bool {
-	// http.Client wraps whatever the transport returned.
-	var failed interface{ Timeout() bool }
-	return errors.As(err, &failed)
+	return keep, h.Refresh != ""
 }

@@ -2,12 +2,10 @@ package oidc
 
 import (
 	"context"
-	"errors"
 	"net/url"
 	"slices"
 
 	"github.com/anteroom-proxy/anteroom/identity"
-	"github.com/anteroom-proxy/anteroom/identity/issuer"
 )
 
 const maxParameter = 4096 // bytes of one parameter of the response
@@ -24,6 +22,12 @@ func (s *Source) Finish(ctx context.Context, cb identity.Callback) (identity.Ide
 	k, err := s.openKept(cb)
 	if err != nil {
 		return nobody, err
+	}
+	// An answer that came by another way than the one that was asked for was not
+	// made for this attempt (OAuth 2.0 Multiple Response Type Encoding Practices,
+	// section 2.1).
+	if cb.Posted != k.Posted {
+		return nobody, refused("callback.mode")
 	}
 	if !equal(r.state, k.State) {
 		return nobody, refused("callback.state")
@@ -46,7 +50,12 @@ func (s *Source) Finish(ctx context.Context, cb identity.Callback) (identity.Ide
 	if err != nil {
 		return nobody, err
 	}
-	return s.person(ctx, p, t, claims)
+	who, err := s.person(ctx, p, t, claims)
+	if err != nil {
+		return nobody, err
+	}
+	who.Keep, who.Renews = s.hold(t)
+	return who, nil
 }
 
 // response is an authorization response (OpenID Connect Core 1.0, sections
@@ -126,7 +135,7 @@ func declinedReason(code string) string {
 // person asks userinfo for what the ID token does not say and maps the claims.
 func (s *Source) person(ctx context.Context, p *provider, t tokens, token claimSet) (identity.Identity, error) {
 	sources := []claimSet{token}
-	if p.userinfoURL != "" && s.claims.lacking(token) {
+	if p.userinfoURL != "" && s.config.UserInfo != userinfoOff && s.claims.lacking(token) {
 		more, err := s.userinfo(ctx, p, t, token.subject)
 		if err != nil {
 			return identity.Identity{}, err
@@ -140,6 +149,9 @@ func (s *Source) person(ctx context.Context, p *provider, t tokens, token claimS
 	i.Source, i.Issuer, i.Subject = s.name, s.issuer, token.subject
 	i.AuthTime, i.ACR, i.AMR = token.authTime, token.acr, token.amr
 	i.Session = providerSession(token)
+	if i.Issued, _, err = token.Time("iat"); err != nil { // checkTimes has seen it
+		return identity.Identity{}, refused("idtoken.iat")
+	}
 	if s.claims.byReference(sources) {
 		s.log.Warn("the roles claim comes by reference and is never fetched: let the provider put it into the ID token", "claim", s.claims.rolesClaim)
 	}
@@ -147,27 +159,4 @@ func (s *Source) person(ctx context.Context, p *provider, t tokens, token claimS
 		return identity.Identity{}, err
 	}
 	return i, nil
-}
-
-// userinfo asks with the access token, which was checked by then (OpenID Connect
-// Core 1.0, section 5.3). An answer about somebody else is an attack by token
-// substitution: nothing of it is used.
-func (s *Source) userinfo(ctx context.Context, p *provider, t tokens, subject string) (claimSet, error) {
-	claims, err := s.client.JSON(ctx, p.userinfoURL, t.access)
-	var status issuer.StatusError
-	switch {
-	case errors.As(err, &status) && status < 500:
-		return claimSet{}, fail(identity.ErrRefused, "userinfo.status", err)
-	case errors.Is(err, issuer.ErrType):
-		return claimSet{}, fail(identity.ErrRefused, "userinfo.type", err)
-	case errors.Is(err, issuer.ErrNotJSON), errors.Is(err, issuer.ErrTooBig):
-		return claimSet{}, fail(identity.ErrRefused, "userinfo.malformed", err)
-	case err != nil:
-		return claimSet{}, fail(identity.ErrUnavailable, "userinfo.unreachable", err)
-	}
-	sub, present, err := claims.String("sub")
-	if err != nil || !present || !equal(sub, subject) {
-		return claimSet{}, refused("userinfo.sub")
-	}
-	return claimSet{Claims: claims, subject: sub}, nil
 }

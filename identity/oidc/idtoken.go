@@ -211,6 +211,14 @@ func (c *claimSet) checkAuthentication(now time.Time, k kept) error {
 	if present && k.Again && at.Before(k.began().Add(-skew)) {
 		return refused("idtoken.auth_time_old")
 	}
+	// With max_age the claim is required (OpenID Connect Core 1.0, section
+	// 3.1.3.7, number 13).
+	if k.MaxAge > 0 && !present {
+		return refused("idtoken.auth_time_missing")
+	}
+	if k.MaxAge > 0 && at.Before(k.began().Add(-time.Duration(k.MaxAge)*time.Second-skew)) {
+		return refused("idtoken.auth_time_old")
+	}
 	c.authTime = at
 	if c.acr, _, err = optional(c.Claims, "acr"); err != nil {
 		return refused("idtoken.acr")

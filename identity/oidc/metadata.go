@@ -108,6 +108,9 @@ func (s *Source) readMetadata(d jws.Claims) (*provider, error) {
 	if p.algs, err = acceptedAlgs(d, s.config.Algs); err != nil {
 		return nil, s.unusable("algs", "%w", err)
 	}
+	if err := s.demands(p, d); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 

@@ -45,7 +45,7 @@ func (s *Source) readEndpoints(p *provider, d jws.Claims) error {
 			return err
 		}
 	}
-	if err := checkOwnQuery(p.authURL, authParameters); err != nil {
+	if err := checkOwnQuery(p.authURL, reserved); err != nil {
 		return s.unusable("authorization_endpoint", "authorization_endpoint: %w", err)
 	}
 	if err := checkOwnQuery(p.endSessionURL, endSessionParameters); err != nil {
@@ -84,13 +84,7 @@ func (s *Source) readAliases(p *provider, d jws.Claims) error {
 	return nil
 }
 
-var (
-	authParameters = []string{
-		"response_type", "response_mode", "client_id", "redirect_uri", "scope", "state", "nonce", "prompt", "max_age", "acr_values",
-		"login_hint", "code_challenge", "code_challenge_method", "request", "request_uri",
-	}
-	endSessionParameters = []string{"id_token_hint", "post_logout_redirect_uri", "state", "client_id", "logout_hint"}
-)
+var endSessionParameters = []string{"id_token_hint", "post_logout_redirect_uri", "state", "client_id", "logout_hint"}
 
 // checkOwnQuery refuses an endpoint whose own query holds one of our parameters:
 // the provider could read either of the two.

@@ -45,25 +45,35 @@ type secret struct{ text *string }
 
 func (s secret) reveal() string { return *s.text }
 
+// credentials are what we show the provider. Everything in it prints as nothing.
+type credentials struct {
+	secret secret
+	given  *signerBox // the configured key for private_key_jwt
+	signs  *madeKey   // or the one that was made for it
+	proves *madeKey   // the key of our DPoP proofs
+	nonces nonces
+}
+
 // Source is one provider. It is safe for concurrent use. It implements
 // identity.Source.
 type Source struct {
 	name, title string
 	issuer      string
 	clientID    string
-	secret      secret
-	scopes      []string
-	claims      mapping
-	config      *Config // checked and our own; its Client holds neither secret nor key
-	client      *issuer.Client
-	now         func() time.Time
-	log         *slog.Logger
-	provider    *issuer.Cache[*provider]
+	credentials
+	scopes   []string
+	claims   mapping
+	config   *Config // checked and our own; its Client holds neither secret nor key
+	client   *issuer.Client
+	now      func() time.Time
+	log      *slog.Logger
+	provider *issuer.Cache[*provider]
 }
 
 var (
-	_ identity.Source   = (*Source)(nil)
-	_ identity.Prefixed = (*Source)(nil)
+	_ identity.Source    = (*Source)(nil)
+	_ identity.Prefixed  = (*Source)(nil)
+	_ identity.Published = (*Source)(nil)
 )
 
 // New checks the configuration and connects to nothing. Its errors say what to
@@ -74,9 +84,12 @@ func New(c Config) (*Source, error) {
 	}
 	s := &Source{
 		name: c.Name, title: c.Title, issuer: c.Issuer, clientID: c.Client.ID,
-		secret: secret{&c.Client.Secret}, scopes: c.Request.scopes(), claims: c.mapping(),
+		scopes: c.Request.scopes(), claims: c.mapping(),
 		config: c.own(), now: c.Now, log: c.Logger,
 	}
+	owner := keyOwner{Issuer: c.Issuer, Client: c.Client.ID}
+	s.secret, s.given = secret{&c.Client.Secret}, &signerBox{c.Client.Key}
+	s.signs, s.proves = &madeKey{label: labelClientKey, owner: owner}, &madeKey{label: labelDPoPKey, owner: owner}
 	if s.title == "" {
 		s.title = c.Name
 	}

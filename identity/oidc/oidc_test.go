@@ -26,10 +26,14 @@ func TestSignIn(t *testing.T) {
 	if who.AuthTime.Before(before.Truncate(time.Second)) {
 		t.Errorf("auth_time %v is before the attempt", who.AuthTime)
 	}
-	who.AuthTime = time.Time{}
+	if who.Issued.Before(before.Truncate(time.Second)) || who.Session == "" || len(who.Keep) == 0 {
+		t.Errorf("issued %v, session %q, %d bytes kept", who.Issued, who.Session, len(who.Keep))
+	}
+	who.AuthTime, who.Issued, who.Session, who.Keep = time.Time{}, time.Time{}, "", nil
 	want := identity.Identity{
 		Source: "hospital", Issuer: r.server.URL, Subject: who.Subject, Username: "doctor", Name: "Dominik Doctor",
 		Email: "doctor@hospital.example", Roles: []string{"doctor"}, ACR: "urn:example:acr:password", AMR: []string{"pwd"},
+		Renews: true,
 	}
 	if !reflect.DeepEqual(who, want) || who.Subject == "" || who.Subject == "doctor" {
 		t.Errorf("got  %+v\nwant %+v", who, want)
