@@ -1,0 +1,105 @@
+package integration
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// TestProvidersSignIn: at each of the real providers a person signs in, is asked for more where a page wants more and gets back
+// to that page, and signs out at both ends.
+func TestProvidersSignIn(t *testing.T) {
+	withHouses(t, 1, "", "\t\trequire acr urn:example:mfa /members/vault/**\n", func(t *testing.T, p *house, nodes []*rig) {
+		r, c := nodes[0], newChromium(t)
+		p.account(t, "rosa")
+		c.navigate(t, r.url(appHost, "/members/page?from=bookmark"))
+		if got := c.location(t); !strings.HasPrefix(got, p.op.issuer) {
+			t.Fatalf("the person is sent to %s", got)
+		}
+		c.screenshot(t, p.name+"-1-password")
+		p.signIn(t, c, "rosa")
+		c.at(t, r.url(appHost, "/members/page?from=bookmark"))
+		c.waitText(t, "dump of GET /members/page?from=bookmark")
+		first := c.session(t, r.url(appHost, "/"))
+		told := r.told(t, appHost, first)
+		if told["preferred_username"] != "rosa" || !sameRoles(told["roles"], "doctor") || told["acr"] == "urn:example:mfa" {
+			t.Fatalf("after a password the session says %v", told)
+		}
+		p.stepUp(t, c, r, first)
+		second := c.session(t, r.url(appHost, "/"))
+		if second.token == first.token || second.context == first.context {
+			t.Error("the proof is new, the session is not (row 85)")
+		}
+		if status := r.status(t, appHost, "/members/x", first); status != http.StatusUnauthorized {
+			t.Errorf("the session from before the step is answered %d", status)
+		}
+		p.signOut(t, c, r)
+	})
+}
+
+// stepUp goes to a page that wants a second step. The session's level is that of its own proof (row 88).
+func (p *house) stepUp(t *testing.T, c *chromium, r *rig, low *session) {
+	t.Helper()
+	const vault = "/members/vault/page?bed=2&ward=a%20b"
+	refused := r.bare(t, appHost, vault, low)
+	challenges := strings.Join(refused.Header.Values("WWW-Authenticate"), "\n")
+	if refused.Status != http.StatusUnauthorized || !strings.Contains(challenges, `error="insufficient_user_authentication"`) || !strings.Contains(challenges, `acr_values="urn:example:mfa"`) {
+		t.Errorf("row 68: a program is answered %d with\n%s", refused.Status, challenges)
+	}
+	c.navigate(t, r.url(appHost, vault))
+	c.screenshot(t, p.name+"-2-second-step")
+	if got := c.location(t); !strings.HasPrefix(got, p.op.issuer) {
+		t.Fatalf("for more proof the person is sent to %s:\n%s", got, c.text(t))
+	}
+	if c.eval(t, `document.querySelector("input[type=password]") ? "yes" : "no"`) == "yes" {
+		t.Error("the provider asks for the password again, where only a second step is missing")
+		p.signIn(t, c, "rosa")
+	}
+	p.code(t, c)
+	c.at(t, r.url(appHost, vault))
+	c.waitText(t, "dump of GET "+vault)
+	c.screenshot(t, p.name+"-3-vault")
+	told := r.told(t, appHost, c.session(t, r.url(appHost, "/")))
+	if told["acr"] != "urn:example:mfa" || told["preferred_username"] != "rosa" {
+		t.Errorf("after the second step the session says %v", told)
+	}
+}
+
+// signOut ends the session here, then follows the link to the provider's sign-out and comes back.
+func (p *house) signOut(t *testing.T, c *chromium, r *rig) {
+	t.Helper()
+	c.navigate(t, r.url(appHost, "/.anteroom/logout"))
+	c.click(t, `form[action="/.anteroom/logout"] button`)
+	c.waitText(t, "has ended")
+	c.screenshot(t, p.name+"-4-signed-out-here")
+	who := c.eval(t, `fetch("/.anteroom/session").then(r => String(r.status)), ""`)
+	if got := c.fetch(t, "/members/x"); got != "401" {
+		t.Errorf("after the sign-out a call is answered %s %s", got, who)
+	}
+	c.click(t, `a[href*="logout/hospital"]`)
+	c.screenshot(t, p.name+"-5-provider")
+	p.leave(t, c)
+	c.waitText(t, "signed out")
+	c.screenshot(t, p.name+"-6-signed-out-there")
+	if got := c.location(t); !strings.HasPrefix(got, r.url(appHost, "/.anteroom/signed-out")) {
+		t.Errorf("the provider sends the person to %s", got)
+	}
+	// The provider forgot the person: no prompt of ours is needed for that.
+	c.navigate(t, r.url(appHost, "/members/again"))
+	if got := c.location(t); !strings.HasPrefix(got, p.op.issuer) {
+		t.Errorf("the next sign-in ends at %s without a password", got)
+	}
+}
+
+func sameRoles(got any, want ...string) bool {
+	list, ok := got.([]any)
+	if !ok || len(list) != len(want) {
+		return false
+	}
+	for i := range list {
+		if list[i] != want[i] {
+			return false
+		}
+	}
+	return true
+}
