@@ -42,44 +42,60 @@ func (s *Source) verifierConfig(algs []string) *gooidc.Config {
 }
 
 // checkIDToken is OpenID Connect Core 1.0, section 3.1.3.7, with the choices
-// that it leaves made strictly. The signature is checked although the token came
-// over TLS: a token endpoint behind a broken proxy is not the provider.
+// that it leaves made strictly.
 func (s *Source) checkIDToken(ctx context.Context, p *provider, t tokens, k kept) (claimSet, error) {
-	token, err := jws.Parse(t.id)
-	if errors.Is(err, jws.ErrAlgorithm) {
-		return claimSet{}, fail(identity.ErrRefused, "idtoken.alg", err)
-	}
+	c, alg, err := s.readIDToken(ctx, p, t.id)
 	if err != nil {
-		return claimSet{}, fail(identity.ErrRefused, "idtoken.malformed", err)
+		return claimSet{}, err
 	}
-	// An access token, a logout token or a session of ours is signed by a
-	// good key too; its type tells it apart (RFC 8725, section 3.11).
-	if typ := token.Header.Typ; typ != "" && !jws.TypeIs(typ, "JWT") {
-		return claimSet{}, refused("idtoken.typ")
-	}
-	if err := p.keys.Verify(ctx, token); err != nil {
-		return claimSet{}, keyFailure("idtoken", err)
-	}
-	claims, err := token.Claims()
-	if err != nil {
-		return claimSet{}, fail(identity.ErrRefused, "idtoken.malformed", err)
-	}
-	c := claimSet{Claims: claims}
 	now := s.now()
 	for _, check := range []func() error{
-		func() error { return s.checkParties(&c) },
+		func() error { return s.checkParties("idtoken", &c) },
 		func() error { return c.checkTimes(now) },
-		func() error { return c.checkBinding(token.Header.Alg, t.access, k.Nonce) },
+		func() error { return c.checkNonce(k.Nonce) },
+		func() error { return c.checkAccessHash(alg, t.access) },
 		func() error { return c.checkAuthentication(now, k) },
+		c.checkPurpose,
 	} {
 		if err := check(); err != nil {
 			return claimSet{}, err
 		}
 	}
-	if _, err := p.verifier.Verify(ctx, t.id); err != nil {
-		return claimSet{}, fail(identity.ErrRefused, "idtoken.library", errors.New("go-oidc refuses what passed here"))
+	return c, s.secondLook(ctx, p, t.id)
+}
+
+// readIDToken checks form and signature. The signature is checked although the
+// token came over TLS: a token endpoint behind a broken proxy is not the
+// provider.
+func (s *Source) readIDToken(ctx context.Context, p *provider, compact string) (claimSet, string, error) {
+	token, err := jws.Parse(compact)
+	if errors.Is(err, jws.ErrAlgorithm) {
+		return claimSet{}, "", fail(identity.ErrRefused, "idtoken.alg", err)
 	}
-	return c, nil
+	if err != nil {
+		return claimSet{}, "", fail(identity.ErrRefused, "idtoken.malformed", err)
+	}
+	// An access token, a logout token or a session of ours is signed by a
+	// good key too; its type tells it apart (RFC 8725, section 3.11).
+	if typ := token.Header.Typ; typ != "" && !jws.TypeIs(typ, "JWT") {
+		return claimSet{}, "", refused("idtoken.typ")
+	}
+	if err := p.keys.Verify(ctx, token); err != nil {
+		return claimSet{}, "", keyFailure("idtoken", err)
+	}
+	claims, err := token.Claims()
+	if err != nil {
+		return claimSet{}, "", fail(identity.ErrRefused, "idtoken.malformed", err)
+	}
+	return claimSet{Claims: claims}, token.Header.Alg, nil
+}
+
+// secondLook asks go-oidc about a token that passed here.
+func (s *Source) secondLook(ctx context.Context, p *provider, compact string) error {
+	if _, err := p.verifier.Verify(ctx, compact); err != nil {
+		return fail(identity.ErrRefused, "idtoken.library", errors.New("go-oidc refuses what passed here"))
+	}
+	return nil
 }
 
 // keyFailure says of which token a key's failure is.
@@ -118,30 +134,37 @@ func (k keySet) VerifySignature(ctx context.Context, compact string) ([]byte, er
 }
 
 // checkParties: by whom, about whom, for whom.
-func (s *Source) checkParties(c *claimSet) error {
+func (s *Source) checkParties(token string, c *claimSet) error {
 	issuer, _, err := c.String("iss")
 	if err != nil || issuer != s.issuer {
-		return refused("idtoken.iss")
+		return refused(token + ".iss")
 	}
 	subject, _, err := c.String("sub")
 	if err != nil || !visible(subject) || len(subject) > maxSubject {
-		return refused("idtoken.sub")
+		return refused(token + ".sub")
 	}
 	c.subject = subject
-	// A token that somebody else may use as well is refused: that client
-	// could play it to us.
-	audience, _, err := c.Strings("aud")
-	if err != nil || len(audience) == 0 {
-		return refused("idtoken.aud")
-	}
-	for _, client := range audience {
-		if client != s.clientID {
-			return refused("idtoken.aud")
-		}
+	if err := s.checkAudience(token, c.Claims); err != nil {
+		return err
 	}
 	party, present, err := c.String("azp")
 	if err != nil || (present && party != s.clientID) {
-		return refused("idtoken.azp")
+		return refused(token + ".azp")
+	}
+	return nil
+}
+
+// checkAudience refuses a token that somebody else may use as well: that client
+// could play it to us.
+func (s *Source) checkAudience(token string, c jws.Claims) error {
+	audience, _, err := c.Strings("aud")
+	if err != nil || len(audience) == 0 {
+		return refused(token + ".aud")
+	}
+	for _, client := range audience {
+		if client != s.clientID {
+			return refused(token + ".aud")
+		}
 	}
 	return nil
 }
@@ -166,14 +189,28 @@ func (c *claimSet) checkTimes(now time.Time) error {
 	return nil
 }
 
-// checkBinding ties the token to this attempt and to the access token that came
-// with it. An absent nonce is a wrong one (CVE-2026-15612); an at_hash by an
-// unknown algorithm is a wrong one (CVE-2026-28498).
-func (c *claimSet) checkBinding(alg, access, nonce string) error {
+// checkNonce ties the token to this attempt. An absent nonce is a wrong one
+// (CVE-2026-15612).
+func (c *claimSet) checkNonce(nonce string) error {
 	got, _, err := c.String("nonce")
 	if err != nil || got == "" || !equal(got, nonce) {
 		return refused("idtoken.nonce")
 	}
+	return nil
+}
+
+// checkPurpose refuses a logout token of a provider that does not type them: this
+// claim tells them apart (OpenID Connect Back-Channel Logout 1.0, section 2.4).
+func (c *claimSet) checkPurpose() error {
+	if _, present := c.Claims["events"]; present {
+		return refused("idtoken.typ")
+	}
+	return nil
+}
+
+// checkAccessHash ties the token to the access token that came with it. One by an
+// unknown algorithm is a wrong one (CVE-2026-28498).
+func (c *claimSet) checkAccessHash(alg, access string) error {
 	hash, present, err := c.String("at_hash")
 	if err != nil || (present && (hash == "" || !equal(hash, accessHash(alg, access)))) {
 		return refused("idtoken.at_hash")
@@ -201,22 +238,17 @@ func accessHash(alg, access string) string {
 }
 
 // checkAuthentication reads how and when the person proved themselves. When we
-// asked for a new proof, a time from before the attempt shows that the provider
-// took an old session instead.
+// asked for a new proof, or for one that is not old, a time from before that
+// shows that the provider took an old session instead; with max_age it has to
+// say the time (OpenID Connect Core 1.0, section 3.1.3.7, number 13).
 func (c *claimSet) checkAuthentication(now time.Time, k kept) error {
 	at, present, err := c.Time("auth_time")
-	if err != nil || (present && at.After(now.Add(skew))) {
+	if err != nil || (present && at.After(now.Add(skew))) || (!present && k.MaxAge > 0) {
 		return refused("idtoken.auth_time")
 	}
-	if present && k.Again && at.Before(k.began().Add(-skew)) {
-		return refused("idtoken.auth_time_old")
-	}
-	// With max_age the claim is required (OpenID Connect Core 1.0, section
-	// 3.1.3.7, number 13).
-	if k.MaxAge > 0 && !present {
-		return refused("idtoken.auth_time_missing")
-	}
-	if k.MaxAge > 0 && at.Before(k.began().Add(-time.Duration(k.MaxAge)*time.Second-skew)) {
+	// Measured from when we asked: that is when the provider decided.
+	old := func(age time.Duration) bool { return at.Before(k.began().Add(-age - skew)) }
+	if present && (k.Again && old(0) || k.MaxAge > 0 && old(time.Duration(k.MaxAge)*time.Second)) {
 		return refused("idtoken.auth_time_old")
 	}
 	c.authTime = at

@@ -381,7 +381,7 @@ func TestAccessHash(t *testing.T) {
 		t.Errorf("at_hash of the example of OpenID Connect Core 1.0 is %q", got)
 	}
 	c := claimSet{Claims: maps.Clone(jws.Claims{"nonce": json.RawMessage(`"n"`), "at_hash": json.RawMessage(`""`)})}
-	if got := identity.Reason(c.checkBinding("XX256", "access", "n")); got != "idtoken.at_hash" {
+	if got := identity.Reason(c.checkAccessHash("XX256", "access")); got != "idtoken.at_hash" {
 		t.Errorf("reason %q", got)
 	}
 }
