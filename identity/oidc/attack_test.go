@@ -11,40 +11,6 @@ import (
 	"github.com/anteroom-proxy/anteroom/upstreams/idp/idptest"
 )
 
-// The modules of the OpenID conformance suite: C1 to C14, C16 to C18, C23 to
-// C27 and C29. C19 and C28 have tests of their own.
-func TestConformanceRows(t *testing.T) {
-	for _, row := range idptest.Rows() {
-		t.Run(row.ID+" "+row.Module, func(t *testing.T) {
-			r := newRig(t, nil)
-			who, err := r.attempt(t, row.Faults...)
-			switch {
-			case row.Reason == "":
-				if err != nil || who.Username != "doctor" {
-					t.Fatalf("got %q, %v; want the doctor", who.Username, err)
-				}
-			case !row.Redirects:
-				wantFailure(t, who, err, identity.ErrUnavailable, row.Reason)
-			default:
-				wantFailure(t, who, err, identity.ErrRefused, row.Reason)
-			}
-			if got := r.server.Count(idptest.AtAuthorize) > 0; got != row.Redirects {
-				t.Errorf("browser sent to the provider: %v, want %v", got, row.Redirects)
-			}
-			if got := r.server.Count(idptest.AtToken); got != row.Tokens {
-				t.Errorf("%d token requests, want %d", got, row.Tokens)
-			}
-			if got := r.server.Count(idptest.AtUserInfo); got > 0 != row.UserInfo {
-				t.Errorf("%d userinfo requests, expected some: %v", got, row.UserInfo)
-			}
-			// C23: claims by reference are never fetched.
-			for _, request := range r.server.Requests(idptest.AtElsewhere) {
-				t.Errorf("request for %s", request.URL)
-			}
-		})
-	}
-}
-
 func TestC17OnlyMappedClaims(t *testing.T) {
 	r := newRig(t, nil)
 	who := r.accepts(t, idptest.SetClaim("roles", []string{"doctor", "admin", "root"}), idptest.SetClaim("org", "x"), idptest.SetClaim("phone_number", "1"))

@@ -167,9 +167,9 @@ func TestPushedRequest(t *testing.T) {
 		t.Fatalf("%d %v", status, pushed)
 	}
 	address := "/authorize?" + url.Values{"client_id": {"anteroom"}, "request_uri": {pushed["request_uri"].(string)}, "state": {"other"}}.Encode()
-	response, page := r.get(address)
+	_, page := r.get(address)
 	form := url.Values{"request": {requestField.FindStringSubmatch(page)[1]}, "username": {"doctor"}, "password": {"doctor"}}
-	response, _ = r.post("/login", form)
+	response, _ := r.post("/login", form)
 	if back := r.answer(response); back.Get("state") != "st" || back.Get("code") == "" {
 		t.Fatalf("answer %v", back)
 	}

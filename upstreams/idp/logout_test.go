@@ -143,7 +143,7 @@ func TestLevelsAndHints(t *testing.T) {
 		response, page := r.get("/authorize?" + r.query(change).Encode())
 		if response.StatusCode == http.StatusOK {
 			form := url.Values{"request": {requestField.FindStringSubmatch(page)[1]}, "username": {username}, "password": {username}, "code": {code}}
-			if response, page = r.post("/login", form); response.StatusCode == http.StatusUnprocessableEntity {
+			if response, _ = r.post("/login", form); response.StatusCode == http.StatusUnprocessableEntity {
 				return "refused"
 			}
 		}
