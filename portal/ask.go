@@ -11,11 +11,14 @@ import (
 	"fmt"
 	"net/url"
 	"time"
+
+	"github.com/anteroom-proxy/anteroom/identity"
 )
 
 // maxAsk bounds an ask in an address, in bytes: the longest host and the rest,
-// sealed. It also goes into the cookie of the attempt at the portal.
-const maxAsk = 1 << 10
+// and what a page needs, sealed. It also goes into the cookie of the attempt at the
+// portal.
+const maxAsk = 1792
 
 // ask is what a site sends along when it hands a browser to the one portal: for
 // which site, and for which attempt of which browser, a code is wanted. It is
@@ -30,7 +33,8 @@ type ask struct {
 	// Prompt is the Unix second in which somebody signed out of that browser at
 	// the site, 0 for nobody: a sign-on that began before is not good enough.
 	Prompt  int64
-	Created int64 // Unix seconds
+	Created int64         // Unix seconds
+	Need    identity.Need `json:",omitzero"` // what the page that is to be opened asks for
 }
 
 // Reasons of asks that are not honoured, as they stand in the audit log.
@@ -61,6 +65,9 @@ type goal struct {
 	to  string
 	ask string // as it came, sealed; empty without one
 	k   ask    // what is in it
+
+	need identity.Need // what the sign-in has to show
+	hint string        // what the person is called at the provider, if they said
 }
 
 // openAsk returns what is in an ask, or why it is not honoured. An ask that is
@@ -99,14 +106,24 @@ func (p *Portal) handsTo(host string) bool {
 // beginURL is the address at the portal that begins a sign-in, of one source or
 // of the choice, and leads to the goal.
 func (p *Portal) beginURL(source string, g goal) string {
-	if g.ask == "" {
-		return p.loginURL(source, g.to)
+	q := make(url.Values)
+	switch {
+	case g.ask != "":
+		q.Set("ask", g.ask)
+	default:
+		needQuery(g.need, q)
+		if g.to != "/" {
+			q.Set("return_to", g.to)
+		}
 	}
-	s := p.prefix + "login"
-	if source != "" {
-		s += "/" + source
+	if g.hint != "" {
+		q.Set("login_hint", g.hint)
 	}
-	return s + "?ask=" + url.QueryEscape(g.ask)
+	s := p.loginURL(source, "/")
+	if len(q) > 0 {
+		s += "?" + q.Encode()
+	}
+	return s
 }
 
 // sealJSON seals a value of ours under its label, for an address or a cookie.

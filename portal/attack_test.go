@@ -317,7 +317,7 @@ func TestAttackReturnTo(t *testing.T) {
 		"16 other names":                    "rd=/a&redirect=//evil.example&url=https://evil.example",
 		"16 semicolon":                      "return_to=/a;return_to=/b",
 		"16 bad escape":                     "return_to=/a&x=%zz",
-		"17 third-party initiated login":    "iss=https://evil.example&target_link_uri=//evil.example",
+		"17 a target without an issuer":     "target_link_uri=//evil.example",
 		"17 another name for the parameter": "Return_To=/a",
 		"6-A.4 none":                        "",
 	} {

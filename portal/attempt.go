@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/anteroom-proxy/anteroom/identity"
 	"github.com/anteroom-proxy/anteroom/store"
 )
 
@@ -57,7 +58,9 @@ type attempt struct {
 	Created        int64  // Unix seconds
 	Keep           []byte // what the source needs at Finish: nonce, PKCE verifier
 	Reauthenticate bool
-	Ask            string `json:",omitempty"` // of the site that waits for this sign-in, sealed as it came
+	Ask            string        `json:",omitempty"` // of the site that waits for this sign-in, sealed as it came
+	Need           identity.Need `json:",omitzero"`  // what the sign-in has to show
+	Posted         bool          `json:",omitempty"` // the answer comes as a form, and in no other way
 
 	move   bool      // the person agreed to move here; never sealed
 	proved time.Time // when they had proved who they are, if not just now; never sealed

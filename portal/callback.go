@@ -41,8 +41,11 @@ func (p *Portal) callback(s identity.Source) http.HandlerFunc {
 			return
 		}
 		a, f := p.take(w, r, s.Name(), q.Get("state"))
+		if f == nil {
+			q, f = p.answered(w, r, a, q)
+		}
 		if f != nil {
-			f.session, f.ask = old, a.Ask
+			f.session, f.ask, f.need = old, a.Ask, a.Need
 			p.fail(w, r, s, *f, a.ReturnTo)
 			return
 		}
@@ -52,30 +55,35 @@ func (p *Portal) callback(s identity.Source) http.HandlerFunc {
 		}
 		if err != nil {
 			page, reason := classify(err)
-			p.fail(w, r, s, failure{page: page, reason: reason, err: err, ask: a.Ask}, a.ReturnTo)
+			p.fail(w, r, s, failure{page: page, reason: reason, err: err, ask: a.Ask, need: a.Need}, a.ReturnTo)
 			return
 		}
 		p.admit(w, r, s, a, id, old)
 	}
 }
 
-// callbackQuery parses the query of a callback. Each parameter stands once
-// (RFC 6749, section 3.1), state among them, and never an answer next to an
-// error or a token, which the code flow does not have in a query.
+// callbackQuery parses the query of a callback: each parameter stands once (RFC
+// 6749, section 3.1), state among them, and never an answer next to an error or a
+// token, which the code flow does not have there.
 func callbackQuery(raw string) (url.Values, bool) {
 	q, err := parseQuery(raw)
 	if err != nil {
 		return nil, false
 	}
+	return q, plainAnswer(q)
+}
+
+// plainAnswer reports whether an answer has one meaning.
+func plainAnswer(q url.Values) bool {
 	for _, values := range q {
 		if len(values) != 1 {
-			return nil, false
+			return false
 		}
 	}
 	if q.Has("id_token") || q.Has("access_token") || q.Has("code") && q.Has("error") {
-		return nil, false
+		return false
 	}
-	return q, len(q["state"]) == 1 && isToken(q["state"][0])
+	return isToken(q.Get("state"))
 }
 
 // take finds the attempt with this state in the browser's cookies and uses it
@@ -131,7 +139,7 @@ func (p *Portal) take(w http.ResponseWriter, r *http.Request, name, state string
 // to. A source never speaks for another one.
 func (p *Portal) finish(r *http.Request, s identity.Source, a attempt, q url.Values) (identity.Identity, error) {
 	id, err := s.Finish(r.Context(), identity.Callback{
-		Query: q, CallbackURL: p.callbackURL(r.Host, a.Source), Keep: a.Keep,
+		Query: q, CallbackURL: p.callbackURL(r.Host, a.Source), Keep: a.Keep, Posted: a.Posted,
 	})
 	if err != nil {
 		return identity.Identity{}, err
@@ -174,13 +182,18 @@ func usernamePrefix(s identity.Source) string {
 // admit makes the session for somebody whom a source vouches for, unless they
 // are signed in at as many places as their role allows.
 func (p *Portal) admit(w http.ResponseWriter, r *http.Request, s identity.Source, a attempt, id identity.Identity, old *session.Session) {
+	if !a.Need.Met(id, p.now()) {
+		// The page would ask again at once, and the provider say the same.
+		p.fail(w, r, s, failure{page: pageStepUp, reason: reasonNotReached, session: old, ask: a.Ask, need: a.Need}, a.ReturnTo)
+		return
+	}
 	e := entry{name: s.Name(), attempt: a, old: old}
-	ad := session.Admission{Device: deviceOf(r), Move: a.move, Proved: a.proved}
+	ad := session.Admission{Device: deviceOf(r), Move: a.move, Proved: a.proved, Keep: keptOf(id), Verify: id.Renews && id.Keep != nil}
 	if old != nil {
 		ad.Replaces = old.ID
 	}
 	var err error
-	if sameSignOn(a, id, old) {
+	if sameSignOn(a, id, old, p.now()) {
 		e.session = old
 	} else {
 		e.session, e.cookies, err = p.sessions.Issue(r.Context(), grant(id), r.Host, ad)
@@ -188,6 +201,9 @@ func (p *Portal) admit(w http.ResponseWriter, r *http.Request, s identity.Source
 	if limit := (*session.LimitError)(nil); errors.As(err, &limit) {
 		p.limited(w, r, s, a, id, limit)
 		return
+	}
+	if err == nil {
+		err = p.stillVouched(r, s, id)
 	}
 	if err == nil {
 		e.location, err = p.landing(r, a, e.session)
@@ -198,7 +214,7 @@ func (p *Portal) admit(w http.ResponseWriter, r *http.Request, s identity.Source
 			reason = reasonIssue
 		}
 		p.undo(r, e)
-		p.fail(w, r, s, failure{page: page, reason: reason, err: err, ask: a.Ask}, a.ReturnTo)
+		p.fail(w, r, s, failure{page: page, reason: reason, err: err, ask: a.Ask, need: a.Need}, a.ReturnTo)
 		return
 	}
 	p.enter(w, r, e)
@@ -222,7 +238,7 @@ func (p *Portal) enter(w http.ResponseWriter, r *http.Request, e entry) {
 	if old != nil && old.ID != s.ID {
 		if err := p.replace(r, old); err != nil {
 			p.undo(r, e)
-			p.failAt(w, r, e.name, failure{page: pageUnavailable, reason: reasonStore, err: err, ask: a.Ask}, a.ReturnTo)
+			p.failAt(w, r, e.name, failure{page: pageUnavailable, reason: reasonStore, err: err, ask: a.Ask, need: a.Need}, a.ReturnTo)
 			return
 		}
 	}
@@ -235,11 +251,14 @@ func (p *Portal) enter(w http.ResponseWriter, r *http.Request, e entry) {
 	}
 	if _, err := p.record(r, event); err != nil {
 		p.undo(r, e)
-		p.showError(w, r, pageUnavailable, "", errorLinks{again: p.beginURL("", goal{to: a.ReturnTo, ask: a.Ask})})
+		p.showError(w, r, pageUnavailable, "", errorLinks{again: p.beginURL("", a.goal())})
 		return
 	}
 	round := 1
-	if old == nil {
+	switch {
+	case !a.Need.IsZero():
+		round = min(rounds(r)+1, stepMax)
+	case old == nil:
 		round = min(rounds(r)+1, roundMax)
 	}
 	for _, c := range e.cookies {
@@ -248,6 +267,7 @@ func (p *Portal) enter(w http.ResponseWriter, r *http.Request, e entry) {
 	http.SetCookie(w, ownCookie(roundCookie, strconv.Itoa(round), roundTTL))
 	if e.name != handOffName {
 		p.remember(w, r, s)
+		p.rememberChoice(w, s.Source)
 	}
 	for _, name := range []string{promptCookie, moveCookie} { // a sign-in that waits may be another person's
 		if hasCookie(r, name) {

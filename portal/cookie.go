@@ -22,6 +22,7 @@ const (
 	roundCookie = "__Host-anteroom-round"
 	roundTTL    = 30 * time.Second
 	roundMax    = 2
+	stepMax     = 4 // of sign-ins that pages ask for one after the other
 )
 
 // ownCookie makes a cookie of ours. Lax, because the provider sends the
@@ -72,7 +73,7 @@ func rounds(r *http.Request) int {
 	for name, value := range cookies(r) {
 		if name == roundCookie {
 			n, err := strconv.Atoi(value)
-			if err != nil || n < 0 || n > roundMax {
+			if err != nil || n < 0 || n > stepMax {
 				return 0
 			}
 			return n

@@ -27,6 +27,8 @@ var (
 		"The page was asked for in a way that it does not answer. Nothing was changed."}}
 	pageNoSession = &errorPage{http.StatusUnauthorized, "no-session", "You are not signed in", []string{
 		"Please sign in to go on. After some time without use you are signed out automatically."}}
+	pageNeedsMore = &errorPage{http.StatusUnauthorized, "step-up", "This page needs a stronger sign-in", []string{
+		"You are signed in. To open this page, please confirm once more who you are."}}
 	pageForbidden = &errorPage{http.StatusForbidden, "forbidden", "This page is not for your role", []string{
 		"You are signed in, but your role does not open this page.",
 		"If you need it for your work, ask the people who look after access in your organisation and give them the reference number below."}}
@@ -53,6 +55,8 @@ var (
 		"Only forms of this site's own pages are accepted here. Nothing was changed."}}
 	pageForm = &errorPage{http.StatusBadRequest, "form", "This does not work here", []string{
 		"The form was not filled in by this site's own page. Nothing was changed."}}
+	pageNotice = &errorPage{http.StatusBadRequest, "logout-token", "This logout token was not accepted", []string{
+		"No session was ended, or it is not certain that it was."}}
 	pageFormSize = &errorPage{http.StatusRequestEntityTooLarge, "form", "This does not work here", []string{
 		"The form is larger than any of this site's own pages sends. Nothing was changed."}}
 )
@@ -82,6 +86,11 @@ var (
 	pageMove = &errorPage{http.StatusBadRequest, "sign-in", "This sign-in cannot be finished", []string{
 		"It was finished before, waited longer than five minutes, or somebody signed in or out in this browser meanwhile.",
 		"Nothing was moved. Please sign in again."}}
+	pageStepUp = &errorPage{http.StatusForbidden, "step-up", "This page needs a stronger sign-in", []string{
+		"The sign-in service did not confirm that you signed in as strongly, or as lately, as this page asks for. Your session goes on as it was.",
+		"If you need the page for your work, give your help desk the reference number below."}}
+	pageIssuer = &errorPage{http.StatusBadRequest, "sign-in", "This is not a sign-in service of this site", []string{
+		"The address that led here names a sign-in service that is not used here. Please open the application and sign in there."}}
 	pageNoSources = &errorPage{http.StatusServiceUnavailable, "unavailable", "There is no way to sign in", []string{
 		"No sign-in service has been set up for this site."}}
 )
@@ -112,6 +121,9 @@ const (
 	reasonMoved      = "moved"
 	reasonLimit      = "session.limit"
 	reasonAsked      = "session.limit-asked" // whether to move here
+	reasonNotReached = "step-up.not-reached"
+	reasonStepLoop   = "step-up.loop"
+	reasonIssuer     = "issuer.unknown"
 )
 
 // Reasons of sign-ins that wait for an answer and are not honoured.
@@ -123,6 +135,7 @@ const (
 	reasonMoveSource     = "move.source"
 	reasonMoveTicket     = "move.ticket"
 	reasonMoveUsed       = "move.used"
+	reasonMoveKeep       = "move.keep"
 )
 
 // classify maps what went wrong at a sign-in to its page and the reason for
@@ -163,6 +176,7 @@ var refusals = map[string]*errorPage{
 	"unavailable":    pageUnavailable,
 	"misdirected":    pageMisdirected,
 	"application":    pageNoApp,
+	"step-up":        pageNeedsMore,
 }
 
 // writeProblem answers an API client (RFC 9457).

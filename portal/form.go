@@ -30,24 +30,14 @@ func (p *Portal) ownForm(w http.ResponseWriter, r *http.Request, back string, na
 	return form, p.current(w, r, back)
 }
 
-// readForm reads a form as browsers send it by default. Other kinds are not
-// guessed at: text/plain and multipart are what a foreign page's form could
-// use to look like something else (S6). Each named field stands once, and there
-// are no others.
+// readForm reads a form of ours. Each named field stands once, and there are no
+// others.
 func readForm(w http.ResponseWriter, r *http.Request, names ...string) (map[string]string, *errorPage) {
-	kind, _, err := mime.ParseMediaType(single(r.Header["Content-Type"]))
-	if err != nil || kind != "application/x-www-form-urlencoded" || len(r.Header["Content-Encoding"]) > 0 {
-		return nil, pageMediaType
+	values, e := readBody(w, r, maxForm)
+	if e != nil {
+		return nil, e
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return nil, pageFormSize
-	}
-	if err != nil {
-		return nil, pageForm
-	}
-	values, err := url.ParseQuery(string(body))
-	if err != nil || len(values) != len(names) {
+	if len(values) != len(names) {
 		return nil, pageForm
 	}
 	form := make(map[string]string, len(names))
@@ -58,4 +48,26 @@ func readForm(w http.ResponseWriter, r *http.Request, names ...string) (map[stri
 		form[name] = values[name][0]
 	}
 	return form, nil
+}
+
+// readBody reads a form as browsers and programs send it by default. Other kinds
+// are not guessed at: text/plain and multipart are what a foreign page's form
+// could use to look like something else (S6).
+func readBody(w http.ResponseWriter, r *http.Request, most int64) (url.Values, *errorPage) {
+	kind, _, err := mime.ParseMediaType(single(r.Header["Content-Type"]))
+	if err != nil || kind != "application/x-www-form-urlencoded" || len(r.Header["Content-Encoding"]) > 0 {
+		return nil, pageMediaType
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, pageFormSize
+	}
+	if err != nil {
+		return nil, pageForm
+	}
+	values, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, pageForm
+	}
+	return values, nil
 }

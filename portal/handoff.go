@@ -31,7 +31,7 @@ func (p *Portal) loginAway(w http.ResponseWriter, r *http.Request) {
 	to := p.askedReturnTo(r)
 	q, _ := parseQuery(r.URL.RawQuery)
 	if !q.Has("switch") {
-		p.depart(w, r, to)
+		p.depart(w, r, goal{to: to, need: needOf(q)})
 		return
 	}
 	v := p.newView(r, "Sign in")
@@ -49,7 +49,7 @@ func (p *Portal) loginAway(w http.ResponseWriter, r *http.Request) {
 // depart starts one attempt and sends the browser to the portal with an ask.
 // It costs one seal and nothing in the store, so it is not limited; its records
 // are.
-func (p *Portal) depart(w http.ResponseWriter, r *http.Request, to string) {
+func (p *Portal) depart(w http.ResponseWriter, r *http.Request, g goal) {
 	if embedded(r) {
 		p.showError(w, r, pageCrossOrigin, "", errorLinks{})
 		return
@@ -64,17 +64,17 @@ func (p *Portal) depart(w http.ResponseWriter, r *http.Request, to string) {
 		p.tooMany(w, r)
 		return
 	}
-	if p.looping(w, r, handOffName, goal{to: to}) {
+	if p.looping(w, r, handOffName, g) {
 		return
 	}
 	prompt := p.promptSince(r)
-	a := p.newAttempt(r, handOffName, goal{to: to}, prompt > 0)
+	a := p.newAttempt(r, handOffName, g, prompt > 0)
 	a.Keep = newVerifier()
 	sealed, err := p.sealJSON(r.Context(), labelAsk, ask{
-		Site: a.Host, State: a.State, Challenge: challenge(a.Keep), Prompt: prompt, Created: a.Created,
+		Site: a.Host, State: a.State, Challenge: challenge(a.Keep), Prompt: prompt, Created: a.Created, Need: g.need,
 	})
 	if err != nil {
-		p.failAt(w, r, handOffName, failure{page: pageUnavailable, reason: reasonSeal, err: err}, to)
+		p.failAt(w, r, handOffName, failure{page: pageUnavailable, reason: reasonSeal, err: err, need: g.need}, g.to)
 		return
 	}
 	p.sendOff(w, r, a, "https://"+p.home+p.beginURL("", goal{ask: sealed}))
@@ -142,12 +142,16 @@ func (p *Portal) arrive(w http.ResponseWriter, r *http.Request) {
 		if f.reason != reasonUsed {
 			_, _ = p.takeCode(context.WithoutCancel(r.Context()), q.Get("code"))
 		}
-		f.session = old
+		f.session, f.need = old, a.Need
 		p.failAt(w, r, handOffName, *f, a.ReturnTo)
 		return
 	}
 	s, cookies, f := p.redeem(r, a, q.Get("code"))
+	if f == nil && !meets(s.Grant, a.Need, p.now()) {
+		f = &failure{page: pageStepUp, reason: reasonNotReached, session: old}
+	}
 	if f != nil {
+		f.need = a.Need
 		p.failAt(w, r, handOffName, *f, a.ReturnTo)
 		return
 	}

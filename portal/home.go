@@ -4,18 +4,32 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/anteroom-proxy/anteroom/identity"
 	"github.com/anteroom-proxy/anteroom/session"
 )
 
-// goal reads where a sign-in is to lead. An ask goes before a return address.
-// When there is an ask that cannot be honoured, or somebody is signed in
-// already and has been handed over, it has answered and says false.
+// goal reads where a sign-in is to lead. When there is an ask that cannot be
+// honoured, or somebody is signed in already and has been handed over, it has
+// answered and says false.
 func (p *Portal) goal(w http.ResponseWriter, r *http.Request) (goal, bool) {
+	g, ok := p.goalOf(w, r)
+	if !ok || g.ask == "" {
+		return g, ok
+	}
+	return g, !p.handOver(w, r, g)
+}
+
+// goalOf is goal without handing anybody over. An ask goes before a return address,
+// and says what is needed itself.
+func (p *Portal) goalOf(w http.ResponseWriter, r *http.Request) (goal, bool) {
 	q, err := parseQuery(r.URL.RawQuery)
-	if p.home == "" || err != nil || !q.Has("ask") {
-		return goal{to: p.askedReturnTo(r)}, true
+	if err != nil {
+		return goal{to: "/"}, true
+	}
+	if p.home == "" || !q.Has("ask") {
+		return goal{to: p.askedReturnTo(r), need: needOf(q), hint: hintOf(q)}, true
 	}
 	if embedded(r) {
 		p.showError(w, r, pageCrossOrigin, "", errorLinks{})
@@ -29,7 +43,7 @@ func (p *Portal) goal(w http.ResponseWriter, r *http.Request) (goal, bool) {
 		p.failAt(w, r, handOffName, failure{page: pageAttempt, reason: reasonAskUnreadable}, "/")
 		return goal{}, false
 	}
-	g := goal{to: "/", ask: q.Get("ask")}
+	g := goal{to: "/", ask: q.Get("ask"), hint: hintOf(q)}
 	k, reason, err := p.openAsk(r.Context(), g.ask)
 	if reason != "" {
 		f := failure{page: pageAttempt, reason: reason, err: err}
@@ -39,8 +53,8 @@ func (p *Portal) goal(w http.ResponseWriter, r *http.Request) (goal, bool) {
 		p.failAt(w, r, handOffName, f, "/")
 		return goal{}, false
 	}
-	g.k = k
-	return g, !p.handOver(w, r, g)
+	g.k, g.need = k, k.Need
+	return g, true
 }
 
 // siteURL is the first page of the site that asked. What was to be opened there
@@ -56,6 +70,8 @@ func (p *Portal) handOver(w http.ResponseWriter, r *http.Request, g goal) bool {
 		return false
 	case err == nil && (hasCookie(r, promptCookie) || s.Started.Unix() < g.k.Prompt):
 		return false // somebody signed out of this browser since
+	case err == nil && !meets(s.Grant, g.need, p.now()):
+		return false // the page asks for more than this sign-on has shown
 	}
 	location := ""
 	if err == nil {
@@ -92,16 +108,16 @@ func (p *Portal) signedOn(r *http.Request) (*session.Session, *http.Cookie, erro
 // reopen gives the portal's own page back to somebody whose sign-on is in use at
 // another site, where a new sign-in would end that one in the middle of their
 // work. It reports whether it has answered.
-func (p *Portal) reopen(w http.ResponseWriter, r *http.Request, to string) bool {
+func (p *Portal) reopen(w http.ResponseWriter, r *http.Request, g goal) bool {
 	if hasCookie(r, promptCookie) {
 		return false // somebody signed out of this browser since
 	}
-	_, renewed, err := p.signedOn(r)
-	if err != nil || renewed == nil {
+	s, renewed, err := p.signedOn(r)
+	if err != nil || renewed == nil || !meets(s.Grant, g.need, p.now()) {
 		return false
 	}
 	http.SetCookie(w, renewed)
-	redirect(w, http.StatusFound, to)
+	redirect(w, http.StatusFound, g.to)
 	return true
 }
 
@@ -140,11 +156,12 @@ func (p *Portal) landing(r *http.Request, a attempt, s *session.Session) (string
 // once, for one site or for two. Ending the first one would cut the streams of
 // the page that the person already sees, or sign them out of its site. It is the
 // same person with the same rights, and the sign-on is younger than the attempt:
-// a session that was there before is never adopted by a sign-in.
-func sameSignOn(a attempt, id identity.Identity, old *session.Session) bool {
+// a session that was there before is never adopted by a sign-in. It also shows what
+// this attempt was begun for: a page that asks for more must not get less.
+func sameSignOn(a attempt, id identity.Identity, old *session.Session, now time.Time) bool {
 	return old != nil &&
 		old.Source == id.Source && old.Subject == id.Subject && old.Started.Unix() >= a.Created &&
-		slices.Equal(old.Roles, grant(id).Roles)
+		slices.Equal(old.Roles, grant(id).Roles) && meets(old.Grant, a.Need, now)
 }
 
 // onward is the last page of a sign-in that a form of ours finished. A redirect

@@ -40,4 +40,34 @@ const (
 	// labelCodeID separates the hash of a one-time code, and is the prefix of
 	// the store keys that wait for it.
 	labelCodeID = "anteroom/portal/code-id/v1"
+
+	// labelNotice separates the hash of a provider's logout token, and is the
+	// prefix of the store keys that remember it.
+	labelNotice = "anteroom/portal/notice/v1"
+
+	// labelNoticeMark separates the hash of an account whose sessions its provider
+	// ended, and is the prefix of the store keys that say when.
+	labelNoticeMark = "anteroom/portal/notice-mark/v1"
+
+	// labelTicket is the associated data of what a ticket to a provider's sign-out
+	// stands for.
+	labelTicket = "anteroom/portal/ticket/v1"
+
+	// labelTicketID separates the hash of such a ticket, and is the prefix of the
+	// store keys that wait for it.
+	labelTicketID = "anteroom/portal/ticket-id/v1"
+
+	// labelAnswer is the associated data of a provider's answer that came as a form.
+	labelAnswer = "anteroom/portal/answer/v1"
+
+	// labelAnswerID separates the hash that names its cookie.
+	labelAnswerID = "anteroom/portal/answer-id/v1"
+
+	// labelMoveKeep is the associated data of what a source keeps of a sign-in that
+	// waits for the person to say whether to move here.
+	labelMoveKeep = "anteroom/portal/move-keep/v1"
+
+	// labelMoveKeepID separates the hash of that sign-in, and is the prefix of the
+	// store keys that hold it.
+	labelMoveKeepID = "anteroom/portal/move-keep-id/v1"
 )

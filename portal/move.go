@@ -28,7 +28,7 @@ func (p *Portal) limited(w http.ResponseWriter, r *http.Request, s identity.Sour
 	}
 	ref, err := p.record(r, e)
 	if err != nil {
-		p.showError(w, r, pageUnavailable, "", errorLinks{again: p.beginURL("", goal{to: a.ReturnTo, ask: a.Ask})})
+		p.showError(w, r, pageUnavailable, "", errorLinks{again: p.beginURL("", a.goal())})
 		return
 	}
 	if !ask {
@@ -61,7 +61,7 @@ func (p *Portal) refuseLimit(w http.ResponseWriter, r *http.Request, a attempt, 
 	v.Ref = ref
 	v.Places = p.newPlaces(limit.Sessions, "")
 	v.Places.Limit = limit.Limit
-	v.Links = []link{{Href: p.beginURL("", goal{to: a.ReturnTo, ask: a.Ask}), Text: "Sign in again", Main: true}}
+	v.Links = []link{{Href: p.beginURL("", a.goal()), Text: "Sign in again", Main: true}}
 	p.show(w, r, "limit", pageLimit.status, v)
 }
 
@@ -154,6 +154,14 @@ func (p *Portal) moveHere(w http.ResponseWriter, r *http.Request) {
 		p.notMoved(w, r, d, f)
 		return
 	}
+	if err := p.takeKept(context.WithoutCancel(r.Context()), &d); err != nil {
+		f := failure{page: pageUnavailable, reason: reasonStore, err: err, session: old}
+		if errors.Is(err, store.ErrNotFound) {
+			f.page, f.reason = pageMove, reasonMoveKeep
+		}
+		p.notMoved(w, r, d, f)
+		return
+	}
 	before := p.liveOf(r, d.Identity)
 	p.admit(w, r, s, d.Attempt, d.Identity, old)
 	p.recordMoved(r, d.Identity, before, old)
@@ -201,7 +209,7 @@ func (p *Portal) notMoved(w http.ResponseWriter, r *http.Request, d pending, f f
 		return
 	}
 	p.log.Warn("session not moved", "ref", ref, "reason", f.reason, "error", f.err)
-	p.showError(w, r, f.page, ref, errorLinks{again: p.beginURL("", goal{to: d.Attempt.ReturnTo, ask: d.Attempt.Ask}), who: f.session})
+	p.showError(w, r, f.page, ref, errorLinks{again: p.beginURL("", d.Attempt.goal()), who: f.session})
 }
 
 // stay is the answer "no": what waits is dropped. The provider may remember the
@@ -215,12 +223,13 @@ func (p *Portal) stay(w http.ResponseWriter, r *http.Request) {
 	if hasCookie(r, moveCookie) {
 		dropCookie(w, moveCookie)
 		http.SetCookie(w, ownCookie(promptCookie, "1", promptTTL))
+		p.dropKept(r.Context(), d)
 	}
 	v := p.newView(r, "Nothing was moved")
 	v.Text = []string{"You stay signed in at the other workstation, and you are not signed in here. You can close this window."}
 	v.Note = "The sign-in service may still remember you on this computer. On a shared computer, close all windows of this browser."
 	// To what was to be opened, for who meant the other button.
-	v.Links = []link{{Href: p.beginURL("", goal{to: d.Attempt.ReturnTo, ask: d.Attempt.Ask}), Text: "Sign in here"}}
+	v.Links = []link{{Href: p.beginURL("", d.Attempt.goal()), Text: "Sign in here"}}
 	p.show(w, r, "notice", http.StatusOK, v)
 }
 

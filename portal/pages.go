@@ -80,6 +80,7 @@ var pages = func() map[string]*template.Template {
 type link struct {
 	Href, Text string
 	Main       bool // the one that most people want
+	Last       bool // this browser's way to sign in the last time
 }
 
 // view is what a page is filled with. Everything in it is ours, except the
@@ -92,14 +93,29 @@ type view struct {
 	Text              []string
 	Links             []link
 	Who               *whoView
-	SwitchTo          string   // address of the form that switches user, empty for none
-	Ref               string   // reference number in the audit log, empty for none
-	Titles            []string // the ways to sign in
-	Switching         bool     // the sign-in page comes after switching user
-	Expired           bool     // there was no session to sign out of
-	Home              string   // host of the one portal for many sites, for the pages about signing out
-	Places            *places  // where an account is signed in
-	Note              string   // what is good to know besides
+	SwitchTo          string  // address of the form that switches user, empty for none
+	Ref               string  // reference number in the audit log, empty for none
+	Home              string  // host of the one portal for many sites, for the pages about signing out
+	Places            *places // where an account is signed in
+	Note              string  // what is good to know besides
+	welcome
+	farewell
+}
+
+// welcome is what the page with the ways to sign in says.
+type welcome struct {
+	Switching bool       // it comes after switching user
+	Chosen    bool       // this browser took the first one before
+	Realm     *realmView // nil: not by e-mail address
+}
+
+// farewell is what the pages about a sign-out say.
+type farewell struct {
+	Titles  []string // the ways to sign in that may remember the person
+	Expired bool     // there was no session to sign out of
+	Leave   *link    // to the provider's own sign-out
+	Back    bool     // the browser comes back from there
+	There   bool     // and the provider says that it did sign out
 }
 
 func (p *Portal) newView(r *http.Request, title string) *view {

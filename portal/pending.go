@@ -32,6 +32,7 @@ type pending struct {
 	Identity identity.Identity
 	Limit    int
 	Created  int64 // Unix seconds
+	Kept     bool  `json:",omitempty"` // what the source keeps of it waits in the store
 }
 
 // ticket names a pending sign-in on its page, so that a page that is left open
@@ -43,13 +44,61 @@ func (d pending) ticket() string {
 // sealPending makes the cookie of a sign-in that waits.
 func (p *Portal) sealPending(ctx context.Context, a attempt, id identity.Identity, limit int) (*http.Cookie, error) {
 	a.Keep = nil // the provider has answered
-	d := pending{Attempt: a, Identity: id, Limit: limit, Created: p.now().Unix()}
+	keep := id.Keep
+	id.Keep = nil // no token goes to a browser, and it would not fit
+	d := pending{Attempt: a, Identity: id, Limit: limit, Created: p.now().Unix(), Kept: keep != nil}
 	c, err := p.sealPendingAs(ctx, d)
 	if errors.Is(err, errAttemptSize) && d.Attempt.ReturnTo != "/" {
 		d.Attempt.ReturnTo = "/" // the only part that a link chooses
 		c, err = p.sealPendingAs(ctx, d)
 	}
+	if err == nil && d.Kept {
+		err = p.putKept(ctx, d, keep)
+	}
 	return c, err
+}
+
+func (d pending) keptKey() string {
+	return labelMoveKeepID + "/" + hex.EncodeToString(labelled(labelMoveKeepID, d.Attempt.State))
+}
+
+// putKept leaves what the source keeps in the store for as long as the sign-in may
+// wait.
+func (p *Portal) putKept(ctx context.Context, d pending, keep []byte) error {
+	sealed, err := p.sealer.Seal(ctx, labelMoveKeep, keep)
+	if err == nil {
+		err = p.store.Put(ctx, d.keptKey(), sealed, time.Unix(d.Created, 0).Add(moveTTL+2*attemptSkew))
+	}
+	if err != nil {
+		return fmt.Errorf("keeping what a sign-in that waits came with: %w", err)
+	}
+	return nil
+}
+
+// takeKept gives it back to the sign-in. Without it nobody could ask the source
+// about the session again: store.ErrNotFound.
+func (p *Portal) takeKept(ctx context.Context, d *pending) error {
+	if !d.Kept {
+		return nil
+	}
+	sealed, err := p.store.Take(ctx, d.keptKey())
+	if err == nil {
+		d.Identity.Keep, err = p.sealer.Open(ctx, labelMoveKeep, sealed)
+	}
+	if err != nil {
+		return fmt.Errorf("taking what a sign-in that waited came with: %w", err)
+	}
+	return nil
+}
+
+// dropKept forgets it; otherwise it ends by itself.
+func (p *Portal) dropKept(ctx context.Context, d pending) {
+	if !d.Kept {
+		return
+	}
+	if err := p.store.Delete(ctx, d.keptKey()); err != nil {
+		p.log.Debug("what a sign-in came with stays until it is over", "error", err)
+	}
 }
 
 func (p *Portal) sealPendingAs(ctx context.Context, d pending) (*http.Cookie, error) {

@@ -7,15 +7,20 @@
 //	<prefix>                    who you are, sign out, switch user
 //	<prefix>login?return_to=    choose a way to sign in; a single one is begun at once
 //	<prefix>login/<source>      begin one way to sign in
+//	<prefix>login/find          POST finds the way to sign in of an e-mail domain
 //	<prefix>callback/<source>   where its provider sends the browser back to
 //	<prefix>callback/portal     where the one portal sends the browser back to, see below
 //	<prefix>logout              GET asks, POST signs out
+//	<prefix>logout/<source>     leads on to its provider's own sign-out, with a ticket
+//	<prefix>signed-out          where that sends the browser back to
+//	<prefix>backchannel/<source> where its provider tells of sessions that it ended
 //	<prefix>switch              POST signs out and goes to the sign-in page
 //	<prefix>sessions            where the account is signed in
 //	<prefix>sessions/end        POST ends one sign-in of the account, sessions/end-all all
 //	<prefix>move                asks whether to move a session here, when the role allows no more; POST moves
 //	<prefix>session             the session as JSON
 //	<prefix>jwks.json           the keys that sign sessions
+//	<prefix>jwks/<source>.json  the keys with which we sign in at its provider
 //	<prefix>static/             style sheet and logo
 //
 // What it promises: a sign-in attempt belongs to the browser that began it,
@@ -29,6 +34,12 @@
 // With a Home one host signs in for all others: a site sends the browser there
 // with a sealed ask and gets it back with a code that works once, for 30 s, at
 // that site, for that attempt, in that browser. One sign-out ends all sites.
+//
+// A page that needs more than the session's sign-in has shown (RFC 9470) leads to
+// login with acr_values, amr and max_age: the source that signed the person in is
+// asked, and there is a new session only if it confirms all of that. Reverify asks
+// sources again; what a provider ended does not come back by a sign-in that was
+// under way.
 //
 // What it trusts: the gate before it (the host is one of the site's, the path
 // is unambiguous, spoofed headers are gone), the Source to check its provider,
@@ -94,6 +105,10 @@ type Config struct {
 	// stranger can register a name below.
 	Served func(host string) bool
 
+	// Posted reports whether the provider of the source of this name answers with a
+	// form post; to the others' callbacks nothing may be posted. Nil: none does.
+	Posted func(source string) bool
+
 	// ClientAddr tells the client's address for limits and the audit log.
 	// Nil means the address of the connection.
 	ClientAddr func(*http.Request) string
@@ -105,23 +120,31 @@ type Config struct {
 // Portal answers the requests below its prefix. Make one with New. It is safe
 // for concurrent use and holds nothing that must be closed.
 type Portal struct {
-	prefix    string
-	sources   []identity.Source
-	sessions  *session.Manager
-	store     store.Store
-	sealer    Sealer
-	audit     audit.Recorder
-	home      string                 // as Origin spells it; empty without one
-	homeAlone bool                   // no application is behind it
-	served    func(host string) bool // never nil with a home
-	client    func(*http.Request) string
-	limit     *limiter // what reaches a provider, or comes from one
-	now       func() time.Time
-	log       *slog.Logger
+	prefix   string
+	sources  []identity.Source
+	sessions *session.Manager
+	store    store.Store
+	sealer   Sealer
+	audit    audit.Recorder
+	hub
+	client   func(*http.Request) string
+	posted   func(source string) bool
+	limit    *limiter // sign-ins: what reaches a provider, or comes from one with a browser
+	notices  *limiter // what comes from a provider without a browser
+	degraded *seldom  // records of sessions whose provider is silent
+	now      func() time.Time
+	log      *slog.Logger
 
 	// handLimit is for hand-offs: they are many more than sign-ins and no
 	// provider sees them. A hand-off costs two units, and a few writes.
 	handLimit *limiter
+}
+
+// hub is the one portal for many sites.
+type hub struct {
+	home      string                 // as Origin spells it; empty without one
+	homeAlone bool                   // no application is behind it
+	served    func(host string) bool // never nil with a home
 }
 
 // prefixPath keeps the prefix a path with one spelling, which the gate lets
@@ -157,6 +180,9 @@ func New(c Config) (*Portal, error) {
 	if c.Home != "" && (!validHost(c.Home) || c.Served == nil) {
 		return nil, fmt.Errorf("making portal: home %q must be a host, with its port unless that is 443, and come with the list of sites that it serves", c.Home)
 	}
+	if c.Posted == nil {
+		c.Posted = func(string) bool { return false }
+	}
 	if c.ClientAddr == nil {
 		c.ClientAddr = socketAddr
 	}
@@ -168,71 +194,10 @@ func New(c Config) (*Portal, error) {
 	}
 	return &Portal{
 		prefix: c.Prefix, sources: c.Sources, sessions: c.Sessions, store: c.Store, sealer: c.Sealer,
-		home: originHost(c.Home), homeAlone: c.HomeAlone, served: c.Served,
+		hub: hub{originHost(c.Home), c.HomeAlone, c.Served}, posted: c.Posted,
+		notices: newLimiter(c.Now), degraded: new(seldom),
 		audit: c.Audit, client: c.ClientAddr, limit: newLimiter(c.Now), handLimit: newLimiter(c.Now), now: c.Now, log: c.Logger,
 	}, nil
-}
-
-// ServeHTTP answers a request below the prefix; anything else gets 404. Paths
-// are compared as they were sent: another spelling is another path.
-func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !validHost(r.Host) {
-		p.showError(w, r, pageMisdirected, "", errorLinks{})
-		return
-	}
-	rest, ok := strings.CutPrefix(r.URL.EscapedPath(), p.prefix)
-	if !ok {
-		p.showError(w, r, pageNotFound, "", errorLinks{})
-		return
-	}
-	head, tail, deep := strings.Cut(rest, "/")
-	switch {
-	case rest == "":
-		p.only(p.who, http.MethodGet, http.MethodHead)(w, r)
-	case rest == "login":
-		p.only(p.login, http.MethodGet)(w, r)
-	case rest == "logout":
-		p.only(p.logout, http.MethodGet, http.MethodHead, http.MethodPost)(w, r)
-	case rest == "switch":
-		p.only(p.switchUser, http.MethodPost)(w, r)
-	case rest == "sessions":
-		p.only(p.ownSessions, http.MethodGet, http.MethodHead)(w, r)
-	case rest == "sessions/end":
-		p.only(p.endOne, http.MethodPost)(w, r)
-	case rest == "sessions/end-all":
-		p.only(p.endAll, http.MethodPost)(w, r)
-	case rest == "move":
-		p.only(p.move, http.MethodGet, http.MethodPost)(w, r)
-	case rest == "session":
-		p.only(p.session, http.MethodGet, http.MethodHead)(w, r)
-	case rest == "jwks.json":
-		p.only(p.jwks, http.MethodGet, http.MethodHead)(w, r)
-	case deep && head == "static" && assets[tail] != nil:
-		p.only(assets[tail].serve, http.MethodGet, http.MethodHead)(w, r)
-	case deep && head == "login" && p.provider(r, tail) != nil:
-		p.only(p.loginSource(p.provider(r, tail)), http.MethodGet)(w, r)
-	case deep && head == "callback" && p.provider(r, tail) != nil:
-		p.only(p.callback(p.provider(r, tail)), http.MethodGet)(w, r)
-	case rest == "callback/"+handOffName && p.away(r):
-		p.only(p.arrive, http.MethodGet)(w, r)
-	default:
-		p.showError(w, r, pageNotFound, "", errorLinks{})
-	}
-}
-
-// only lets the given methods through. HEAD is not among them where an answer
-// changes something: programs that look at links ahead of people send it.
-func (p *Portal) only(next http.HandlerFunc, methods ...string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		for _, m := range methods {
-			if r.Method == m {
-				next(w, r)
-				return
-			}
-		}
-		w.Header().Set("Allow", strings.Join(methods, ", "))
-		p.showError(w, r, pageMethod, "", errorLinks{})
-	}
 }
 
 // source finds a way to sign in by its exact name.

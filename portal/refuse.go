@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/anteroom-proxy/anteroom/identity"
 	"github.com/anteroom-proxy/anteroom/session"
 )
 
@@ -25,6 +26,8 @@ func (l errorLinks) list(p *Portal, e *errorPage) (list []link) {
 	switch {
 	case e == pageNotSignedOut:
 		add(p.prefix+"logout", "Try to sign out again")
+	case e == pageNeedsMore && l.again != "":
+		add(l.again, "Confirm who I am")
 	case e == pageNoAnswer && l.again != "":
 		add(l.again, "Try again")
 	case l.again != "" && l.who != nil:
@@ -68,10 +71,11 @@ func (p *Portal) errorPage(w http.ResponseWriter, r *http.Request, e *errorPage,
 
 // Refusal is a request that the gate refused, for Refuse.
 type Refusal struct {
-	Kind    string // no-session, forbidden, ambiguous-path, method, cross-origin, unavailable, misdirected, application
+	Kind    string // no-session, forbidden, step-up, ambiguous-path, method, cross-origin, unavailable, misdirected, application
 	Status  int    // zero means the status of the kind
 	Ref     string // reference number in the audit log
 	Session *session.Session
+	Need    identity.Need // what the page asks for, with the kind step-up
 }
 
 // Refuse shows the page of a refused request to a person, or of one that the application did not answer. An unknown kind
@@ -96,6 +100,8 @@ func (p *Portal) Refuse(w http.ResponseWriter, r *http.Request, ref Refusal) {
 	case e == pageNoSession:
 		p.challenge(w)
 		l = errorLinks{again: p.loginURL("", to)}
+	case e == pageNeedsMore:
+		l.again = p.beginURL("", goal{to: to, need: ref.Need})
 	case e == pageUnavailable, e == pageNoApp:
 		l = errorLinks{retry: to}
 	case e == pageMisdirected:

@@ -129,6 +129,7 @@ func (p *Portal) endAll(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		p.log.Warn("listing sessions before ending them", "error", err)
 	}
+	had := departed{session: s, keep: p.keptFor(r.Context(), s)}
 	n, err := p.sessions.RevokeUser(context.WithoutCancel(r.Context()), session.User{Source: s.Source, Subject: s.Subject})
 	if err != nil {
 		p.notEnded(w, r, s, audit.SessionLabel(s.ID), err)
@@ -144,12 +145,12 @@ func (p *Portal) endAll(w http.ResponseWriter, r *http.Request) {
 		_, _ = p.record(r, e)
 	}
 	p.forget(w, r)
-	p.showEndedAll(w, r, max(n, 1), ref)
+	p.showEndedAll(w, r, max(n, 1), ref, p.leaveLink(r, had.session, had.keep))
 }
 
 // showEndedAll says what to do next: who ends what was not theirs may have
 // somebody else in their account.
-func (p *Portal) showEndedAll(w http.ResponseWriter, r *http.Request, n int, ref string) {
+func (p *Portal) showEndedAll(w http.ResponseWriter, r *http.Request, n int, ref string, leave *link) {
 	v := p.newView(r, "You are signed out everywhere")
 	v.Ref = ref
 	v.Text = []string{
@@ -158,6 +159,9 @@ func (p *Portal) showEndedAll(w http.ResponseWriter, r *http.Request, n int, ref
 	}
 	v.Note = "The sign-in service may still remember you on this device, and whoever used your account on another one."
 	v.Links = []link{{Href: p.prefix + "login", Text: "Sign in again", Main: true}}
+	if leave != nil {
+		v.Links = append(v.Links, *leave)
+	}
 	p.show(w, r, "notice", http.StatusOK, v)
 }
 

@@ -26,6 +26,10 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
 		if p.movedAway(w, r, p.askedReturnTo(r)) {
 			return
 		}
+		if q.Has("iss") {
+			p.invited(w, r, q)
+			return
+		}
 	}
 	if p.away(r) {
 		p.loginAway(w, r)
@@ -36,17 +40,41 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switching := q.Has("switch")
-	if g.ask == "" && !switching && p.reopen(w, r, g.to) {
+	if switching {
+		g.need = identity.Need{} // somebody else comes
+	}
+	if g.ask == "" && !switching && p.reopen(w, r, g) {
 		return
 	}
-	if len(p.sources) == 1 && !switching {
-		p.begin(w, r, p.sources[0], g)
+	if s := p.onlyWay(r, g); s != nil && !switching {
+		p.begin(w, r, s, g)
 		return
 	}
 	if len(p.sources) == 0 {
 		p.showError(w, r, pageNoSources, "", errorLinks{})
 		return
 	}
+	p.showChoice(w, r, g, switching, false)
+}
+
+// onlyWay is the way to sign in that needs no choice: the only one, or, where a page
+// asks for more than a session has shown, that session's own.
+func (p *Portal) onlyWay(r *http.Request, g goal) identity.Source {
+	if len(p.sources) == 1 {
+		return p.sources[0]
+	}
+	if g.need.IsZero() {
+		return nil
+	}
+	if s, _, err := p.signedOn(r); err == nil {
+		return p.source(s.Source)
+	}
+	return nil
+}
+
+// showChoice is the sign-in page. Unknown says that the person has asked which way
+// is theirs, and nobody knows.
+func (p *Portal) showChoice(w http.ResponseWriter, r *http.Request, g goal, switching, unknown bool) {
 	v := p.newView(r, "Sign in")
 	if switching {
 		// A link to this address must not tell that a session ended which did not.
@@ -56,8 +84,13 @@ func (p *Portal) login(w http.ResponseWriter, r *http.Request) {
 	if g.ask != "" {
 		v.Host = siteName(g.k.Site) // what the person wants to open
 	}
-	for _, s := range p.sources {
-		v.Links = append(v.Links, link{Href: p.beginURL(s.Name(), g), Text: s.Title(), Main: true})
+	var sources []identity.Source
+	sources, v.Chosen = p.chosenFirst(r)
+	for i, s := range sources {
+		v.Links = append(v.Links, link{Href: p.beginURL(s.Name(), g), Text: s.Title(), Main: true, Last: v.Chosen && i == 0})
+	}
+	if p.findsRealms(r) {
+		v.Realm = &realmView{Action: p.beginURL("find", g), Unknown: unknown}
 	}
 	p.show(w, r, "login", http.StatusOK, v)
 }
@@ -86,39 +119,50 @@ func (p *Portal) begin(w http.ResponseWriter, r *http.Request, s identity.Source
 	a := p.newAttempt(r, s.Name(), g, p.mustPrompt(r) || g.k.Prompt > 0)
 	step, err := s.Begin(r.Context(), identity.Start{
 		State: a.State, CallbackURL: p.callbackURL(r.Host, a.Source), Reauthenticate: a.Reauthenticate,
+		Need: a.Need, LoginHint: g.hint,
 	})
 	if err == nil && !usableStep(step.RedirectURL) {
 		err = &identity.Failure{Kind: identity.ErrUnavailable, Reason: reasonStep, Err: errStep}
 	}
 	if err != nil {
 		page, reason := classify(err)
-		p.fail(w, r, s, failure{page: page, reason: reason, err: err, ask: g.ask}, g.to)
+		p.fail(w, r, s, failure{page: page, reason: reason, err: err, ask: g.ask, need: g.need}, g.to)
 		return
 	}
-	a.Keep = step.Keep
+	a.Keep, a.Posted = step.Keep, step.Posted
 	p.sendOff(w, r, a, step.RedirectURL)
 }
 
 // looping stops a browser that does not keep the cookies of sessions and would
-// go round for ever (S13). It reports whether it has answered.
+// go round for ever (S13), and a page that asks for more and more. It reports
+// whether it has answered.
 func (p *Portal) looping(w http.ResponseWriter, r *http.Request, name string, g goal) bool {
-	if rounds(r) < roundMax {
+	n := rounds(r)
+	if n < roundMax {
 		return false
+	}
+	if !g.need.IsZero() && n >= stepMax {
+		dropCookie(w, roundCookie)
+		p.failAt(w, r, name, failure{page: pageStepUp, reason: reasonStepLoop, ask: g.ask, need: g.need}, g.to)
+		return true
 	}
 	if _, err := p.sessions.Find(r.Header["Cookie"], r.Host); err == nil || p.ended(r) {
 		return false // it does keep them: its session was ended, or moved, by somebody
 	}
 	dropCookie(w, roundCookie) // so that the link on the page tries afresh
-	p.failAt(w, r, name, failure{page: pageLoop, reason: reasonLoop, ask: g.ask}, g.to)
+	p.failAt(w, r, name, failure{page: pageLoop, reason: reasonLoop, ask: g.ask, need: g.need}, g.to)
 	return true
 }
 
 func (p *Portal) newAttempt(r *http.Request, name string, g goal, reauthenticate bool) attempt {
 	return attempt{
 		Source: name, State: newState(), Host: strings.ToLower(r.Host), ReturnTo: g.to, Ask: g.ask,
-		Created: p.now().Unix(), Reauthenticate: reauthenticate,
+		Created: p.now().Unix(), Reauthenticate: reauthenticate, Need: g.need,
 	}
 }
+
+// goal is where the attempt leads, to begin it once more.
+func (a attempt) goal() goal { return goal{to: a.ReturnTo, ask: a.Ask, need: a.Need} }
 
 // sendOff leaves the attempt with the browser and sends it on its way.
 func (p *Portal) sendOff(w http.ResponseWriter, r *http.Request, a attempt, location string) {
@@ -128,7 +172,7 @@ func (p *Portal) sendOff(w http.ResponseWriter, r *http.Request, a attempt, loca
 		cookie, err = p.sealAttempt(r.Context(), a)
 	}
 	if err != nil {
-		p.failAt(w, r, a.Source, failure{page: pageUnavailable, reason: reasonSeal, err: err, ask: a.Ask}, a.ReturnTo)
+		p.failAt(w, r, a.Source, failure{page: pageUnavailable, reason: reasonSeal, err: err, ask: a.Ask, need: a.Need}, a.ReturnTo)
 		return
 	}
 	for _, name := range surplus(heldAttempts(r, p.now()), len(cookie.Name)+len(cookie.Value), p.now()) {
@@ -210,6 +254,7 @@ type failure struct {
 
 	session *session.Session // of a person who is signed in all the same
 	ask     string           // of the site that waits, sealed; empty without one
+	need    identity.Need    // what the page that is to be opened asks for
 	again   string           // address that begins anew, when it is not the usual one
 }
 
@@ -234,7 +279,7 @@ func (p *Portal) failAt(w http.ResponseWriter, r *http.Request, name string, f f
 		return
 	}
 	p.log.Warn("sign-in failed", "ref", ref, "source", name, "reason", f.reason, "error", f.err)
-	g := goal{to: to, ask: f.ask}
+	g := goal{to: to, ask: f.ask, need: f.need}
 	links := errorLinks{again: cmp.Or(f.again, p.beginURL("", g)), who: f.session}
 	if f.page == pageNoAnswer {
 		links.again = p.beginURL(name, g)

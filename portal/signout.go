@@ -18,11 +18,9 @@ func (p *Portal) logout(w http.ResponseWriter, r *http.Request) {
 		p.askLogout(w, r)
 		return
 	}
-	had, ok := p.signOut(w, r, reasonSignedOut)
-	if !ok {
-		return
+	if had, ok := p.signOut(w, r, reasonSignedOut); ok {
+		p.signedOut(w, r, had)
 	}
-	p.signedOut(w, r, had)
 }
 
 // askLogout shows the form, or, to somebody whose session has ended, that
@@ -36,7 +34,7 @@ func (p *Portal) askLogout(w http.ResponseWriter, r *http.Request) {
 		v.Who = p.whoView(s)
 		p.show(w, r, "logout", http.StatusOK, v)
 	case errors.Is(err, session.ErrNone):
-		p.signedOut(w, r, false)
+		p.signedOut(w, r, nil)
 	default:
 		p.showError(w, r, pageUnavailable, "", errorLinks{})
 	}
@@ -57,33 +55,41 @@ func (p *Portal) switchUser(w http.ResponseWriter, r *http.Request) {
 	redirect(w, http.StatusSeeOther, location)
 }
 
-// signOut ends the session of the request: it says whether there was one, and
+// departed is a session that has just ended, and what its source needs to end its
+// own.
+type departed struct {
+	session *session.Session
+	keep    []byte
+}
+
+// signOut ends the session of the request: it says which, nil for none, and
 // false when the answer has been given already. The session is dead for every
 // node before the browser is told (row 49 of the requirements: nothing but a
 // durable revocation counts).
-func (p *Portal) signOut(w http.ResponseWriter, r *http.Request, reason string) (had, ok bool) {
+func (p *Portal) signOut(w http.ResponseWriter, r *http.Request, reason string) (had *departed, ok bool) {
 	if !fromOurPage(r) {
 		// A foreign page could otherwise sign people out while they work.
 		p.foreignSignOut(w, r)
-		return false, false
+		return nil, false
 	}
 	// A site that was idle still has its part in the sign-on that others use.
 	s, _, err := p.signedOn(r)
 	if err != nil && !errors.Is(err, session.ErrNone) {
 		p.notSignedOut(w, r, nil, err)
-		return false, false
+		return nil, false
 	}
 	if s != nil {
+		had = &departed{session: s, keep: p.keptFor(r.Context(), s)}
 		if err := p.sessions.Revoke(context.WithoutCancel(r.Context()), s.ID); err != nil {
 			p.notSignedOut(w, r, s, err)
-			return false, false
+			return nil, false
 		}
 		// The session is gone; saying that it is not, because the record
 		// failed, would be wrong. record has logged the failure.
 		_, _ = p.record(r, signOutEvent(s, reason))
 	}
 	p.forget(w, r)
-	return s != nil, true
+	return had, true
 }
 
 // foreignSignOut refuses. It is recorded when there is a session that it was aimed at: without one
@@ -159,16 +165,21 @@ func (p *Portal) clearEnded(w http.ResponseWriter, r *http.Request) {
 }
 
 // signedOut is the last page. It is honest about what we cannot end.
-func (p *Portal) signedOut(w http.ResponseWriter, r *http.Request, had bool) {
+func (p *Portal) signedOut(w http.ResponseWriter, r *http.Request, had *departed) {
 	v := p.newView(r, "You are signed out")
-	v.Expired, v.Home = !had, p.home
+	v.Expired, v.Home = had == nil, p.home
 	if v.Expired && p.away(r) {
 		// The sign-on may live without this site's part in it, which we cannot
 		// name any more. The portal can.
 		v.Links = []link{{Href: "https://" + p.home + p.prefix + "logout", Text: "Sign out of all sites"}}
 	}
-	for _, s := range p.sources {
-		v.Titles = append(v.Titles, s.Title())
+	if had != nil {
+		v.Leave = p.leaveLink(r, had.session, had.keep)
+		v.Titles = []string{p.sourceTitle(had.session.Source)}
+	} else {
+		for _, s := range p.sources {
+			v.Titles = append(v.Titles, s.Title())
+		}
 	}
 	p.show(w, r, "signedout", http.StatusOK, v)
 }

@@ -101,15 +101,6 @@ func (p *Portal) session(w http.ResponseWriter, r *http.Request) {
 	w.Write(append(body, '\n'))
 }
 
-// jwks publishes the keys that sign sessions (RFC 7517, section 5).
-func (p *Portal) jwks(w http.ResponseWriter, r *http.Request) {
-	pageHeaders(w.Header())
-	w.Header().Set("Content-Type", "application/jwk-set+json")
-	// A minute: an operator's new key signs two minutes after it stands here.
-	w.Header().Set("Cache-Control", "public, max-age=60")
-	w.Write(p.sessions.JWKS())
-}
-
 // whoView is a session in the words of a page.
 type whoView struct {
 	Name     string // display name, or the username
