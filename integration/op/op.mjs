@@ -90,7 +90,8 @@ const provider = new Provider(issuer, {
   extraTokenClaims(ctx, token) { // access tokens say who the person is, and for a patient whose record it is about
     const name = token.accountId && nameOf(token.accountId);
     if (!name) return undefined;
-    return { preferred_username: name, groups: users[name].groups, ...(users[name].record ? { patient: users[name].record } : {}) };
+    const { acr, authTime } = ctx.oidc.entities.AuthorizationCode ?? ctx.oidc.entities.RefreshToken ?? {};
+    return { preferred_username: name, groups: users[name].groups, acr, auth_time: authTime, ...(users[name].record ? { patient: users[name].record } : {}) };
   },
   async loadExistingGrant(ctx) { // no consent page: the hospital consented for its own application
     const { client, session, params } = ctx.oidc;
