@@ -19,6 +19,7 @@ targets=(
 	jws:FuzzParse
 	policy:FuzzPath
 	policy:FuzzPolicyLine
+	policy:FuzzScope
 	portal:FuzzDevice
 	portal:FuzzEndpoints
 	portal:FuzzReturnTo

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -11,7 +12,7 @@ import (
 type Problem struct {
 	At     string // where the line stands
 	Line   string // its words
-	Reason string // a fixed code, "who", "role", "user", "method", "path", "blank", "duplicate", "action" or "no-allow"
+	Reason string // a fixed code, "who", "role", "user", "scope", "require", "method", "path", "blank", "duplicate", "action" or "no-allow"
 	Wrong  string // what is wrong
 	Write  string // what to write instead
 }
@@ -37,13 +38,19 @@ const (
 	whoAny
 	whoRole
 	whoUser
+	whoScope
+	whoEverybody // of a require line
 )
 
 // rule is a line that was understood.
 type rule struct {
 	deny     bool
+	demands  bool // a require line
 	who      who
+	within   who      // whoRole or whoUser: of the holders of a scope only these
 	names    []string // of roles or users
+	scopes   []scope
+	need     Need
 	methods  []string // none: all
 	patterns []string // at least one; "/**" for a line without paths
 	text     string   // the line as it was written, with its place
@@ -54,7 +61,8 @@ type rule struct {
 func Compile(lines []Line) (*Policy, error) {
 	p := &Policy{methods: map[string]bool{}}
 	var problems []error
-	roles := map[string]bool{}
+	roles, scopes := map[string]bool{}, map[string]bool{}
+	var demands []*rule
 	seen := map[string]string{}
 	allows := false
 	for _, line := range lines {
@@ -67,11 +75,15 @@ func Compile(lines []Line) (*Policy, error) {
 				seen[r.key()] = line.At
 			}
 		}
+		if len(found) == 0 && r.demands {
+			found = append(found, unmeetable(line, r, demands)...)
+			demands = append(demands, r)
+		}
 		for _, problem := range found {
 			problems = append(problems, problem)
 		}
 		if len(found) == 0 {
-			p.add(r, roles)
+			p.add(r, roles, scopes)
 		}
 	}
 	if !allows {
@@ -81,32 +93,36 @@ func Compile(lines []Line) (*Policy, error) {
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
-	for role := range roles {
-		p.roles = append(p.roles, role)
-	}
-	slices.Sort(p.roles)
+	p.roles = slices.Sorted(maps.Keys(roles))
+	p.scopes = slices.Sorted(maps.Keys(scopes))
 	return p, nil
 }
 
 // add puts a rule into the tree of its kind.
-func (p *Policy) add(r *rule, roles map[string]bool) {
+func (p *Policy) add(r *rule, roles, scopes map[string]bool) {
 	tree := &p.allow
-	if r.deny {
+	switch {
+	case r.deny:
 		tree = &p.deny
+	case r.demands:
+		tree, p.requires = &p.require, true
 	}
 	for _, pattern := range r.patterns {
 		tree.add(r, pattern)
-		p.usesUsername = p.usesUsername || slices.Contains(strings.Split(pattern, "/"), "{user}")
+		p.usesUsername = p.usesUsername || hasSegment(pattern, "{user}")
 	}
 	for _, method := range r.methods {
 		p.methods[method] = true
 	}
-	if r.who == whoRole {
+	for _, s := range r.scopes {
+		scopes[s.text] = true
+	}
+	if r.who == whoRole || r.within == whoRole {
 		for _, name := range r.names {
 			roles[name] = true
 		}
 	}
-	p.usesUsername = p.usesUsername || r.who == whoUser
+	p.usesUsername = p.usesUsername || r.who == whoUser || r.within == whoUser
 }
 
 func duplicate(line Line, first string) *Problem {
@@ -125,5 +141,10 @@ func (r *rule) key() string {
 		slices.Sort(list)
 		return slices.Compact(list)
 	}
-	return fmt.Sprintf("%t %d %q %q %q", r.deny, r.who, sorted(r.names), sorted(r.methods), sorted(r.patterns))
+	var amr []string
+	for _, list := range r.need.AMR {
+		amr = append(amr, sorted(list)...)
+	}
+	return fmt.Sprintf("%t %t %d %d %q %q %q %q %d %q %q", r.deny, r.demands, r.who, r.within, sorted(r.names), sorted(r.scopeTexts()),
+		sorted(r.need.ACR), amr, r.need.MaxAge, sorted(r.methods), sorted(r.patterns))
 }

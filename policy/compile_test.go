@@ -32,7 +32,7 @@ func TestCompileErrors(t *testing.T) {
 		reason string
 		says   string // in Wrong or Write
 	}{
-		{"nothing", nil, "action", "`allow` or `deny`"},
+		{"nothing", nil, "action", "`allow`, `deny` or `require`"},
 		{"upper-case action", []string{"Allow", "any"}, "action", "lower case"},
 		{"no who", []string{"allow"}, "who", "`public`"},
 		{"unknown who", []string{"allow", "doctor"}, "who", "`role doctor`"},
@@ -94,6 +94,44 @@ func TestCompileErrors(t *testing.T) {
 		{"path twice", []string{"allow", "any", "/x", "/x"}, "duplicate", "twice"},
 		{"public and {user}", []string{"allow", "public", "/p/{user}"}, "path", "`any`"},
 		{"empty path", []string{"allow", "any", "GET", ""}, "path", "slash"},
+		{"scope without name", []string{"allow", "scope", "/x"}, "scope", "`scope NAME`"},
+		{"scopes", []string{"allow", "scopes", "a,b", "GET"}, "who", "`scope NAME`"},
+		{"upper-case scope", []string{"allow", "Scope", "a"}, "who", "`scope` in lower case"},
+		{"scope in quotes", []string{"allow", "scope", `a"b`}, "scope", "printable"},
+		{"scope not ASCII", []string{"allow", "scope", "é"}, "scope", "printable"},
+		{"scope too long", []string{"allow", "scope", strings.Repeat("x", 256)}, "scope", "255"},
+		{"scope twice", []string{"allow", "scope", "a,b,a"}, "duplicate", `"a" twice`},
+		{"scopes with blanks", []string{"allow", "scope", "a,", "b", "GET"}, "blank", "`scope a,b`"},
+		{"scopes without commas", []string{"allow", "scope", "user/A.rs", "user/B.rs", "GET", "/x"}, "blank", "`scope a,b`"},
+		{"scope of a wrong order", []string{"allow", "scope", "patient/Observation.sr", "GET", "/{patient}"}, "scope", "in this order"},
+		{"scope without letters", []string{"allow", "scope", "patient/Observation", "GET"}, "scope", "after the dot"},
+		{"scope of a wrong type", []string{"allow", "scope", "user/observation.rs", "GET"}, "scope", "resource type"},
+		{"scope with a constraint", []string{"allow", "scope", "user/Observation.rs?category=x", "GET"}, "scope", "constraint"},
+		{"scope of SMART without methods", []string{"allow", "scope", "user/Observation.rs", "/x"}, "method", "`GET` for r and s"},
+		{"scope of a patient whose name is in the body", []string{"allow", "scope", "patient/Observation.c", "POST", "/fhir/Observation"}, "path", "`{patient}`"},
+		{"scope and role without name", []string{"allow", "scope", "a", "role", "/x"}, "role", "`role NAME`"},
+		{"scope and a bad user", []string{"allow", "scope", "a", "user", "a,,b"}, "user", "empty"},
+		{"deny scope", []string{"deny", "scope", "a"}, "scope", "denies nothing"},
+		{"{patient} for sessions", []string{"allow", "any", "/p/{patient}"}, "path", "`allow scope NAME`"},
+		{"{patient} in a deny", []string{"deny", "any", "/p/{patient}"}, "path", "`*` for any one segment"},
+		{"{patient} with text", []string{"allow", "scope", "a", "/p/x{patient}"}, "path", "mixes {patient}"},
+		{"require nothing", []string{"require"}, "require", "`acr LEVEL`"},
+		{"require what nobody shows", []string{"require", "mfa", "/x"}, "require", "`max_age 5m`"},
+		{"require for a role", []string{"require", "role", "doctor"}, "require", "nothing that a sign-in shows"},
+		{"acr without level", []string{"require", "acr", "/x"}, "require", "`acr NAME`"},
+		{"acr with blanks", []string{"require", "acr", "a,", "b"}, "blank", "`acr a,b`"},
+		{"acr in quotes", []string{"require", "acr", `a"b`}, "require", "it may have printable"},
+		{"amr twice", []string{"require", "amr", "otp,otp"}, "duplicate", "twice"},
+		{"max_age without time", []string{"require", "max_age"}, "require", "`max_age 5m`"},
+		{"max_age without unit", []string{"require", "max_age", "300"}, "require", "units"},
+		{"max_age of nothing", []string{"require", "max_age", "0s"}, "require", "one second"},
+		{"max_age below a second", []string{"require", "max_age", "1500ms"}, "require", "whole seconds"},
+		{"max_age negative", []string{"require", "max_age", "-5m"}, "require", "one second"},
+		{"max_age too long", []string{"require", "max_age", "31d"}, "require", "thirty days"},
+		{"max_age too long for a number", []string{"require", "max_age", "99999999999999999999d"}, "require", "thirty days"},
+		{"max_age, then a path", []string{"require", "max_age", "/x"}, "require", "`max_age 5m`"},
+		{"require twice", []string{"require", "amr", "b,a", "GET", "/x", "/x"}, "duplicate", "twice"},
+		{"require with a bad method", []string{"require", "acr", "x", "get"}, "method", "`GET`"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p, err := Compile(append(lines("allow any /valid"), Line{Words: c.words, At: "Caddyfile:9"}))
@@ -155,6 +193,7 @@ func TestCompileAccepts(t *testing.T) {
 	for _, text := range []string{
 		"allow public", "allow any GET", "allow role A.b_c-9 GET,HEAD,POST /", "allow user a@b.example,Zoë /x", "allow any PROPFIND,X-CUSTOM /dav/**",
 		"allow role doctor GET /patients/{user}/* /x/{user} /**", "allow any FOO", "allow any /get",
+		"allow scope a,b:c/d", "allow scope patient/Observation.rs,openid GET /fhir/**", "allow scope user/*.* role a,b GET,POST /x", "allow scope system/*.read user u GET", "allow scope patient/*.c POST /p/{patient}/*",
 	} {
 		compile(t, text)
 	}

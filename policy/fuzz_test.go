@@ -12,7 +12,7 @@ import (
 
 // TestFuzzSeeds fails when a fuzz target lost its committed seeds.
 func TestFuzzSeeds(t *testing.T) {
-	for _, target := range []string{"FuzzPath", "FuzzPolicyLine"} {
+	for _, target := range []string{"FuzzPath", "FuzzPolicyLine", "FuzzScope"} {
 		entries, err := os.ReadDir(filepath.Join("testdata", "fuzz", target))
 		if err != nil || len(entries) == 0 {
 			t.Errorf("%s has no seeds: %v", target, err)
@@ -85,10 +85,59 @@ func FuzzPolicyLine(f *testing.F) {
 		if d := p.Decide(Request{Method: "GET", Path: root}); d.Allowed && (line.Words[1] != "public" || !d.Public) {
 			t.Fatalf("%q lets nobody in: %+v", input, d)
 		}
+		if scoped := line.Words[1] == "scope"; scoped != p.UsesBearer() || scoped != (len(p.Scopes()) > 0) {
+			t.Fatalf("%q has the scopes %q", input, p.Scopes())
+		}
+		session := Request{Method: "GET", Path: root, Who: &Subject{Username: "u", Roles: p.Roles(), Scopes: p.Scopes(), Patient: "p"}}
+		if d := p.Decide(session); d.Allowed && line.Words[1] == "scope" {
+			t.Fatalf("%q lets a session in: %+v", input, d)
+		}
+		session.Who.Bearer = true
+		if d := p.Decide(session); d.Allowed && !d.Public && line.Words[1] != "scope" {
+			t.Fatalf("%q lets a token in: %+v", input, d)
+		}
 		for _, role := range p.Roles() {
 			if !ValidRole(role) {
 				t.Fatalf("%q mentions role %q", input, role)
 			}
+		}
+	})
+}
+
+// FuzzScope compares what scopes grant and which patient a query names with a slow reading of the same.
+func FuzzScope(f *testing.F) {
+	f.Fuzz(func(t *testing.T, want, granted, query string) {
+		s, wrong := readScope(want)
+		if wrong == "" && s.context != "" && (s.may == 0 || !s.grantedBy([]string{want}) || s.grantedBy(nil)) {
+			t.Fatalf("%q: %+v", want, s)
+		}
+		scopes := strings.Fields(granted)
+		if wrong == "" && s.grantedBy(scopes) != naiveGranted(want, scopes) {
+			t.Fatalf("%q is granted by %q: %t", want, granted, s.grantedBy(scopes))
+		}
+		named, other := namesPatient(query, "Ab-1")
+		values, err := url.ParseQuery(query)
+		if err != nil {
+			if named && !other {
+				t.Fatalf("%q: %v, and yet it names the patient", query, err)
+			}
+			return
+		}
+		found := false
+		for name, list := range values {
+			for _, value := range list {
+				head := strings.ToLower(strings.TrimLeft(name, " \x00[]"))
+				if head, _, _ = strings.Cut(strings.ReplaceAll(head, ".", ":"), ":"); head != "patient" && head != "subject" {
+					continue
+				}
+				found = true
+				if value != "Ab-1" && value != "Patient/Ab-1" && !other {
+					t.Fatalf("%q: %q=%q is not seen", query, name, value)
+				}
+			}
+		}
+		if named && !other && !found {
+			t.Fatalf("%q names nobody", query)
 		}
 	})
 }

@@ -30,9 +30,14 @@ func parseLine(line Line) (*rule, []*Problem) {
 		p.rule.text += " (" + line.At + ")"
 	}
 	p.action()
-	p.who()
+	if p.rule.demands {
+		p.need()
+	} else {
+		p.who()
+	}
 	p.methods()
 	p.paths()
+	p.checkScopes()
 	if len(p.problems) > 0 {
 		return nil, p.problems
 	}
@@ -66,8 +71,10 @@ func (p *reader) action() {
 	case "allow":
 	case "deny":
 		p.rule.deny = true
+	case "require":
+		p.rule.demands, p.rule.who = true, whoEverybody
 	default:
-		p.wrong("action", fmt.Sprintf("%q is no rule", word), "`allow` or `deny` in lower case as the first word")
+		p.wrong("action", fmt.Sprintf("%q is no rule", word), "`allow`, `deny` or `require` in lower case as the first word")
 	}
 }
 
@@ -76,6 +83,7 @@ var mistaken = map[string]string{
 	"everyone": "public", "everybody": "public", "anyone": "public", "anonymous": "public", "all": "public", "*": "public", "world": "public",
 	"authenticated": "any", "signed-in": "any", "signed_in": "any", "session": "any", "login": "any", "valid-user": "any",
 	"roles": "role NAME", "group": "role NAME", "groups": "role NAME", "users": "user NAME", "username": "user NAME", "sub": "user NAME",
+	"scopes": "scope NAME", "bearer": "scope NAME", "token": "scope NAME",
 }
 
 func (p *reader) who() {
@@ -90,13 +98,16 @@ func (p *reader) who() {
 	case "user":
 		p.rule.who = whoUser
 		p.names("user")
+	case "scope":
+		p.rule.who = whoScope
+		p.scopes()
 	case "":
-		p.wrong("who", "it does not say who", "`public`, `any`, `role NAME` or `user NAME` after the first word")
+		p.wrong("who", "it does not say who", "`public`, `any`, `role NAME`, `user NAME` or `scope NAME` after the first word")
 	default:
-		write := "`public` (everybody), `any` (everybody signed in), `role NAME` or `user NAME`"
+		write := "`public` (everybody), `any` (everybody signed in), `role NAME`, `user NAME` or `scope NAME` (an access token's)"
 		if right, ok := mistaken[lower(word)]; ok {
 			write = "`" + right + "`"
-		} else if known := lower(word); known == "public" || known == "any" || known == "role" || known == "user" {
+		} else if known := lower(word); known == "public" || known == "any" || known == "role" || known == "user" || known == "scope" {
 			write = "`" + known + "` in lower case"
 		} else if badRole(word) == "" && !strings.HasPrefix(word, "/") {
 			write = fmt.Sprintf("`role %s` or `user %s`, or one of `public` and `any`", word, word)
@@ -110,33 +121,39 @@ func (p *reader) who() {
 
 // names reads the list after role or user.
 func (p *reader) names(kind string) {
-	word := p.next()
-	if word == "" || word[0] == '/' {
-		p.wrong(kind, "it names no "+kind, fmt.Sprintf("`%s NAME`, several as `%s a,b`", kind, kind))
-		if word != "" {
-			p.words = append([]string{word}, p.words...)
-		}
-		return
-	}
-	list := word
-	for p.continues(list) {
-		list += p.next()
-	}
-	if list != word {
-		p.wrong("blank", "the list of names has blanks in it", fmt.Sprintf("`%s %s`", kind, strings.Trim(list, ",")))
-	}
-	p.rule.names = strings.Split(list, ",")
 	check := badRole
 	if kind == "user" {
 		check = badUser
 	}
-	for i, name := range p.rule.names {
-		if fault := check(name); fault != "" && (name != "" || list == word) {
-			p.wrong(kind, fmt.Sprintf("%q cannot be a %s: %s", name, kind, fault), fmt.Sprintf("`%s a,b`: names without blanks, one comma between two", kind))
-		} else if name != "" && slices.Contains(p.rule.names[:i], name) {
+	p.rule.names = p.list(kind, kind, check)
+}
+
+// list reads the list after kind, with commas and without blanks. reason is the code of its problems.
+func (p *reader) list(kind, reason string, check func(string) string) []string {
+	word := p.next()
+	if word == "" || word[0] == '/' {
+		p.wrong(reason, "it names no "+kind, fmt.Sprintf("`%s NAME`, several as `%s a,b`", kind, kind))
+		if word != "" {
+			p.words = append([]string{word}, p.words...)
+		}
+		return nil
+	}
+	text := word
+	for p.continues(text) {
+		text += p.next()
+	}
+	if text != word {
+		p.wrong("blank", "the list of names has blanks in it", fmt.Sprintf("`%s %s`", kind, strings.Trim(text, ",")))
+	}
+	names := strings.Split(text, ",")
+	for i, name := range names {
+		if fault := check(name); fault != "" && (name != "" || text == word) {
+			p.wrong(reason, fmt.Sprintf("%q cannot be a %s: %s", name, kind, fault), fmt.Sprintf("`%s a,b`: names without blanks, one comma between two", kind))
+		} else if name != "" && slices.Contains(names[:i], name) {
 			p.wrong("duplicate", fmt.Sprintf("it names %q twice", name), "it once")
 		}
 	}
+	return names
 }
 
 // badRole says what is wrong with the name of a role, "" when nothing is.

@@ -17,7 +17,10 @@ func (p *reader) paths() {
 			p.wrong("path", fmt.Sprintf("the path %q %s", pattern, wrong), write)
 			continue
 		}
-		if p.rule.who == whoPublic && slices.Contains(strings.Split(pattern, "/"), "{user}") {
+		if p.rule.who != whoScope && hasSegment(pattern, "{patient}") {
+			p.wrong("path", fmt.Sprintf("the path %q has a {patient}, which only an access token names", pattern), "`allow scope NAME` before it, or `*` for any one segment")
+		}
+		if p.rule.who == whoPublic && hasSegment(pattern, "{user}") {
 			p.wrong("path", fmt.Sprintf("the path %q has a {user}, but public is nobody in particular", pattern), "`any` for everybody who is signed in")
 		}
 		if slices.Contains(p.rule.patterns, pattern) {
@@ -30,6 +33,11 @@ func (p *reader) paths() {
 	}
 }
 
+// hasSegment reports whether one whole segment of a pattern is the text.
+func hasSegment(pattern, segment string) bool {
+	return slices.Contains(strings.Split(pattern, "/"), segment)
+}
+
 // badPattern says what is wrong with a pattern and what to write instead. A literal that no acceptable path can have is a
 // mistake too: the line would never match, and a deny that never matches is an open door.
 func badPattern(pattern string) (wrong, write string) {
@@ -40,24 +48,26 @@ func badPattern(pattern string) (wrong, write string) {
 	for i, segment := range segments {
 		last := i == len(segments)-1
 		switch {
-		case segment == "*" || segment == "{user}" || segment == "**" && last:
+		case segment == "*" || segment == "{user}" || segment == "{patient}" || segment == "**" && last:
 			continue
 		case segment == "**":
 			return "has something after `**`", "`**` at the end only, and `*` for each segment before it"
 		case segment == "" && !last:
 			return "has an empty segment", "one slash between two segments"
 		case strings.ContainsAny(segment, "{}"):
-			if strings.Contains(segment, "{user}") {
-				return "mixes {user} with other characters", "`{user}` as a whole segment"
+			for _, variable := range []string{"{user}", "{patient}"} {
+				if strings.Contains(segment, variable) {
+					return "mixes " + variable + " with other characters", "`" + variable + "` as a whole segment"
+				}
 			}
-			return "has a variable that does not exist", "`{user}` for the username, or `*` for any one segment"
+			return "has a variable that does not exist", "`{user}` for the username, `{patient}` for a token's patient, or `*` for any one segment"
 		case strings.Contains(segment, "*"):
 			return "has a `*` within a segment", "`*` for one whole segment or `**` at the end for any rest"
 		case strings.Contains(segment, "%"):
 			return "has a percent sign", "the characters themselves, or `*` for that segment"
 		}
 	}
-	if _, err := ParsePath(strings.NewReplacer("{user}", "x").Replace(pattern)); err != nil {
+	if _, err := ParsePath(strings.NewReplacer("{user}", "x", "{patient}", "x").Replace(pattern)); err != nil {
 		return "can match no request (" + err.Error() + ": such requests are refused before the rules)",
 			"a path of letters, digits and -_~.!$&'()+,=:@ whose segments do not end in a dot, and `*` for other segments"
 	}

@@ -3,14 +3,26 @@
 // Call Compile once with all lines of a site, ParsePath and Decide for every request. Both are pure: no I/O, no clock, no
 // state that a request could change; Decide allocates nothing and its cost grows with the path, not with the number of rules.
 //
-// The language is one line per rule: allow|deny WHO [METHODS] [PATHS].
+// The language is one line per rule: allow|deny WHO [METHODS] [PATHS], or require WHAT [METHODS] [PATHS].
 //
-//   - WHO is public (everybody), any (everybody signed in), role a[,b] or user a[,b].
+//   - WHO is public (everybody), any (everybody signed in), role a[,b], user a[,b], or scope a[,b] with role a[,b] or user a[,b]
+//     after it where only these may use it.
+//   - WHAT is acr a[,b] (one of these levels), amr a[,b] (one of these methods) or max_age 5m (signed in no longer ago).
 //   - METHODS are upper case and comma-separated; GET includes HEAD; none means all methods of this policy: GET, HEAD, POST,
 //     PUT, PATCH, DELETE, OPTIONS and whatever else some line lists by name. Any other method is denied.
 //   - PATHS start with "/"; none means all. "*" is one whole segment that is not empty; "**", at the end only, is any rest,
 //     also none: /api/** covers /api, /api/ and everything below; {user} is one segment whose percent-decoded bytes equal
-//     the username. Apart from that a slash at the end counts: "allow any /api" does not cover /api/.
+//     the username, {patient} one that equals the patient of a token. Apart from that a slash at the end counts: "allow any /api"
+//     does not cover /api/.
+//
+// An access token is nobody's presence: public and scope lines alone allow something to its holder, and scope lines to nobody
+// else. One scope of the line is enough. Those of SMART App Launch 2.2 (patient/Observation.rs, and version 1's .read) are
+// granted by scopes of the same context that have all their letters for that type or for "*"; all others compare as they are. One
+// of a patient/ needs a patient in the token and holds for what is that patient's: the path has its {patient}, or it is a search,
+// GET .../Observation?patient=ID. A line that lists `user/` or `system/` scopes trusts the app to know whose data it gives out.
+//
+// A require line narrows what the allow lines open, for sessions and tokens, and asks for a session where they open it to all. It
+// matches as a deny does; all lines that match must be met. What no sign-in can meet is denied.
 //
 // Deny wins, the order of lines does not matter, and what no line allows is denied. An allow compares exactly, with the bytes
 // that were received: /%61dmin is not /admin. A deny must not be dodged: it compares the percent-decoded path, ignores ASCII
@@ -23,7 +35,10 @@
 // is asking. Unicode is not normalised; an app that folds other letters than ASCII has to be ruled by allow lines.
 package policy
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Line is one rule as its words, with the place it was written at.
 type Line struct {
@@ -49,7 +64,7 @@ type Request struct {
 	Path   Path
 	Query  string    // as received, without "?"; only scopes of a patient look at it
 	Who    *Subject  // nil: nobody is signed in
-	Now    time.Time // the zero Time is later than every max_age
+	Now    time.Time // the zero Time meets no max_age
 }
 
 // Need is what a sign-in has to show. The zero Need asks nothing.
@@ -86,13 +101,14 @@ const (
 
 // Policy is a compiled set of lines, safe for concurrent use. A nil or zero Policy denies everything.
 type Policy struct {
-	allow, deny  node
-	methods      map[string]bool // beyond the usual ones
-	roles        []string
-	usesUsername bool
+	allow, deny, require node
+	methods              map[string]bool // beyond the usual ones
+	roles, scopes        []string
+	requires             bool // there are require lines
+	usesUsername         bool
 }
 
-// Decide answers r. It never allocates and never fails: whatever is not allowed for a stated reason is denied.
+// Decide answers r. It never fails, and allocates only to put several require lines together for a step-up: whatever is not allowed for a stated reason is denied.
 func (p *Policy) Decide(r Request) Decision {
 	switch {
 	case p == nil:
@@ -102,16 +118,34 @@ func (p *Policy) Decide(r Request) Decision {
 	case !p.Knows(r.Method):
 		return Decision{Reason: ReasonMethod}
 	}
-	q := query{method: r.Method, who: r.Who, fold: true}
+	q := query{method: r.Method, who: r.Who, fold: true, request: &r}
 	if e := p.deny.find(&q, r.Path.folded, r.Path.folded); e != nil {
 		return Decision{Rule: e.rule, Route: e.route, Reason: ReasonDenied}
 	}
 	q.fold = false
-	if e := p.allow.find(&q, r.Path.raw, r.Path.decoded); e != nil {
-		return Decision{Allowed: true, Rule: e.rule, Route: e.route, Reason: ReasonAllowed, Public: e.public}
+	q.token = r.Who != nil && r.Who.Bearer
+	e := p.allow.find(&q, r.Path.raw, r.Path.decoded)
+	if e == nil {
+		return p.noRule(&r, &q)
 	}
+	if p.requires {
+		if d := p.unmet(&r); d.Reason != "" {
+			return d
+		}
+	}
+	return Decision{Allowed: true, Rule: e.rule, Route: e.route, Reason: ReasonAllowed, Public: e.public}
+}
+
+// noRule says what is missing when no line allows a request.
+func (p *Policy) noRule(r *Request, q *query) Decision {
 	if r.Who == nil {
 		return Decision{Reason: ReasonNoSession}
+	}
+	if q.token {
+		q.wanting = true
+		if e := p.allow.find(q, r.Path.raw, r.Path.decoded); e != nil {
+			return Decision{Rule: e.rule, Route: e.route, Reason: ReasonScope, Scopes: e.scopes}
+		}
 	}
 	return Decision{Reason: ReasonNoRule}
 }
@@ -130,15 +164,20 @@ func (p *Policy) Knows(method string) bool {
 func (p *Policy) UsesUsername() bool { return p != nil && p.usesUsername }
 
 // Scopes returns the scopes of all lines, sorted.
-func (p *Policy) Scopes() []string { return nil }
+func (p *Policy) Scopes() []string {
+	if p == nil {
+		return nil
+	}
+	return slices.Clone(p.scopes)
+}
 
 // UsesBearer reports whether a line asks for a scope, which only an access token can have.
-func (p *Policy) UsesBearer() bool { return false }
+func (p *Policy) UsesBearer() bool { return p != nil && len(p.scopes) > 0 }
 
 // Roles returns the names of all roles that the lines mention, sorted.
 func (p *Policy) Roles() []string {
 	if p == nil {
 		return nil
 	}
-	return append([]string(nil), p.roles...)
+	return slices.Clone(p.roles)
 }

@@ -7,6 +7,7 @@ import "strings"
 type node struct {
 	exact map[string]*node // a literal segment
 	user  *node            // {user}
+	ill   *node            // {patient}
 	one   *node            // *
 	here  *grants          // patterns that end here
 	rest  *grants          // patterns that end in ** here
@@ -16,6 +17,7 @@ type node struct {
 type entry struct {
 	rule, route string
 	public      bool
+	scopes      []string // of a line for scopes
 }
 
 // verbs holds the entry of each method for one WHO.
@@ -28,17 +30,23 @@ type verbs struct {
 type grants struct {
 	public, any  *verbs
 	roles, users map[string]*verbs
+	scoped       []*scoped
+	demands      []*demand
 }
 
 // query is what one search compares with.
 type query struct {
-	method string
-	who    *Subject
-	fold   bool // a deny: ASCII case and a slash at the end do not count
+	method  string
+	who     *Subject
+	fold    bool // a deny: ASCII case and a slash at the end do not count
+	token   bool // an allow for a token, which is nobody's presence
+	wanting bool // look for what other scopes would open
+	request *Request
 }
 
-// find returns the entry of the most specific pattern that matches: literals before {user} before "*" before "**". key is
-// what literals are compared with, text what {user} is compared with; they have the same segments, each after its slash.
+// find returns the entry of the most specific pattern that matches: literals before {user} before {patient} before "*" before
+// "**". key is what literals are compared with, text what variables are compared with; they have the same segments, each after its
+// slash.
 func (n *node) find(q *query, key, text string) *entry {
 	if key == "" {
 		if e := n.here.find(q); e != nil {
@@ -55,6 +63,11 @@ func (n *node) find(q *query, key, text string) *entry {
 	}
 	if n.user != nil && q.isUser(name) {
 		if e := n.user.find(q, key2, text2); e != nil {
+			return e
+		}
+	}
+	if n.ill != nil && q.token && q.isPatient(name) {
+		if e := n.ill.find(q, key2, text2); e != nil {
 			return e
 		}
 	}
@@ -117,6 +130,14 @@ func (g *grants) find(q *query) *entry {
 	if q.who == nil {
 		return nil
 	}
+	if q.token {
+		for _, l := range g.scoped {
+			if e := l.find(q); e != nil {
+				return e
+			}
+		}
+		return nil
+	}
 	if e := g.any.find(q.method); e != nil {
 		return e
 	}
@@ -162,12 +183,12 @@ func lookUp(m map[string]*verbs, name string, fold bool) *verbs {
 // add puts one pattern of a rule into the tree. The first line that was written for a place stays the one that is reported.
 func (n *node) add(r *rule, pattern string) {
 	e := &entry{rule: r.text, route: pattern, public: r.who == whoPublic && !r.deny}
+	if r.who == whoScope {
+		e.scopes = r.scopeTexts()
+	}
 	path := pattern
-	if r.deny {
-		path = lower(path)
-		if path != "/" {
-			path = strings.TrimSuffix(path, "/")
-		}
+	if r.deny || r.demands {
+		path = foldPattern(path)
 	}
 	for path != "" {
 		var segment string
@@ -180,6 +201,8 @@ func (n *node) add(r *rule, pattern string) {
 			n = child(&n.one)
 		case "{user}":
 			n = child(&n.user)
+		case "{patient}":
+			n = child(&n.ill)
 		default:
 			if n.exact == nil {
 				n.exact = map[string]*node{}
@@ -213,6 +236,10 @@ func (g *grants) with(r *rule, e *entry) *grants {
 		g.roles = named(g.roles, r, e)
 	case whoUser:
 		g.users = named(g.users, r, e)
+	case whoScope:
+		g.scoped = append(g.scoped, &scoped{r, e, hasSegment(e.route, "{patient}")})
+	case whoEverybody:
+		g.demands = append(g.demands, &demand{r, e})
 	}
 	return g
 }
