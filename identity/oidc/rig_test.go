@@ -62,6 +62,10 @@ func (r *rig) another(t *testing.T, change func(*Config)) *Source {
 	if change != nil {
 		change(&c)
 	}
+	switch c.Client.Auth {
+	case privateKeyJWT, mutualTLS, selfSignedTLS:
+		c.Client.Secret = ""
+	}
 	s, err := New(c)
 	if err != nil {
 		t.Fatal(err)
