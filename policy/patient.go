@@ -63,9 +63,6 @@ func namesPatient(query, patient string) (named, other bool) {
 		if !ok || strings.IndexByte(pair, ';') >= 0 {
 			return false, true
 		}
-		for len(text) > 0 && !isWord(text[0]) { // some drop what is before the name
-			text = text[1:]
-		}
 		if !isPatientName(text) {
 			continue
 		}
@@ -82,9 +79,12 @@ func namesPatient(query, patient string) (named, other bool) {
 	return named, false
 }
 
-// isPatientName reports whether somebody could take a parameter for patient or subject.
+// isPatientName reports whether somebody could take a parameter for patient or subject, also who drops what is before the name.
 func isPatientName(name []byte) bool {
 	const n = len("patient")
+	for len(name) > 0 && !isWord(name[0]) {
+		name = name[1:]
+	}
 	if len(name) < n || len(name) > n && (isWord(name[n]) || name[n] == '-') {
 		return false
 	}
