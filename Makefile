@@ -7,7 +7,7 @@ LDFLAGS := -s -w -X $(CADDY).CustomVersion=anteroom-$(VERSION) -X $(CADDY).Custo
 # One set of flags for every build of the binaries: another set compiles all of Caddy again (minutes, not seconds).
 export CGO_ENABLED = 0
 
-.PHONY: build demo parts test fuzz bench lint vuln clean
+.PHONY: build demo parts test rows fuzz bench lint vuln clean
 
 build: ## bin/anteroom, the product, and bin/anteroom-demo, the same with the sample apps
 	@mkdir -p bin
@@ -22,6 +22,9 @@ parts: ## what the tests need besides Go (Debian)
 test: parts build ## all tests, the end-to-end tests against real parts among them, and the fuzz targets
 	@integration/test.sh
 	@integration/fuzz.sh
+
+rows: parts build ## the rows of the attack tables about providers and tokens, one line each: who tests what, and does it hold
+	go run ./integration/rows
 
 fuzz: ## the fuzz targets alone; FUZZTIME=5m make fuzz for a long run
 	@integration/fuzz.sh

@@ -126,7 +126,7 @@ func endpointRows() []Row {
 		info("sub missing", "userinfo.sub", Refused, UserInfo(func(u map[string]any) { delete(u, "sub") })),
 		info("a JWT where JSON was agreed on", "userinfo.type", Refused, Text(AtUserInfo, "application/jwt", "e30.e30.AA")),
 		keys("no keys", "idtoken.key", Refused, Keys(func(set map[string]any) { set["keys"] = []any{} })),
-		keys("the same kid twice", "idtoken.key_ambiguous", Refused, Keys(func(set map[string]any) {
+		keys("the same kid twice", "idtoken.key", Refused, Keys(func(set map[string]any) {
 			all := set["keys"].([]map[string]any)
 			set["keys"] = append(all, JWK(sharedKey("second RS256").signer.Public(), all[0]["kid"].(string), "RS256"))
 		})),
@@ -136,19 +136,22 @@ func endpointRows() []Row {
 		keys("a point that is not on the curve", "idtoken.key", Refused, key(func(k map[string]any) {
 			k["kty"], k["crv"], k["x"], k["y"], k["alg"] = "EC", "P-256", b64(make([]byte, 32)), b64(make([]byte, 32)), "RS256"
 		})),
-		keys("ten thousand keys", "jwks.malformed", Unavailable, Keys(func(set map[string]any) {
-			all := set["keys"].([]map[string]any)
-			for i := range 10_000 {
-				more := JWK(sharedKey("ES256").signer.Public(), fmt.Sprint("k", i), "ES256")
-				all = append(all, more)
-			}
-			set["keys"] = all
-		})),
+		keys("51 keys", "jwks.malformed", Unavailable, Keys(func(set map[string]any) { set["keys"] = manyKeys(set, 51) })),
+		keys("ten thousand keys", "jwks.unreachable", Unavailable, Keys(func(set map[string]any) { set["keys"] = manyKeys(set, 10_000) })),
 		keys("5 MiB", "jwks.unreachable", Unavailable, Huge(AtKeys, 5<<20)),
-		keys("an x5c that does not fit n", "", Refused, key(func(k map[string]any) { k["x5c"] = []string{"AAAA"} })),
+		keys("an x5c that does not fit n", "idtoken.key", Refused, key(func(k map[string]any) { k["x5c"] = []string{"AAAA"} })),
 		token("N33", "keys down, not cached", "jwks.unreachable", Unavailable, Status(AtKeys, http.StatusServiceUnavailable)),
 		cached,
 	}
+}
+
+// manyKeys adds keys to a set until it has n.
+func manyKeys(set map[string]any, n int) []map[string]any {
+	all := set["keys"].([]map[string]any)
+	for i := len(all); i < n; i++ {
+		all = append(all, JWK(sharedKey("ES256").signer.Public(), fmt.Sprint("k", i), "ES256"))
+	}
+	return all
 }
 
 func answerWith(e Endpoint, status int, body string) Fault {
