@@ -2,7 +2,6 @@ package oidc
 
 import (
 	"context"
-	"encoding/json"
 	"net/url"
 	"strings"
 
@@ -66,32 +65,3 @@ func (s *Source) readTokens(ctx context.Context, answer jws.Claims) (tokens, err
 
 // tokenText says whether a token can stand in a header (RFC 6749, appendix A).
 func tokenText(s string) bool { return visible(s) && !strings.Contains(s, " ") }
-
-// held is what a session keeps of a sign-in, sealed in the store: the last ID token,
-// which the provider wants to see again at a sign-out, and the refresh token. Access
-// tokens are kept nowhere.
-type held struct {
-	ID      string `json:"id_token"`
-	Refresh string `json:"refresh_token,omitempty"`
-}
-
-const maxRefresh = 4 << 10 // bytes of a refresh token that is kept
-
-// hold gives the bytes to keep and whether the provider can be asked again with
-// them. A refresh token that is too long is not kept: the session lives as one
-// without.
-func (s *Source) hold(t tokens) ([]byte, bool) {
-	h := held{ID: t.id, Refresh: t.refresh}
-	if len(h.Refresh) > maxRefresh {
-		s.log.Warn("the provider's refresh token is too long to be kept: sessions are not checked again", "bytes", len(h.Refresh), "most", maxRefresh)
-		h.Refresh = ""
-	}
-	if s.config.NoRefresh {
-		h.Refresh = ""
-	}
-	keep, err := json.Marshal(h)
-	if err != nil { // never: two strings
-		return nil, false
-	}
-	return keep, h.Refresh != ""
-}

@@ -54,7 +54,7 @@ func (s *Source) Finish(ctx context.Context, cb identity.Callback) (identity.Ide
 	if err != nil {
 		return nobody, err
 	}
-	who.Keep, who.Renews = s.hold(t)
+	who.Keep, who.Renews = s.hold(t, who, k.Nonce)
 	return who, nil
 }
 

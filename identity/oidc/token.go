@@ -104,6 +104,8 @@ func tokenRefusal(status int, code string) error {
 	switch {
 	case code == "invalid_grant":
 		return fail(identity.ErrRefused, "token.invalid_grant", cause)
+	case code == "access_denied", code == "interaction_required", code == "login_required", code == "consent_required":
+		return fail(identity.ErrRefused, "token.declined", cause)
 	case code == "invalid_client", code == "unauthorized_client", status == http.StatusUnauthorized:
 		return fail(identity.ErrUnavailable, "token.client", errors.New("the provider does not accept our client authentication"))
 	case status >= 500, status == http.StatusTooManyRequests, 300 <= status && status < 400:
