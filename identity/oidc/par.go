@@ -27,6 +27,11 @@ func (s *Source) push(ctx context.Context, p *provider, form url.Values) (url.Va
 		if _, ours := errors.AsType[*identity.Failure](err); ours {
 			return nil, err
 		}
+		for _, known := range []error{issuer.ErrType, issuer.ErrNotJSON, issuer.ErrTooBig} {
+			if errors.Is(err, known) {
+				return nil, fail(identity.ErrUnavailable, "par.malformed", known)
+			}
+		}
 		return nil, fail(identity.ErrUnavailable, "par.unreachable", err)
 	}
 	code, _, _ := answer.String("error") // of another type it is no code we know
