@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/anteroom-proxy/anteroom/audit"
 	"github.com/anteroom-proxy/anteroom/envelope"
 	"github.com/anteroom-proxy/anteroom/identity"
+	"github.com/anteroom-proxy/anteroom/identity/oidc"
 	"github.com/anteroom-proxy/anteroom/portal"
 	"github.com/anteroom-proxy/anteroom/session"
 	"github.com/anteroom-proxy/anteroom/store"
@@ -26,6 +28,8 @@ type App struct {
 	// The ways to sign in, in the order in which the sign-in page offers them. A site with the
 	// `anteroom` directive needs at least one.
 	IdentityRaw []json.RawMessage `json:"identity,omitempty" caddy:"namespace=anteroom.identity inline_key=source"`
+	// Authorization servers whose access tokens sites may accept.
+	Bearer []*BearerIssuer `json:"bearer,omitempty"`
 	// Where sessions, revocations and rings are kept. Default: the embedded store in Directory.
 	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=anteroom.store inline_key=module"`
 	// Folder of the embedded store, the master key and the audit log. Default: "anteroom" under
@@ -122,6 +126,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 			a.sources = append(a.sources, g.(Guest))
 		}
 	}
+	for _, b := range a.Bearer {
+		if err := b.provision(ctx); err != nil {
+			return err
+		}
+	}
 	a.storeFrom = &Bolt{}
 	if a.StoreRaw != nil {
 		guest, err := ctx.LoadModule(a, "StoreRaw")
@@ -152,7 +161,7 @@ func (a *App) takeReferences() error {
 
 // Validate checks what needs no other app.
 func (a *App) Validate() error {
-	return errors.Join(checkSources(a.sources), checkPrefix(a.Prefix), a.checkPortal())
+	return errors.Join(checkSources(a.sources), checkBroken(a.sources), a.checkBearers(), checkPrefix(a.Prefix), a.checkPortal())
 }
 
 // checkSources refuses two sources of one name, and usernames that two sources could give to
@@ -203,11 +212,12 @@ func (a *App) Start() error {
 	if err != nil {
 		return fmt.Errorf("starting sessions: %w", err)
 	}
-	pages, err := portal.New(a.portalConfig(st, log, sessions))
+	ownPages, err := portal.New(a.portalConfig(st, log, sessions))
 	if err != nil {
 		return fmt.Errorf("preparing the sign-in pages: %w", err)
 	}
-	run := &running{store: st, audit: log, sessions: sessions, portal: pages}
+	a.equip(st)
+	run := &running{store: st, audit: log, sessions: sessions, portal: ownPages}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, site := range a.sites {
@@ -216,8 +226,22 @@ func (a *App) Start() error {
 		}
 	}
 	a.running = run
+	pages.add(a.sessionsRef.key, a, ownPages)
 	a.startup.reached()
 	return nil
+}
+
+// equip gives the ways to sign in and the token issuers what they need of the store: keys that all nodes share, and the memory
+// of what was used.
+func (a *App) equip(st openStore) {
+	for _, g := range a.sources {
+		if s, ok := g.Source().(interface{ Use(oidc.Resources) }); ok {
+			s.Use(oidc.Resources{Store: st.Store, Sealer: st.envelope})
+		}
+	}
+	for _, b := range a.Bearer {
+		b.issuer.Use(st.Store)
+	}
 }
 
 // Stop does nothing: requests of this config may still be running. Cleanup gives things back.
@@ -234,6 +258,7 @@ func (a *App) Cleanup() error {
 
 func (a *App) releaseAll() {
 	degraded.dropAll(a)
+	pages.drop(a)
 	if err := errors.Join(a.sessionsRef.release(), a.auditRef.release(), a.storeRef.release()); err != nil {
 		a.logger.Error("closing the store and the audit log", "error", err)
 	}
@@ -270,12 +295,25 @@ func (a *App) http() *caddyhttp.App {
 	return app.(*caddyhttp.App)
 }
 
-// givable lists every role that some source can give.
+// givable lists every role that some way to sign in, or some token issuer, can give.
 func (a *App) givable() []string {
 	var roles []string
 	for _, s := range a.sources {
 		roles = append(roles, s.RoleNames()...)
 	}
+	for _, b := range a.Bearer {
+		roles = append(roles, slices.Collect(maps.Keys(b.Roles))...)
+	}
 	slices.Sort(roles)
 	return slices.Compact(roles)
+}
+
+// posted reports whether a way to sign in has its answers posted by its provider's page.
+func (a *App) posted(source string) bool {
+	for _, g := range a.sources {
+		if f, ok := g.(interface{ FormPost() bool }); ok && g.Source().Name() == source {
+			return f.FormPost()
+		}
+	}
+	return false
 }

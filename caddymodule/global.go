@@ -17,6 +17,7 @@ import (
 //
 //	anteroom {
 //		identity oidc NAME { … }      # see OIDC.UnmarshalCaddyfile; may be repeated
+//		bearer NAME { … }             # see BearerIssuer.unmarshal; may be repeated
 //		store bolt | redis URL        # left out: bolt; see Redis.UnmarshalCaddyfile
 //		directory DIR                 # left out: "anteroom" under Caddy's data directory
 //		audit DIR | off               # left out: "audit" in directory
@@ -36,7 +37,7 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 	seen := map[string]bool{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		word := d.Val()
-		if seen[word] && word != "identity" && word != "session" {
+		if seen[word] && word != "identity" && word != "session" && word != "bearer" {
 			return nil, d.Errf("%q stands twice", word)
 		}
 		seen[word] = true
@@ -55,6 +56,13 @@ func (a *App) globalLine(d *caddyfile.Dispenser, word string) error {
 	switch word {
 	case "identity":
 		return guest(d, "anteroom.identity", "source", func(raw json.RawMessage) { a.IdentityRaw = append(a.IdentityRaw, raw) })
+	case "bearer":
+		b := new(BearerIssuer)
+		if err := b.unmarshal(d); err != nil {
+			return err
+		}
+		a.Bearer = append(a.Bearer, b)
+		return nil
 	case "store":
 		return guest(d, "anteroom.store", "module", func(raw json.RawMessage) { a.StoreRaw = raw })
 	case "directory":
@@ -97,7 +105,7 @@ func (a *App) globalLine(d *caddyfile.Dispenser, word string) error {
 		}
 		return nil
 	}
-	return d.Errf("unrecognized line %q; want one of identity, store, directory, audit, session, portal, prefix", word)
+	return d.Errf("unrecognized line %q; want one of identity, bearer, store, directory, audit, session, portal, prefix", word)
 }
 
 // oneArg reads exactly one argument.

@@ -72,7 +72,7 @@ func (a *App) openSessions(st openStore) (*session.Manager, func() error, error)
 	}
 	m, err := session.New(session.Config{
 		Store: st.Store, Sealer: st.envelope, Logger: poolLogger("session"),
-		Lifetimes: a.lifetimes, Mark: a.mark(),
+		Lifetimes: a.lifetimes, Mark: a.mark(), Journal: a.journal(), Refresh: pages.reverify(a.sessionsRef.key),
 	})
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), readTimeout)

@@ -32,6 +32,8 @@ type Site struct {
 	// How long sessions that were verified before go on when the store does not answer. Default: 0, everybody is
 	// refused after 30 s.
 	OnStoreLoss caddy.Duration `json:"on_store_loss,omitempty"`
+	// Whose access tokens the site accepts. Default: none; `Authorization` belongs to the app.
+	Bearer SiteBearer `json:"bearer,omitzero"`
 	// Whom the assertion that the app gets is for (its `aud`). Default: the site's host.
 	Audience string `json:"assertion_audience,omitempty"`
 	// Send no Anteroom-Assertion header.
@@ -68,6 +70,8 @@ func (*Site) CaddyModule() caddy.ModuleInfo {
 //
 //	anteroom {
 //		allow|deny WHO [METHODS] [PATHS]
+//		require acr A | amr A | max_age 5m [METHODS] [PATHS]
+//		bearer from NAME… | audience URI | unbound allow
 //		allow_origin https://HOST[:PORT]…
 //		on_store_loss deny | running_sessions 10m
 //		assertion off | audience NAME
@@ -84,7 +88,7 @@ func parseSite(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	}
 	for nesting := h.Nesting(); h.NextBlock(nesting); {
 		switch h.Val() {
-		case "allow", "deny":
+		case "allow", "deny", "require":
 			s.Rules = append(s.Rules, Rule{Words: append([]string{h.Val()}, h.RemainingArgs()...), At: at(h.Dispenser)})
 		case "allow_origin":
 			origins := h.RemainingArgs()
@@ -92,12 +96,16 @@ func parseSite(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 				return nil, h.Errf("allow_origin needs at least one origin, for example https://portal.hospital.example")
 			}
 			s.AllowOrigins = append(s.AllowOrigins, origins...)
+		case "bearer":
+			if err := s.Bearer.unmarshal(h.Dispenser); err != nil {
+				return nil, err
+			}
 		case "on_store_loss", "assertion":
 			if err := s.option(h.Dispenser); err != nil {
 				return nil, err
 			}
 		default:
-			return nil, h.Errf("unrecognized line %q; want one of allow, deny, allow_origin, on_store_loss, assertion", h.Val())
+			return nil, h.Errf("unrecognized line %q; want one of allow, deny, require, bearer, allow_origin, on_store_loss, assertion", h.Val())
 		}
 	}
 	if len(s.Rules) == 0 && portalOf(option) != "" { // whether this site is the portal is known later
@@ -163,7 +171,7 @@ func (s *Site) rules() []string {
 	for _, o := range s.AllowOrigins {
 		lines = append(lines, "allow_origin "+o)
 	}
-	lines = append(lines, fmt.Sprintf("on_store_loss %d assertion %q %t", s.OnStoreLoss, s.Audience, s.NoAssertion))
+	lines = append(lines, fmt.Sprintf("on_store_loss %d assertion %q %t bearer %q %q %t", s.OnStoreLoss, s.Audience, s.NoAssertion, s.Bearer.From, s.Bearer.Audience, s.Bearer.Unbound))
 	slices.Sort(lines)
 	return slices.Compact(lines)
 }
@@ -204,7 +212,7 @@ func (s *Site) Validate() error {
 	}
 	places := gatedPlaces(s.app.http())
 	s.app.gate(places)
-	return errors.Join(s.checkGate(), survey(s.app.http(), s.server), surveyPortal(s.app, places))
+	return errors.Join(s.checkGate(), s.checkBearer(), survey(s.app.http(), s.server), surveyPortal(s.app, places))
 }
 
 // checkGate builds the gate as Start will, so that a bad origin is found while the config loads.
@@ -221,6 +229,7 @@ func (s *Site) gateConfig(run *running) gate.Config {
 		Portal: run.portal, Deny: denyWith(run.portal), AllowOrigins: s.AllowOrigins,
 		ClientAddr: clientAddr, Logger: s.logger,
 		OnStoreLoss: time.Duration(s.OnStoreLoss), Assertion: s.Audience, NoAssertion: s.NoAssertion,
+		Bearer: s.bearerOf(), Posted: s.app.posted,
 	}
 }
 

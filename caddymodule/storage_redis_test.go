@@ -116,12 +116,12 @@ func TestStorageLikeFiles(t *testing.T) {
 	}
 }
 
-// issuer signs what it is asked for, and counts.
-type issuer struct{ issued atomic.Int64 }
+// ordered signs what it is asked for, and counts.
+type ordered struct{ issued atomic.Int64 }
 
-func (*issuer) IssuerKey() string { return "issuer.example" }
+func (*ordered) IssuerKey() string { return "issuer.example" }
 
-func (i *issuer) Issue(_ context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
+func (i *ordered) Issue(_ context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
 	i.issued.Add(1)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -133,7 +133,7 @@ func (i *issuer) Issue(_ context.Context, csr *x509.CertificateRequest) (*certma
 }
 
 // magic is certmagic with that storage.
-func magic(t *testing.T, n node, i *issuer) *certmagic.Config {
+func magic(t *testing.T, n node, i *ordered) *certmagic.Config {
 	t.Helper()
 	var cfg *certmagic.Config
 	cache := certmagic.NewCache(certmagic.CacheOptions{GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return cfg, nil }})
@@ -149,7 +149,7 @@ const hospital = "dicom.hospital.example"
 func TestStorageTwoNodes(t *testing.T) {
 	server := redistest.Standalone(t, redistest.Secure())
 	a, b := newNode(t, server, "a"), newNode(t, server, "a")
-	issuer := new(issuer)
+	issuer := new(ordered)
 	served := make([]tls.Certificate, 2)
 	var both sync.WaitGroup
 	for i, n := range []node{a, b} {
@@ -204,7 +204,7 @@ func TestStorageTwoNodes(t *testing.T) {
 // what the others have.
 func TestStorageOtherMasterKey(t *testing.T) {
 	server := redistest.Standalone(t, redistest.Secure())
-	issuer := new(issuer)
+	issuer := new(ordered)
 	a := newNode(t, server, "a")
 	if err := magic(t, a, issuer).ManageSync(t.Context(), []string{hospital}); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,169 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/anteroom-proxy/anteroom/identity/bearer"
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// BearerIssuer is an authorization server whose access tokens sites may accept: a patient's app, or another hospital's system,
+// comes with one instead of a session.
+type BearerIssuer struct {
+	// Name of the issuer, for the sites' `bearer from` and the audit log; unique over the ways to sign in, too.
+	Name string `json:"name"`
+	// The issuer exactly as the authorization server states it.
+	Issuer string `json:"issuer"`
+	// Address of its introspection endpoint (RFC 7662), for tokens that are no JWTs.
+	Introspect string `json:"introspect,omitempty"`
+	// Our client at the introspection endpoint. The secret is a placeholder: {file./path} or {env.NAME}.
+	ClientID     string `json:"client_id,omitempty"`
+	ClientSecret string `json:"client_secret,omitempty"`
+	// Hosts besides the issuer's own that its metadata may name.
+	Hosts []string `json:"hosts,omitempty"`
+	// File of the certificates (PEM) that its certificate is checked against. Default: the system's.
+	CAFile string `json:"ca_file,omitempty"`
+	// Proxy to reach it through. Default: what the environment says.
+	Proxy string `json:"proxy,omitempty"`
+	// Claim that holds roles, and the values that give each of our roles. No other value becomes a role.
+	RolesClaim string              `json:"roles_claim,omitempty"`
+	Roles      map[string][]string `json:"roles,omitempty"`
+	// Claim that becomes the username, and what is put before it.
+	UsernameClaim  string `json:"username_claim,omitempty"`
+	UsernamePrefix string `json:"username_prefix,omitempty"`
+	// Where the block stands, for messages.
+	At string `json:"at,omitempty"`
+
+	issuer *bearer.Issuer
+}
+
+// unmarshal reads
+//
+//	bearer NAME {
+//		issuer          https://as.hospital.example
+//		introspect      https://as.hospital.example/introspect
+//		client_id       anteroom
+//		client_secret   {file./run/secrets/introspection}
+//		hosts           keys.hospital.example
+//		ca_file         /etc/anteroom/hospital-ca.pem
+//		proxy           http://proxy.hospital.example:3128
+//		roles_claim     groups
+//		role ROLE from  VALUE…
+//		username_claim  preferred_username
+//		username_prefix app:
+//	}
+func (b *BearerIssuer) unmarshal(d *caddyfile.Dispenser) error {
+	b.At = at(d)
+	if !d.AllArgs(&b.Name) || !sourceName.MatchString(b.Name) {
+		return d.Errf("bearer needs a name of letters, digits, `.`, `_`, `-`, for example `bearer apps { … }`")
+	}
+	single := map[string]*string{
+		"issuer": &b.Issuer, "introspect": &b.Introspect, "client_id": &b.ClientID, "client_secret": &b.ClientSecret, "ca_file": &b.CAFile,
+		"proxy": &b.Proxy, "roles_claim": &b.RolesClaim, "username_claim": &b.UsernameClaim, "username_prefix": &b.UsernamePrefix,
+	}
+	seen := map[string]bool{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		word := d.Val()
+		if seen[word] && word != "role" {
+			return d.Errf("%q stands twice in bearer %s", word, b.Name)
+		}
+		seen[word] = true
+		var err error
+		switch target := single[word]; {
+		case target != nil:
+			err = oneArg(d, target)
+		case word == "hosts":
+			if b.Hosts = d.RemainingArgs(); len(b.Hosts) == 0 {
+				err = d.Errf("hosts needs at least one host, for example `hosts keys.hospital.example`")
+			}
+		case word == "role":
+			var o OIDC
+			if err = o.roleLine(d, d.RemainingArgs()); err == nil {
+				b.addRoles(o.Roles)
+			}
+		default:
+			err = d.Errf("unrecognized line %q in bearer; want one of issuer, introspect, client_id, client_secret, hosts, ca_file, proxy, roles_claim, role, username_claim, username_prefix", word)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	switch {
+	case !seen["issuer"]:
+		return d.Errf("bearer %s: the line `issuer …` is missing", b.Name)
+	case len(b.Roles) > 0 && b.RolesClaim == "":
+		return d.Errf("bearer %s: `role … from` needs `roles_claim CLAIM`, the claim that holds the values", b.Name)
+	case seen["introspect"] != seen["client_id"] || seen["introspect"] != seen["client_secret"]:
+		return d.Errf("bearer %s: `introspect`, `client_id` and `client_secret` belong together: the introspection endpoint wants to know who asks", b.Name)
+	}
+	return nil
+}
+
+func (b *BearerIssuer) addRoles(more map[string][]string) {
+	if b.Roles == nil {
+		b.Roles = map[string][]string{}
+	}
+	for role, values := range more {
+		b.Roles[role] = append(b.Roles[role], values...)
+	}
+}
+
+// provision resolves the secret and builds the issuer. It does not talk to it.
+func (b *BearerIssuer) provision(ctx caddy.Context) error {
+	cfg := bearer.Config{
+		Name: b.Name, Roles: b.RolesClaim, RoleNames: map[string][]string{}, Username: b.UsernameClaim, UsernamePrefix: b.UsernamePrefix, Logger: ctx.Slogger(),
+	}
+	for role, values := range b.Roles {
+		for _, v := range values {
+			cfg.RoleNames[v] = append(cfg.RoleNames[v], role)
+		}
+	}
+	problems := []error{resolve("issuer", b.Issuer, &cfg.Issuer)}
+	var err error
+	cfg.Fetch, err = fetching(b.Hosts, b.CAFile, b.Proxy)
+	problems = append(problems, err)
+	if b.Introspect != "" {
+		i := &bearer.Introspection{}
+		problems = append(problems, resolve("introspect", b.Introspect, &i.URL), resolve("client_id", b.ClientID, &i.ClientID), resolve("client_secret", b.ClientSecret, &i.ClientSecret))
+		cfg.Introspection = i
+	}
+	if err := errors.Join(problems...); err != nil {
+		return located(b.At, fmt.Errorf("bearer %s: %w", b.Name, err))
+	}
+	if b.issuer, err = bearer.New(cfg); err != nil {
+		return located(b.At, err)
+	}
+	return nil
+}
+
+// checkBearers refuses two issuers of one name, and usernames that two could give to different people. An issuer that people
+// also sign in at gives the same people the same names.
+func (a *App) checkBearers() error {
+	var problems []error
+	names := map[string]bool{}
+	prefixes := map[string][]string{} // folded prefix → issuers
+	for _, g := range a.sources {
+		names[g.Source().Name()] = true
+		issuer := g.Source().Name()
+		if v, ok := g.Source().(interface{ Issuer() string }); ok {
+			issuer = v.Issuer()
+		}
+		prefixes[strings.ToLower(g.Prefixed())] = append(prefixes[strings.ToLower(g.Prefixed())], issuer)
+	}
+	for _, b := range a.Bearer {
+		if names[b.Name] {
+			problems = append(problems, located(b.At, fmt.Errorf("the name %q is taken by a way to sign in or another `bearer`; choose another", b.Name)))
+		}
+		names[b.Name] = true
+		prefix := strings.ToLower(b.UsernamePrefix)
+		if others := prefixes[prefix]; slices.ContainsFunc(others, func(o string) bool { return o != b.Issuer }) {
+			problems = append(problems, located(b.At, fmt.Errorf("bearer %s could give somebody the username of a person who signs in elsewhere: add for example `username_prefix %s:`", b.Name, b.Name)))
+		}
+		prefixes[prefix] = append(prefixes[prefix], b.Issuer)
+	}
+	return errors.Join(problems...)
+}
