@@ -106,7 +106,7 @@ func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, errEnded
 	}
 	conn, rw, err := http.NewResponseController(a.ResponseWriter).Hijack()
-	if err != nil || a.x.session == nil {
+	if err != nil || a.x.grant == nil {
 		return conn, rw, err
 	}
 	return a.x.adopt(conn, rw)
@@ -134,7 +134,7 @@ func (a *answer) commit() bool {
 		return false
 	}
 	a.clean()
-	if a.x.session != nil {
+	if a.x.grant != nil {
 		a.renew()
 		a.refused = !a.x.flight.commit()
 	}
@@ -208,7 +208,7 @@ func keepForeign(h http.Header, name string, lines []string) {
 	h[name] = kept
 }
 
-// renew keeps shared caches away from what a session saw, and adds the renewed cookie. An answer that the app marks public or
+// renew keeps shared caches away from what a session or a token saw, and adds the renewed cookie, which a token has none of. An answer that the app marks public or
 // immutable is left alone: a cookie in it would be handed to the next reader of the cache. A renewal that fails, or that takes
 // too long, is no error of this request; the session goes on until its end.
 func (a *answer) renew() {
@@ -223,6 +223,9 @@ func (a *answer) renew() {
 		h["Cache-Control"] = justPrivate
 	default:
 		h["Cache-Control"] = append(slices.Clip(h["Cache-Control"]), "private")
+	}
+	if a.x.renewal == nil {
+		return
 	}
 	cookie, _, err := a.x.renewal.Wait(a.x.r.Context()) // at once, unless it was due and takes long
 	if err == nil && cookie != nil {

@@ -86,6 +86,9 @@ func (x *exchange) checkTarget() refusal {
 // checkOrigin refuses what another origin's page sends in a person's name: unsafe methods and WebSockets. Old apps have no
 // defence of their own, and SameSite does not stop sibling hosts.
 func (x *exchange) checkOrigin() refusal {
+	if x.isPosted() {
+		return refusal{}
+	}
 	probe := x.r
 	if x.upgrade {
 		probe = &http.Request{Method: http.MethodPost, Header: x.r.Header, Host: x.r.Host, URL: x.r.URL}
@@ -94,6 +97,17 @@ func (x *exchange) checkOrigin() refusal {
 		return refusal{KindCrossOrigin, http.StatusForbidden, "origin"}
 	}
 	return refusal{}
+}
+
+// isPosted reports whether a request is the form in which a provider answers a sign-in. It carries no cookie of a session, since
+// those are SameSite=Lax, and the portal believes it no more than the address of a callback.
+func (x *exchange) isPosted() bool {
+	if x.gate.posted == nil || x.r.Method != http.MethodPost {
+		return false
+	}
+	rest, below := strings.CutPrefix(x.path.String(), x.gate.prefix)
+	source, callback := strings.CutPrefix(rest, "callback/")
+	return below && callback && source != "" && !strings.ContainsAny(source, "/%") && x.gate.posted(source)
 }
 
 // origins are those whose pages may do what only the site's own may otherwise.

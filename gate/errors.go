@@ -70,6 +70,7 @@ func (x *exchange) refuse(no refusal) {
 // say answers a refusal that was recorded. It is the one place where a refusal becomes HTTP.
 func (x *exchange) say(no refusal, ref string) {
 	w, r := x.answer.ResponseWriter, x.r
+	program := x.caller != nil || no.kind == KindToken || IsAPIClient(r)
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	switch no.kind {
@@ -77,14 +78,14 @@ func (x *exchange) say(no refusal, ref string) {
 		h.Set("Allow", allowedMethods) // RFC 9110 section 15.5.6
 	case KindUnavailable:
 		h.Set("Retry-After", "1")
-	case KindNoSession:
-		if !IsAPIClient(r) {
+	case KindNoSession, KindStepUp:
+		if !program {
 			x.toLogin()
 			return
 		}
-		h.Set("WWW-Authenticate", `Anteroom uri="`+x.gate.prefix+`login"`)
 	}
-	if IsAPIClient(r) {
+	if program {
+		x.challenge(no)
 		WriteProblem(w, no.status, string(no.kind), details[no.kind], ref)
 		return
 	}
@@ -97,7 +98,7 @@ func (x *exchange) recordRefusal(no refusal) (ref string, err error) {
 	if g.audit == nil {
 		return "", audit.ErrUnavailable
 	}
-	if x.session == nil {
+	if x.grant == nil {
 		record, ended := g.strangers.refused(g.clientAddr(x.r))
 		for _, s := range ended {
 			e := audit.Event{Ref: audit.NewRef(), Kind: "request", Decision: "denied", Reason: reasonFlood, Count: s.count}
@@ -118,7 +119,7 @@ func (x *exchange) recordRefusal(no refusal) (ref string, err error) {
 	return ref, g.audit.Record(x.r.Context(), x.event(ref, decision, no.reason))
 }
 
-// toLogin sends a page to the sign-in. A safe request returns to itself afterwards. A form that came too late does not: its body
+// toLogin sends a page to the sign-in, again where a stronger or newer one is asked for. A safe request returns to itself afterwards. A form that came too late does not: its body
 // is not kept and never sent again, so that the way leads to the start page, by 303, which makes a GET of it.
 func (x *exchange) toLogin() {
 	status, to := http.StatusSeeOther, "/"
@@ -129,7 +130,7 @@ func (x *exchange) toLogin() {
 		}
 	}
 	w := x.answer.ResponseWriter
-	w.Header().Set("Location", x.gate.prefix+"login?return_to="+url.QueryEscape(to))
+	w.Header().Set("Location", x.loginURL("return_to="+url.QueryEscape(to)))
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(status)
 }

@@ -35,11 +35,11 @@ type ending struct {
 
 func (f *flight) ended() bool { return f.end.Load() != nil }
 
-// pass calls next with a copy of the request whose context ends with the session. It is a copy in any case: net/http writes
+// pass calls next with a copy of the request whose context ends with the session, or with the token. It is a copy in any case: net/http writes
 // trailers into the request that it made when the body ends, and no proxy may find them there. own: see Gate.Handle.
 func (x *exchange) pass(next http.Handler) (own bool) {
 	ctx := x.r.Context()
-	if x.session == nil {
+	if x.grant == nil {
 		next.ServeHTTP(&x.answer, x.r.WithContext(ctx))
 		x.answer.finish()
 		return false
@@ -47,8 +47,12 @@ func (x *exchange) pass(next http.Handler) (own bool) {
 	f := &x.flight
 	ctx, f.cancel = context.WithCancelCause(ctx)
 	defer x.land() // after a panic too
-	f.stop = x.gate.sessions.Watch(x.session.ID, x.gate.storeLoss.tolerate, x.cut)
-	x.renewal = x.gate.sessions.StartRenewal(x.session, x.cookies, x.r.Host)
+	if x.caller != nil {
+		f.stop = x.watchToken()
+	} else {
+		f.stop = x.gate.sessions.Watch(x.session.ID, x.gate.storeLoss.tolerate, x.cut)
+		x.renewal = x.gate.sessions.StartRenewal(x.session, x.cookies, x.r.Host)
+	}
 	next.ServeHTTP(&x.answer, x.r.WithContext(ctx))
 	x.answer.finish()
 	if end := f.end.Load(); end != nil {
@@ -129,7 +133,11 @@ func (x *exchange) recordEnd(end *ending) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), 10*time.Second)
 	defer cancel()
-	e := x.event(end.ref, "ended", session.Reason(end.cause))
+	reason := session.Reason(end.cause)
+	if errors.Is(end.cause, errTokenEnd) {
+		reason = reasonTokenEnd
+	}
+	e := x.event(end.ref, "ended", reason)
 	e.Kind = "stream"
 	if err := x.gate.audit.Record(ctx, e); err != nil {
 		x.gate.misdirection.log.Error("the end of a request by the end of its session could not be recorded", "ref", end.ref, "error", err)
@@ -184,7 +192,10 @@ func (x *exchange) tellEnd(end *ending) (own bool) {
 			x.answer.Header().Set("Connection", "close")
 		}
 		no := refusal{KindUnavailable, http.StatusServiceUnavailable, ""}
-		if errors.Is(end.cause, session.ErrNone) {
+		switch {
+		case errors.Is(end.cause, errTokenEnd):
+			no = x.refuseToken(http.StatusUnauthorized, reasonTokenEnd)
+		case errors.Is(end.cause, session.ErrNone):
 			no = refusal{KindNoSession, http.StatusUnauthorized, ""}
 		}
 		x.say(no, end.ref)

@@ -14,6 +14,11 @@
 // with the reason as its cause, a WebSocket gets a close frame (RFC 6455 section 7.4.1, code 1008), a write or read that waits for a slow
 // client breaks off, and the audit log says so. While the store is silent nobody gets in, unless Config.OnStoreLoss says who.
 //
+// With Config.Bearer the site is a resource server: a request with an access token is judged by it alone. Its cookies are neither
+// looked at nor passed on, no cookie of ours is set, the token never reaches the app, and a request in flight ends when it expires.
+// Challenges follow RFC 6750 section 3, RFC 9449 section 7.1 and, when a route asks for a stronger or newer sign-in, RFC 9470; a
+// page is sent through the sign-in again for that. RFC 9728's document is answered to everybody.
+//
 // On the way back: HSTS (RFC 6797) on every answer, no cookie of an app under our names, no identity headers, no shared caching
 // of what a session saw unless the app says public or immutable, and the renewed session cookie.
 //
@@ -86,6 +91,7 @@ type Gate struct {
 	noHSTS       bool
 	clientAddr   func(*http.Request) string
 	ready        func() bool
+	now          func() time.Time
 	misdirection *rareLog
 	strangers    *flood
 	unaudited    bool // the operator wants no log: no event is made up for it
@@ -136,6 +142,7 @@ func New(c Config) (*Gate, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	g.unaudited = g.audit != nil && g.audit == audit.Off()
+	g.now = c.Now
 	g.strangers = &flood{now: c.Now}
 	g.misdirection = &rareLog{log: c.Logger, now: c.Now}
 	if len(problems) > 0 {
@@ -172,6 +179,9 @@ func (g *Gate) Handle(w http.ResponseWriter, r *http.Request, next http.Handler)
 		g.portal.ServeHTTP(w, r)
 		return true
 	}
+	if g.bearer != nil && x.answerMetadata(w) {
+		return true
+	}
 	for _, step := range room {
 		if no := step(x); no.kind != "" {
 			x.refuse(no)
@@ -190,6 +200,9 @@ type exchange struct {
 	upgrade  bool     // to a WebSocket
 	cookies  []string // Cookie lines as received
 	session  *session.Session
+	caller   *Caller        // of a bearer request, which has no session
+	grant    *session.Grant // of either; nil: nobody is named
+	token    *BearerError   // why a token is refused
 	decision policy.Decision
 	degraded bool   // the store is silent; the session was known before
 	client   string // address for the audit log, once it was asked

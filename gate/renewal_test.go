@@ -30,7 +30,7 @@ func TestRenewalDoesNotHoldUp(t *testing.T) { synctest.Test(t, testRenewalDoesNo
 func testRenewalDoesNotHoldUp(t *testing.T) {
 	source := &slowSource{}
 	_, quiet := newSessions(t, time.Now)
-	r := &rig{t: t, audit: &recorder{}, sessions: running(t, session.Config{Store: quiet.Store, Sealer: quiet.sealer, Refresh: source.refresh})}
+	r := &rig{t: t, verify: true, audit: &recorder{}, sessions: running(t, session.Config{Store: quiet.Store, Sealer: quiet.sealer, Refresh: source.refresh})}
 	r.gate = mustNew(t, Config{Policy: compile(t, rules...), Sessions: r.sessions, Audit: r.audit})
 	for name, c := range map[string]struct {
 		age, source, app time.Duration
@@ -39,10 +39,10 @@ func testRenewalDoesNotHoldUp(t *testing.T) {
 		cookie           bool
 	}{
 		"not due":             {10 * time.Second, time.Minute, 0, "", 0, false},
-		"quick":               {2 * time.Minute, 100 * time.Millisecond, 0, "", 100 * time.Millisecond, true},
-		"slow":                {2 * time.Minute, 20 * time.Second, 0, "", time.Second, false},
-		"slow, and public":    {2 * time.Minute, 20 * time.Second, 0, "public", 0, false},
-		"slow, app is slower": {2 * time.Minute, 3 * time.Second, 4 * time.Second, "", 4 * time.Second, true},
+		"quick":               {4 * time.Minute, 100 * time.Millisecond, 0, "", 100 * time.Millisecond, true},
+		"slow":                {4 * time.Minute, 20 * time.Second, 0, "", time.Second, false},
+		"slow, and public":    {4 * time.Minute, 20 * time.Second, 0, "public", 0, false},
+		"slow, app is slower": {4 * time.Minute, 3 * time.Second, 4 * time.Second, "", 4 * time.Second, true},
 	} {
 		dana := r.dana()
 		source.takes = c.source

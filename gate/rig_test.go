@@ -187,6 +187,7 @@ type rig struct {
 	server   *httptest.Server
 	gate     *Gate
 	rows     int
+	verify   bool         // a renewal asks the source of who signs in
 	app      http.Handler // what the app does after writing down the request; nil: 200 and "app"
 
 	mu   sync.Mutex
@@ -280,7 +281,7 @@ func (r *rig) signIn(g session.Grant) *person {
 	if g.Subject == "" {
 		g.Subject = "sub-" + g.Username
 	}
-	s, cookies, err := r.sessions.Issue(context.Background(), g, site, session.Admission{})
+	s, cookies, err := r.sessions.Issue(context.Background(), g, site, session.Admission{Verify: r.verify})
 	if err != nil {
 		r.t.Fatal(err)
 	}

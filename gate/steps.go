@@ -15,16 +15,21 @@ import (
 // who finds the session and takes our cookies out of what the app will see. Whatever is no session is the same to everybody
 // outside; whatever cannot be known is no access.
 func (x *exchange) who() refusal {
+	if x.gate.bearer != nil {
+		if no := x.checkToken(); no.kind != "" || x.caller != nil {
+			return no
+		}
+	}
 	x.cookies = x.r.Header["Cookie"]
 	s, err := x.gate.sessions.Find(x.cookies, x.r.Host)
 	session.StripCookies(x.r.Header)
 	switch {
 	case err == nil && s != nil:
-		x.session = s
+		x.session, x.grant = s, &s.Grant
 	case errors.Is(err, session.ErrNone):
 	case errors.Is(err, session.ErrStale):
 		if s != nil && x.gate.storeLoss.tolerated(x.gate.sessions.Silence()) {
-			x.session, x.degraded = s, true
+			x.session, x.grant, x.degraded = s, &s.Grant, true
 			return refusal{}
 		}
 		return refusal{KindUnavailable, http.StatusServiceUnavailable, "store-silent"}
@@ -36,18 +41,26 @@ func (x *exchange) who() refusal {
 
 // mayThey asks the policy once. Without a session there is one answer for everything that is not public.
 func (x *exchange) mayThey() refusal {
-	ask := policy.Request{Method: x.r.Method, Path: x.path}
+	ask := policy.Request{Method: x.r.Method, Path: x.path, Query: x.r.URL.RawQuery}
 	var subject policy.Subject
-	if x.session != nil {
-		subject = policy.Subject{Username: x.session.Username, Roles: x.session.Roles}
+	if g := x.grant; g != nil {
+		subject = policy.Subject{Username: g.Username, Roles: g.Roles, ACR: g.ACR, AMR: g.AMR, AuthTime: g.AuthTime}
 		ask.Who = &subject
+	}
+	if c := x.caller; c != nil {
+		subject.Bearer, subject.Scopes, subject.Patient = true, c.Scopes, c.Patient
+	}
+	if x.gate.policy.UsesTime() {
+		ask.Now = x.gate.now()
 	}
 	x.decision = x.gate.policy.Decide(ask)
 	switch {
 	case x.decision.Allowed:
 		return refusal{}
-	case x.session == nil:
+	case x.grant == nil:
 		return refusal{KindNoSession, http.StatusUnauthorized, policy.ReasonNoSession}
+	case x.decision.Reason == policy.ReasonStepUp:
+		return refusal{KindStepUp, http.StatusUnauthorized, policy.ReasonStepUp}
 	}
 	return refusal{KindForbidden, http.StatusForbidden, x.decision.Reason}
 }
@@ -55,7 +68,7 @@ func (x *exchange) mayThey() refusal {
 // record writes down that the request is let through, before it is. What is public to everybody needs no record as long as
 // nobody is named.
 func (x *exchange) record() refusal {
-	if x.decision.Public && x.session == nil {
+	if x.decision.Public && x.grant == nil {
 		return refusal{}
 	}
 	if x.gate.unaudited {
@@ -82,8 +95,14 @@ func (x *exchange) event(ref, decision, reason string) audit.Event {
 	if policy.ValidMethod(x.r.Method) {
 		e.Method = x.r.Method
 	}
-	if s := x.session; s != nil {
-		e.Source, e.Subject, e.Name, e.Roles, e.Session = s.Source, s.Subject, s.Username, s.Roles, audit.SessionLabel(s.ID)
+	if g := x.grant; g != nil {
+		e.Source, e.Subject, e.Name, e.Roles = g.Source, g.Subject, g.Username, g.Roles
+	}
+	if x.session != nil {
+		e.Session = audit.SessionLabel(x.session.ID)
+	}
+	if x.caller != nil {
+		e.ClientID, e.Scopes = x.caller.ClientID, x.caller.Scopes
 	}
 	return e
 }
@@ -99,23 +118,25 @@ func (x *exchange) clientAddr() string {
 // tell sets the identity headers. A header without a value stays absent: strip deleted what the client sent. The keys are
 // canonical and written directly, the values plain UTF-8 of one meaning.
 func (x *exchange) tell() refusal {
-	s := x.session
-	if s == nil {
+	g := x.grant
+	if g == nil {
 		return refusal{}
 	}
-	for _, role := range s.Roles {
+	for _, role := range g.Roles {
 		if !policy.ValidRole(role) { // a comma in it would make two roles of one
 			return refusal{KindUnavailable, http.StatusServiceUnavailable, "identity"}
 		}
 	}
 	assertion, err := x.assertion()
 	switch {
+	case errors.Is(err, session.ErrNone) && x.caller != nil:
+		return x.refuseToken(http.StatusUnauthorized, reasonTokenEnd)
 	case errors.Is(err, session.ErrNone): // it ended this moment
 		return refusal{KindNoSession, http.StatusUnauthorized, session.Reason(err)}
 	case err != nil: // an app that trusts nothing else must not see a person as nobody
 		return refusal{KindUnavailable, http.StatusServiceUnavailable, "assertion"}
 	}
-	values := [...]string{s.Username, strings.Join(s.Roles, ","), s.Name, s.Email, assertion}
+	values := [...]string{g.Username, strings.Join(g.Roles, ","), g.Name, g.Email, assertion}
 	room := make([]string, len(values)) // one allocation for all
 	for i, value := range values {
 		if value == "" {
@@ -144,7 +165,14 @@ func (x *exchange) assertion() (string, error) {
 	if audience == "" {
 		audience = x.site
 	}
-	token, err := x.gate.sessions.Assertion(x.session, audience)
+	token, err := "", error(nil)
+	if c := x.caller; c != nil {
+		token, err = x.gate.sessions.AssertCaller(session.Caller{
+			Grant: c.Grant, ClientID: c.ClientID, Scopes: c.Scopes, Patient: c.Patient, Expires: c.Expires, Token: c.Token,
+		}, x.r.Host, audience)
+	} else {
+		token, err = x.gate.sessions.Assertion(x.session, audience)
+	}
 	if err == nil && token == "" {
 		err = errors.New("empty assertion")
 	}

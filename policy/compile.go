@@ -122,6 +122,7 @@ func (p *Policy) add(r *rule, roles, scopes map[string]bool) {
 			roles[name] = true
 		}
 	}
+	p.usesTime = p.usesTime || r.need.MaxAge > 0
 	p.usesUsername = p.usesUsername || r.who == whoUser || r.within == whoUser
 }
 

@@ -106,6 +106,7 @@ type Policy struct {
 	roles, scopes        []string
 	requires             bool // there are require lines
 	usesUsername         bool
+	usesTime             bool
 }
 
 // Decide answers r. It never fails, and allocates only to put several require lines together for a step-up: whatever is not allowed for a stated reason is denied.
@@ -173,6 +174,9 @@ func (p *Policy) Scopes() []string {
 
 // UsesBearer reports whether a line asks for a scope, which only an access token can have.
 func (p *Policy) UsesBearer() bool { return p != nil && len(p.scopes) > 0 }
+
+// UsesTime reports whether a decision can depend on the time.
+func (p *Policy) UsesTime() bool { return p != nil && p.usesTime }
 
 // Roles returns the names of all roles that the lines mention, sorted.
 func (p *Policy) Roles() []string {

@@ -34,6 +34,9 @@ func TestRow35(t *testing.T) {
 	if d := p.Decide(Request{Method: "GET", Path: parse(t, "/fresh"), Who: who("", 0)}); d.Reason != ReasonStepUp {
 		t.Errorf("without a time: %+v", d)
 	}
+	if !p.UsesTime() || compile(t, "allow any", "require acr x").UsesTime() || (*Policy)(nil).UsesTime() {
+		t.Error("UsesTime")
+	}
 	d := p.Decide(Request{Method: "POST", Path: parse(t, "/admin/x"), Who: who("mfa", 0), Now: noon})
 	want := Decision{Reason: ReasonStepUp, Rule: "require amr otp,hwk POST /admin/** (Caddyfile:5)", Route: "/admin/**",
 		Need: Need{ACR: []string{"mfa", "urn:eid:high"}, AMR: [][]string{{"otp", "hwk"}}}}

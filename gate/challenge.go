@@ -1,0 +1,121 @@
+package gate
+
+import (
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/policy"
+)
+
+// challenge tells a program what is missing, one line of WWW-Authenticate for each way to get it (RFC 9110 section 11.6.1).
+func (x *exchange) challenge(no refusal) {
+	var lines []string
+	switch {
+	case no.kind == KindToken && x.token != nil:
+		lines = x.bearerLines(x.token.Scheme, param("error", x.token.Code))
+	case no.kind == KindStepUp && x.caller != nil:
+		lines = x.bearerLines(x.caller.Scheme, stepUp(x.decision.Need))
+	case no.kind == KindStepUp:
+		lines = append(x.bearerLines("Bearer", stepUp(x.decision.Need)), `Anteroom uri=`+quote(x.loginURL("")))
+	case no.kind == KindNoSession:
+		lines = append(x.bearerLines("", ""), `Anteroom uri=`+quote(x.loginURL("")))
+	case no.kind == KindForbidden && x.decision.Reason == policy.ReasonScope && x.caller != nil:
+		lines = x.bearerLines(x.caller.Scheme, param("error", "insufficient_scope")+", "+param("scope", strings.Join(x.decision.Scopes, " ")))
+	}
+	if len(lines) > 0 {
+		x.answer.Header()["Www-Authenticate"] = lines
+	}
+}
+
+// bearerLines returns the site's challenges for tokens, with the parameters first in the one of the scheme. Without that scheme
+// there it is one more line.
+func (x *exchange) bearerLines(scheme, params string) []string {
+	var lines []string
+	if x.gate.bearer != nil {
+		lines = slices.Clone(x.gate.bearer.Challenge(x.origin()))
+	}
+	if params == "" {
+		return lines
+	}
+	if scheme != "DPoP" {
+		scheme = "Bearer"
+	}
+	for i, line := range lines {
+		if name, rest, _ := strings.Cut(line, " "); strings.EqualFold(name, scheme) {
+			lines[i] = name + " " + params
+			if rest != "" {
+				lines[i] += ", " + rest
+			}
+			return lines
+		}
+	}
+	return append(lines, scheme+" "+params)
+}
+
+// stepUp is the challenge of RFC 9470 section 3. There is no parameter for methods (amr).
+func stepUp(need policy.Need) string {
+	params := param("error", "insufficient_user_authentication") + ", " + param("error_description", "A stronger or more recent sign-in is needed")
+	if len(need.ACR) > 0 {
+		params += ", " + param("acr_values", strings.Join(need.ACR, " "))
+	}
+	if need.MaxAge > 0 {
+		params += ", " + param("max_age", strconv.Itoa(int(need.MaxAge/time.Second)))
+	}
+	return params
+}
+
+// loginURL is where somebody signs in, with all that the route asks for.
+func (x *exchange) loginURL(query string) string {
+	add := func(name, value string) {
+		if query != "" {
+			query += "&"
+		}
+		query += name + "=" + value
+	}
+	if need := x.decision.Need; x.decision.Reason == policy.ReasonStepUp {
+		if len(need.ACR) > 0 {
+			add("acr_values", escape(strings.Join(need.ACR, " ")))
+		}
+		for _, list := range need.AMR {
+			names := make([]string, 0, len(list))
+			for _, name := range list {
+				names = append(names, escape(name))
+			}
+			add("amr", strings.Join(names, ","))
+		}
+		if need.MaxAge > 0 {
+			add("max_age", strconv.Itoa(int(need.MaxAge/time.Second)))
+		}
+	}
+	if query != "" {
+		query = "?" + query
+	}
+	return x.gate.prefix + "login" + query
+}
+
+// escape writes a blank as %20, which nobody takes for a plus.
+func escape(value string) string { return strings.ReplaceAll(url.QueryEscape(value), "+", "%20") }
+
+func param(name, value string) string { return name + "=" + quote(value) }
+
+// quote makes a quoted-string (RFC 9110 section 5.6.4). What cannot stand in one, or not in every one of these parameters, is left
+// out: controls and everything beyond ASCII.
+func quote(value string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for i := range len(value) {
+		switch c := value[i]; {
+		case c < ' ' || c >= 0x7f:
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			fallthrough
+		default:
+			b.WriteByte(c)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
