@@ -88,7 +88,8 @@ type fullRecord struct {
 	Seq                                                                                                            uint64
 	Time                                                                                                           time.Time
 	Prev, Kind, Ref, Source, Subject, Name, Session, Site, Method, Route, Decision, Rule, Reason, Degraded, Client string
-	Roles                                                                                                          []string
+	Roles, Scopes                                                                                                  []string
+	ClientID                                                                                                       string `json:"client_id"`
 }
 
 // records decodes strictly: one object a line, no unknown members.
@@ -135,7 +136,7 @@ func TestRecord(t *testing.T) {
 	e := Event{
 		Ref: "ABCDEFGHJK", Kind: "request", Source: "hospital", Subject: "s-1", Name: "doctor", Roles: []string{"doctor", "staff"},
 		Session: SessionLabel("sid"), Site: "app.example", Method: "GET", Route: "/patients/{user}/*", Decision: "allowed",
-		Rule: "allow role doctor (Caddyfile:12)", Reason: "rule", Degraded: "store-loss", Client: "192.0.2.1",
+		Rule: "allow role doctor (Caddyfile:12)", Reason: "rule", Degraded: "store-loss", Client: "192.0.2.1", ClientID: "heart-app", Scopes: []string{"patient/Observation.rs", "openid"},
 	}
 	if err := l.Record(t.Context(), e); err != nil {
 		t.Fatal(err)
@@ -145,6 +146,7 @@ func TestRecord(t *testing.T) {
 	want := fullRecord{
 		Seq: 1, Time: newClock().at, Kind: e.Kind, Ref: e.Ref, Source: e.Source, Subject: e.Subject, Name: e.Name, Roles: e.Roles,
 		Session: e.Session, Site: e.Site, Method: e.Method, Route: e.Route, Decision: e.Decision, Rule: e.Rule, Reason: e.Reason, Degraded: e.Degraded, Client: e.Client,
+		ClientID: e.ClientID, Scopes: e.Scopes,
 	}
 	if got[1].Degraded != "" || strings.Contains(lines(t, dir)[1], "degraded") {
 		t.Errorf("nothing was missing: %+v", got[1])

@@ -11,10 +11,11 @@ import (
 // let through (a subject has at most 255 bytes, a role 64), so that what is cut here
 // came around those checks. The longest record stays below maxLine.
 const (
-	capShort  = 64  // ref, kind, source, session, method, decision, reason, degraded, client, one role
-	capName   = 256 // subject, name, site
+	capShort  = 64  // ref, kind, source, session, method, decision, reason, degraded, client, one role, one scope
+	capName   = 256 // subject, name, site, client_id
 	capLong   = 512 // route, rule
 	maxRoles  = 64
+	maxScopes = 32
 	maxLine   = 64 << 10
 	cutMark   = "…" // ends a field that was cut
 	hexDigits = "0123456789abcdef"
@@ -44,7 +45,7 @@ func appendEvent(b []byte, e *Event) []byte {
 	b = appendField(b, `,"source":`, e.Source, capShort)
 	b = appendField(b, `,"subject":`, e.Subject, capName)
 	b = appendField(b, `,"name":`, e.Name, capName)
-	b = appendRoles(b, e.Roles)
+	b = appendList(b, `,"roles":[`, e.Roles, maxRoles)
 	b = appendField(b, `,"session":`, e.Session, capShort)
 	b = appendField(b, `,"site":`, e.Site, capName)
 	b = appendField(b, `,"method":`, e.Method, capShort)
@@ -54,6 +55,8 @@ func appendEvent(b []byte, e *Event) []byte {
 	b = appendField(b, `,"reason":`, e.Reason, capShort)
 	b = appendField(b, `,"degraded":`, e.Degraded, capShort)
 	b = appendField(b, `,"client":`, e.Client, capShort)
+	b = appendField(b, `,"client_id":`, e.ClientID, capName)
+	b = appendList(b, `,"scopes":[`, e.Scopes, maxScopes)
 	if e.Count > 0 {
 		b = strconv.AppendInt(append(b, `,"count":`...), int64(e.Count), 10)
 	}
@@ -67,22 +70,23 @@ func appendField(b []byte, name, value string, limit int) []byte {
 	return appendString(append(b, name...), value, limit)
 }
 
-func appendRoles(b []byte, roles []string) []byte {
-	if len(roles) == 0 {
+// appendList writes at most limit values, and a mark when there are more.
+func appendList(b []byte, name string, values []string, limit int) []byte {
+	if len(values) == 0 {
 		return b
 	}
-	b = append(b, `,"roles":[`...)
-	for i, r := range roles {
+	b = append(b, name...)
+	for i, v := range values {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		if i == maxRoles {
+		if i == limit {
 			b = append(b, '"')
 			b = append(b, cutMark...)
 			b = append(b, '"')
 			break
 		}
-		b = appendString(b, r, capShort)
+		b = appendString(b, v, capShort)
 	}
 	return append(b, ']')
 }
