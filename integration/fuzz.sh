@@ -15,6 +15,7 @@ targets=(
 	hardening:FuzzProtectRequest
 	hardening:FuzzRecord
 	identity/oidc:FuzzCallback
+	identity/oidc:FuzzLogoutToken
 	jws:FuzzClaims
 	jws:FuzzParse
 	policy:FuzzPath
