@@ -49,7 +49,7 @@ func FuzzCallback(f *testing.F) {
 
 // Seeds that nobody committed find nothing.
 func TestFuzzSeeds(t *testing.T) {
-	for _, name := range []string{"FuzzCallback"} {
+	for _, name := range []string{"FuzzCallback", "FuzzTokenAnswer"} {
 		seeds, err := os.ReadDir(filepath.Join("testdata", "fuzz", name))
 		if err != nil || len(seeds) == 0 {
 			t.Errorf("no seeds for %s: %v", name, err)
