@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/anteroom-proxy/anteroom/jws"
 )
@@ -55,4 +56,24 @@ func (c *Client) wellKnown(place string) string {
 		return ""
 	}
 	return u.Scheme + "://" + u.Host + "/.well-known/" + place + strings.TrimSuffix(u.EscapedPath(), "/")
+}
+
+// ServerTime is the time by the issuer's clock, as it stands in an answer that no
+// cache gave. It is zero when the answer does not say it.
+func (c *Client) ServerTime(ctx context.Context) (time.Time, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.wellKnown(OpenID), nil)
+	if err != nil {
+		return time.Time{}, errors.New("unusable address")
+	}
+	r.Header.Set("Cache-Control", "no-cache")
+	response, err := c.Do(r)
+	if err != nil {
+		return time.Time{}, Cause(err)
+	}
+	defer response.Body.Close()
+	at, err := http.ParseTime(response.Header.Get("Date"))
+	if err != nil || response.Header.Get("Age") != "" {
+		return time.Time{}, nil
+	}
+	return at, nil
 }
