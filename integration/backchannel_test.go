@@ -73,7 +73,7 @@ func TestProviderEndsSubject(t *testing.T) {
 	h.start(t, 0)
 	h.start(t, 1)
 	one, two, pat := h.nodes[0].person(t, appHost, "dana"), h.nodes[1].person(t, appHost, "dana"), h.nodes[1].person(t, appHost, "pat")
-	p.op.tell(t, "logout", map[string]any{"name": "dana", "client": "anteroom", "form": "sub"})
+	p.op.tell(t, "logout", map[string]any{"user": "dana", "client": "anteroom", "form": "sub"})
 	for i, n := range h.nodes {
 		for _, who := range []*session{one, two} {
 			if got := answers(t, n, who, http.StatusUnauthorized); got != http.StatusUnauthorized {

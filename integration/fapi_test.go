@@ -17,7 +17,7 @@ func TestFAPI2(t *testing.T) {
 	ports := []int{freePort(t), freePort(t)}
 	client := registration("anteroom", ports, map[string]any{
 		"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": fmt.Sprintf("https://%s:%d/.anteroom/jwks/hospital.json", appHost, ports[0]),
-		"require_pushed_authorization_requests": true, "dpop_bound_access_tokens": true,
+		"require_pushed_authorization_requests": true, "dpop_bound_access_tokens": true, "id_token_signed_response_alg": "ES256",
 	})
 	delete(client, "client_secret")
 	p := startCertified(t, []map[string]any{client}, "OP_NONCE=yes", "OP_THIN=yes")
@@ -44,7 +44,7 @@ func TestFAPI2(t *testing.T) {
 			continue
 		}
 		// The refresh token is bound to the key as well: what the provider says now is asked for with it.
-		p.tell(t, "user", map[string]any{"name": "dana", "groups": []string{"grp-patients"}})
+		p.tell(t, "user", map[string]any{"user": "dana", "groups": []string{"grp-patients"}})
 		eventually(t, time.Minute, func() error {
 			if got := b.do(t, call(t, "GET", n.url(appHost, "/records/x"), "")); got.Status != http.StatusForbidden {
 				return fmt.Errorf("a doctor's page is answered %d to a patient\n%s", got.Status, p.proc.tail())

@@ -125,7 +125,7 @@ func certified(t testing.TB, ports ...int) *house {
 	p.ready(t)
 	user := func(t testing.TB, name string, change map[string]any) {
 		t.Helper()
-		change["name"] = name
+		change["user"] = name
 		p.tell(t, "user", change)
 	}
 	return &house{
@@ -141,13 +141,13 @@ func certified(t testing.TB, ports ...int) *house {
 			c.click(t, "#go")
 		},
 		account: func(t testing.TB, name string) {
-			user(t, name, map[string]any{"sub": "u-" + name, "email": name + "@hospital.test", "groups": []string{"grp-physicians"}})
+			user(t, name, map[string]any{"sub": "u-" + name, "name": name + " Example", "email": name + "@hospital.test", "groups": []string{"grp-physicians"}})
 		},
 		demote:  func(t testing.TB, name string) { user(t, name, map[string]any{"groups": []string{"grp-patients"}}) },
 		disable: func(t testing.TB, name string) { user(t, name, map[string]any{"disabled": true}) },
 		endAll: func(t testing.TB, name string) {
 			t.Helper()
-			if got := string(p.tell(t, "logout", map[string]any{"name": name, "client": "anteroom", "form": "sid"})); got == `{"sessions":0}` {
+			if got := string(p.tell(t, "logout", map[string]any{"user": name, "client": "anteroom", "form": "sid"})); got == `{"sessions":0}` {
 				t.Fatalf("the provider ended no session of %s", name)
 			}
 		},
@@ -249,6 +249,16 @@ func (r *rig) told(t testing.TB, host string, who *session) map[string]any {
 		t.Fatalf("the session is told with %d %v %s", p.Status, err, p.Body)
 	}
 	return answer
+}
+
+// tokenClaims are the claims of a session's token; nothing is verified.
+func tokenClaims(t testing.TB, s *session) map[string]any {
+	t.Helper()
+	var claims map[string]any
+	if err := decodePart(strings.Split(s.token, ".")[1], &claims); err != nil {
+		t.Fatal(err)
+	}
+	return claims
 }
 
 // bare asks as a program with the cookies of a session does.

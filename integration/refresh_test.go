@@ -24,7 +24,7 @@ func TestProvidersRefresh(t *testing.T) {
 		changed := time.Now()
 		c.works(t, "/records/x", "403", changed.Add(idle))
 		t.Logf("%s: the role was gone after %v", p.name, time.Since(changed).Round(time.Second))
-		told := r.told(t, appHost, c.session(t, r.url(appHost, "/")))
+		told := tokenClaims(t, c.session(t, r.url(appHost, "/")))
 		if !sameRoles(told["roles"], "patient") || told["acr"] == "urn:example:mfa" {
 			t.Errorf("after the change the session says %v", told)
 		}

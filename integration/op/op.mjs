@@ -12,8 +12,8 @@
 // The first line on standard output is "OP <issuer>" as soon as it answers. For tests alone:
 //   GET  /_test/counts          how often each path was asked for
 //   GET  /_test/authorizations  the parameters of each authorization request, pushed or not
-//   POST /_test/user            {"name":"dana", …}: changes a user; "disabled": true closes the account
-//   POST /_test/logout          {"name":"dana","client":"anteroom","form":"sid"|"sub"}: the house ends a user's sessions, without
+//   POST /_test/user            {"user":"dana", …}: changes a user; "disabled": true closes the account
+//   POST /_test/logout          {"user":"dana","client":"anteroom","form":"sid"|"sub"}: the house ends a user's sessions, without
 //                               any browser; logout tokens name each session or the subject
 // Keys are made at start, so a restart is a key rotation.
 import crypto from 'node:crypto';
@@ -175,8 +175,8 @@ async function interaction(req, res) {
   }, { mergeWithLastSubmission: false });
 }
 
-async function logout({ name, client: id, form: kind }) {
-  const { sub } = users[name];
+async function logout({ user, client: id, form: kind }) {
+  const { sub } = users[user];
   const client = await provider.Client.find(id);
   const sids = [];
   for (const [uid, subject] of sessions) {
@@ -194,7 +194,7 @@ async function logout({ name, client: id, form: kind }) {
 const testing = {
   '/_test/counts': () => counts,
   '/_test/authorizations': () => authorizations,
-  '/_test/user': ({ name, ...change }) => Object.assign(users[name] ??= {}, change),
+  '/_test/user': ({ user, ...change }) => Object.assign(users[user] ??= {}, change),
   '/_test/logout': async (what) => ({ sessions: await logout(what) }),
 };
 
