@@ -1,33 +1,37 @@
 // Package oidc signs people in through an OpenID Connect provider: the
-// authorization code flow with PKCE (OpenID Connect Core 1.0, section 3.1;
-// RFC 6749, RFC 7636, RFC 9207, RFC 9700).
+// authorization code flow with PKCE (OpenID Connect Core 1.0, section 3.1; RFC
+// 6749, RFC 7636, RFC 9700), and what a strict provider wants besides: pushed
+// requests (RFC 9126), form posts, client authentication with a signed JWT or a
+// certificate (RFC 7523, RFC 8705), DPoP (RFC 9449), the FAPI 2.0 Security Profile.
 //
-// Call [New] with a [Config] and use the [Source] as an identity.Source: Begin
-// gives the address of the provider's sign-in page, Finish turns the callback
-// into an identity. New makes no connection: the provider is looked up at the
-// first sign-in, so that a dead provider is a page for one person and never a
-// failed start.
+// Call [New] with a [Config], [Source.Use] with the place for keys that are made
+// here, and use the [Source] as an identity.Source: Begin gives the address of the
+// provider's sign-in page, Finish turns the callback into an identity. New makes no
+// connection: the provider is looked up at the first sign-in, so that a dead
+// provider is a page for one person and never a failed start.
 //
-// It promises that an identity comes out only when all of this held: the
-// response belongs to this provider (iss) and this attempt (state, nonce, PKCE
-// verifier); the ID token has the shape that package jws accepts and a
-// signature by a key from the issuer's own key set, one algorithm a key; iss,
-// aud, azp, exp, iat, nbf, sub, nonce, at_hash and auth_time hold (section
-// 3.1.3.7 and stricter); the access token was not used before that; a userinfo
-// answer names the same subject. The code is sent once, to one place, never
-// again. Only claim values that the configuration maps become roles.
+// It promises that an identity comes out only when all of this held: the response
+// belongs to this provider (iss, RFC 9207) and this attempt (state, way, nonce, PKCE
+// verifier); the ID token has the shape that package jws accepts and a signature by
+// a key from the issuer's own key set; iss, aud, azp, exp, iat, nbf, sub, nonce,
+// at_hash and auth_time hold (section 3.1.3.7 and stricter); the access token was
+// not used before that; a userinfo answer names the same subject. The code is sent
+// once, to one place; only with DPoP does a provider that asks for a nonce get it
+// once more. Only claim values that the configuration maps become roles. A session
+// that is checked again keeps its person and its level.
 //
-// It trusts the provider to vouch for people, and TLS to reach it. It does not
-// trust it further: answers are at most 1 MiB and 5 s, redirects to another
-// host are not followed, claims by reference are never fetched, text from the
-// provider reaches neither a page nor an error. After a sign-out the provider is
-// asked to prompt; an auth_time that shows an old sign-in is refused then. A
-// provider that neither prompts nor sends auth_time cannot be told apart from
-// one that did: max_age is not sent, because large providers ignore it and
-// their users would be locked out.
+// It trusts the provider to vouch for people, and TLS to reach it. It does not trust
+// it further: what may be fetched is package issuer's to say, claims by reference
+// are never fetched, text from the provider reaches neither a page nor an error.
+// After a sign-out the provider is asked to prompt, with prompt=login and not with
+// max_age, which large providers ignore; an auth_time that shows an old sign-in is
+// refused then. Where max_age is asked, by the configuration or by a request that
+// needs a recent proof, an answer without auth_time is refused. Whether an answer
+// shows the acr and amr that a request needs is for the caller to see
+// (identity.Need.Met): the parameters only ask.
 //
-// It leaves to the caller: state, one use and ten minutes of an attempt, the
-// sealing of Keep, rate limits, and everything after the identity.
+// It leaves to the caller: state, one use and ten minutes of an attempt, the sealing
+// of Keep, rate limits, and everything after the identity.
 package oidc
 
 import (
