@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/identity"
@@ -48,9 +47,13 @@ type madeKey struct {
 	label string // seals it; with a hash the name in the store
 	owner keyOwner
 
-	mu    sync.Mutex
+	turn  chan struct{} // holds one while somebody looks at what follows
 	from  Resources
 	ready crypto.Signer
+}
+
+func newMadeKey(label string, owner keyOwner) *madeKey {
+	return &madeKey{label: label, owner: owner, turn: make(chan struct{}, 1)}
 }
 
 // keyOwner ties a key to one client of one provider, inside what is sealed: a
@@ -72,16 +75,21 @@ func (k *madeKey) GoString() string             { return k.String() }
 func (k *madeKey) MarshalJSON() ([]byte, error) { return json.Marshal(k.String()) }
 
 func (k *madeKey) use(r Resources) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.turn <- struct{}{}
+	defer func() { <-k.turn }()
 	k.from = r
 }
 
 // get gives the key, from the store when it is asked for the first time. Failures
-// are of kind [identity.ErrUnavailable].
+// are of kind [identity.ErrUnavailable]. Whoever waits for a store that hangs stops
+// when their own time is over.
 func (k *madeKey) get(ctx context.Context) (crypto.Signer, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	select {
+	case k.turn <- struct{}{}:
+		defer func() { <-k.turn }()
+	case <-ctx.Done():
+		return nil, fail(identity.ErrUnavailable, "cancelled", ctx.Err())
+	}
 	if k.ready != nil {
 		return k.ready, nil
 	}

@@ -144,6 +144,36 @@ func TestNoKeyWithoutAStore(t *testing.T) {
 	}
 }
 
+type hangingStore struct {
+	store.Store
+	asked chan struct{}
+}
+
+func (h hangingStore) Get(ctx context.Context, _ string) ([]byte, error) {
+	h.asked <- struct{}{}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A store that hangs holds up whoever asked, for as long as they wait.
+func TestKeyBehindAHangingStore(t *testing.T) {
+	hanging := hangingStore{asked: make(chan struct{}, 1)}
+	s := keyed(t, Resources{Store: hanging, Sealer: plainSealer{}}, nil)
+	patient, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() {
+		_, err := s.JWKS(patient)
+		done <- err
+	}()
+	<-hanging.asked
+	hasty, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := s.JWKS(hasty)
+	wantFailure(t, identity.Identity{}, err, identity.ErrUnavailable, "cancelled")
+	stop()
+	wantFailure(t, identity.Identity{}, <-done, identity.ErrUnavailable, "client.key")
+}
+
 func TestNothingToPublish(t *testing.T) {
 	for _, c := range []Client{{ID: "c", Secret: longSecret}, {ID: "c", Secret: longSecret, Auth: secretPost}, {ID: "c", Secret: longSecret, Auth: secretJWT}} {
 		s := keyed(t, resources(t), func(config *Config) { config.Client = c })

@@ -93,7 +93,7 @@ func New(c Config) (*Source, error) {
 	}
 	owner := keyOwner{Issuer: c.Issuer, Client: c.Client.ID}
 	s.secret, s.given = secret{&c.Client.Secret}, &signerBox{c.Client.Key}
-	s.signs, s.proves = &madeKey{label: labelClientKey, owner: owner}, &madeKey{label: labelDPoPKey, owner: owner}
+	s.signs, s.proves = newMadeKey(labelClientKey, owner), newMadeKey(labelDPoPKey, owner)
 	if s.title == "" {
 		s.title = c.Name
 	}
