@@ -176,6 +176,15 @@ func TestRow13Nonce(t *testing.T) {
 			if n := r.server.Count(idptest.AtToken); n != c.sent {
 				t.Errorf("%d token requests, want %d", n, c.sent)
 			}
+			if c.nonce != "the-same" {
+				return
+			}
+			// The nonce that it asks for was sent: once more would change nothing.
+			r.server.Forget()
+			_, err = r.signedIn(t, started)
+			if n := r.server.Count(idptest.AtToken); err == nil || n != 1 {
+				t.Errorf("%d token requests with the nonce that is known, %v", n, err)
+			}
 		})
 	}
 	t.Run("row 13 without DPoP", func(t *testing.T) {
