@@ -106,7 +106,7 @@ func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, errEnded
 	}
 	conn, rw, err := http.NewResponseController(a.ResponseWriter).Hijack()
-	if err != nil || a.x.grant == nil {
+	if err != nil || a.x.grant() == nil {
 		return conn, rw, err
 	}
 	return a.x.adopt(conn, rw)
@@ -134,7 +134,7 @@ func (a *answer) commit() bool {
 		return false
 	}
 	a.clean()
-	if a.x.grant != nil {
+	if a.x.grant() != nil {
 		a.renew()
 		a.refused = !a.x.flight.commit()
 	}

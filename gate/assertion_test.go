@@ -129,7 +129,7 @@ func TestAssertionFails(t *testing.T) {
 	}
 	// A session that ends between the first step and the last is none.
 	r.gate.audience = ""
-	x := &exchange{gate: r.gate, session: dana.session, grant: &dana.session.Grant, r: &http.Request{Header: http.Header{}}, site: site}
+	x := &exchange{gate: r.gate, session: dana.session, r: &http.Request{Header: http.Header{}}, site: site}
 	r.revoke(dana)
 	if no := x.tell(); no.kind != KindNoSession || no.status != 401 || len(x.r.Header) != 0 {
 		t.Errorf("%+v %v", no, x.r.Header)

@@ -62,7 +62,7 @@ func (x *exchange) checkToken() refusal {
 	}
 	delete(h, "Cookie")
 	if no, ok := errors.AsType[*BearerError](err); ok {
-		x.token = no
+		x.lack = &lack{token: no}
 		return refusal{KindToken, tokenStatus(no.Status), no.Reason}
 	}
 	if err != nil {
@@ -72,8 +72,7 @@ func (x *exchange) checkToken() refusal {
 		return refusal{KindUnavailable, http.StatusServiceUnavailable, "identity"}
 	}
 	if !caller.Expires.After(x.gate.now()) {
-		x.token = &BearerError{Scheme: caller.Scheme, Code: "invalid_token"}
-		return refusal{KindToken, http.StatusUnauthorized, reasonTokenEnd}
+		return x.refuseExpired(caller)
 	}
 	// What a token is worth does not hang on the store, but an operator who wants nobody in without it means everybody. A proof
 	// whose memory does not answer was refused above.
@@ -83,14 +82,14 @@ func (x *exchange) checkToken() refusal {
 		}
 		x.degraded = true
 	}
-	x.caller, x.grant = caller, &caller.Grant
+	x.caller = caller
 	return refusal{}
 }
 
-// refuseToken refuses a token that was good until now.
-func (x *exchange) refuseToken(status int, reason string) refusal {
-	x.token = &BearerError{Scheme: x.caller.Scheme, Code: "invalid_token"}
-	return refusal{KindToken, status, reason}
+// refuseExpired refuses a token that was good until now.
+func (x *exchange) refuseExpired(caller *Caller) refusal {
+	x.lack = &lack{token: &BearerError{Scheme: caller.Scheme, Code: "invalid_token"}}
+	return refusal{KindToken, http.StatusUnauthorized, reasonTokenEnd}
 }
 
 // tokenStatus lets no refusal become anything else.

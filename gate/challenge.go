@@ -10,20 +10,36 @@ import (
 	"github.com/anteroom-proxy/anteroom/policy"
 )
 
+// lack is what a program has to hear with a refusal.
+type lack struct {
+	need   policy.Need  // what a new sign-in has to show
+	scopes []string     // any one of which is enough
+	token  *BearerError // what is wrong with the token
+}
+
 // challenge tells a program what is missing, one line of WWW-Authenticate for each way to get it (RFC 9110 section 11.6.1).
 func (x *exchange) challenge(no refusal) {
+	l, scheme := x.lack, "Bearer"
+	if l == nil {
+		l = &lack{}
+	}
+	if x.caller != nil {
+		scheme = x.caller.Scheme
+	}
 	var lines []string
 	switch {
-	case no.kind == KindToken && x.token != nil:
-		lines = x.bearerLines(x.token.Scheme, param("error", x.token.Code))
-	case no.kind == KindStepUp && x.caller != nil:
-		lines = x.bearerLines(x.caller.Scheme, stepUp(x.decision.Need))
+	case no.kind == KindUnavailable: // asking again with something else would not help
+	case l.token != nil:
+		lines = x.bearerLines(l.token.Scheme, param("error", l.token.Code))
+	case l.scopes != nil:
+		lines = x.bearerLines(scheme, param("error", "insufficient_scope")+", "+param("scope", strings.Join(l.scopes, " ")))
 	case no.kind == KindStepUp:
-		lines = append(x.bearerLines("Bearer", stepUp(x.decision.Need)), `Anteroom uri=`+quote(x.loginURL("")))
+		lines = x.bearerLines(scheme, stepUp(l.need))
 	case no.kind == KindNoSession:
-		lines = append(x.bearerLines("", ""), `Anteroom uri=`+quote(x.loginURL("")))
-	case no.kind == KindForbidden && x.decision.Reason == policy.ReasonScope && x.caller != nil:
-		lines = x.bearerLines(x.caller.Scheme, param("error", "insufficient_scope")+", "+param("scope", strings.Join(x.decision.Scopes, " ")))
+		lines = x.bearerLines("", "")
+	}
+	if x.caller == nil && (no.kind == KindStepUp || no.kind == KindNoSession) {
+		lines = append(lines, "Anteroom uri="+quote(x.loginURL("")))
 	}
 	if len(lines) > 0 {
 		x.answer.Header()["Www-Authenticate"] = lines
@@ -75,7 +91,8 @@ func (x *exchange) loginURL(query string) string {
 		}
 		query += name + "=" + value
 	}
-	if need := x.decision.Need; x.decision.Reason == policy.ReasonStepUp {
+	if x.lack != nil {
+		need := x.lack.need
 		if len(need.ACR) > 0 {
 			add("acr_values", escape(strings.Join(need.ACR, " ")))
 		}

@@ -43,7 +43,7 @@ type Outcome struct {
 // details are the sentences for programs. They tell nothing about the site.
 var details = map[Kind]string{
 	KindNoSession:     "Sign in first: no valid session came with this request.",
-	KindForbidden:     "The session's roles do not allow this request.",
+	KindForbidden:     "No rule allows this request to the one who sent it.",
 	KindStepUp:        "Sign in again: this request needs a stronger or more recent sign-in.",
 	KindToken:         "The access token was not accepted.",
 	KindAmbiguousPath: "The path can be read in more than one way.",
@@ -98,7 +98,7 @@ func (x *exchange) recordRefusal(no refusal) (ref string, err error) {
 	if g.audit == nil {
 		return "", audit.ErrUnavailable
 	}
-	if x.grant == nil {
+	if x.grant() == nil {
 		record, ended := g.strangers.refused(g.clientAddr(x.r))
 		for _, s := range ended {
 			e := audit.Event{Ref: audit.NewRef(), Kind: "request", Decision: "denied", Reason: reasonFlood, Count: s.count}

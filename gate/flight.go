@@ -39,7 +39,7 @@ func (f *flight) ended() bool { return f.end.Load() != nil }
 // trailers into the request that it made when the body ends, and no proxy may find them there. own: see Gate.Handle.
 func (x *exchange) pass(next http.Handler) (own bool) {
 	ctx := x.r.Context()
-	if x.grant == nil {
+	if x.grant() == nil {
 		next.ServeHTTP(&x.answer, x.r.WithContext(ctx))
 		x.answer.finish()
 		return false
@@ -194,7 +194,7 @@ func (x *exchange) tellEnd(end *ending) (own bool) {
 		no := refusal{KindUnavailable, http.StatusServiceUnavailable, ""}
 		switch {
 		case errors.Is(end.cause, errTokenEnd):
-			no = x.refuseToken(http.StatusUnauthorized, reasonTokenEnd)
+			no = x.refuseExpired(x.caller)
 		case errors.Is(end.cause, session.ErrNone):
 			no = refusal{KindNoSession, http.StatusUnauthorized, ""}
 		}

@@ -200,15 +200,28 @@ type exchange struct {
 	upgrade  bool     // to a WebSocket
 	cookies  []string // Cookie lines as received
 	session  *session.Session
-	caller   *Caller        // of a bearer request, which has no session
-	grant    *session.Grant // of either; nil: nobody is named
-	token    *BearerError   // why a token is refused
-	decision policy.Decision
+	caller   *Caller // of a bearer request, which has no session
+	rule     string  // the line that decided
+	route    string  // its pattern
+	reason   string
+	public   bool   // the line allows everybody
 	degraded bool   // the store is silent; the session was known before
+	lack     *lack  // what the answer to a refusal has to say besides
 	client   string // address for the audit log, once it was asked
 	renewal  *session.Renewal
 	answer   answer
 	flight   flight
+}
+
+// grant says who is named: by a session or by a token; nil: nobody.
+func (x *exchange) grant() *session.Grant {
+	switch {
+	case x.session != nil:
+		return &x.session.Grant
+	case x.caller != nil:
+		return &x.caller.Grant
+	}
+	return nil
 }
 
 // refusal is why a request ends here. The zero refusal lets it go on.

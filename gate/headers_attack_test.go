@@ -199,7 +199,7 @@ func roles(n int) []string {
 
 // A session whose roles break their grammar cannot be told to an app, whoever made it.
 func TestBadRoleFailsClosed(t *testing.T) {
-	x := &exchange{gate: &Gate{}, r: &http.Request{Header: http.Header{}}, grant: &session.Grant{Username: "x", Roles: []string{"a,admin"}}}
+	x := &exchange{gate: &Gate{}, r: &http.Request{Header: http.Header{}}, session: &session.Session{Grant: session.Grant{Username: "x", Roles: []string{"a,admin"}}}}
 	if no := x.tell(); no.kind != KindUnavailable || len(x.r.Header) != 0 {
 		t.Errorf("%+v %v", no, x.r.Header)
 	}

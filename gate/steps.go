@@ -25,11 +25,11 @@ func (x *exchange) who() refusal {
 	session.StripCookies(x.r.Header)
 	switch {
 	case err == nil && s != nil:
-		x.session, x.grant = s, &s.Grant
+		x.session = s
 	case errors.Is(err, session.ErrNone):
 	case errors.Is(err, session.ErrStale):
 		if s != nil && x.gate.storeLoss.tolerated(x.gate.sessions.Silence()) {
-			x.session, x.grant, x.degraded = s, &s.Grant, true
+			x.session, x.degraded = s, true
 			return refusal{}
 		}
 		return refusal{KindUnavailable, http.StatusServiceUnavailable, "store-silent"}
@@ -43,7 +43,7 @@ func (x *exchange) who() refusal {
 func (x *exchange) mayThey() refusal {
 	ask := policy.Request{Method: x.r.Method, Path: x.path, Query: x.r.URL.RawQuery}
 	var subject policy.Subject
-	if g := x.grant; g != nil {
+	if g := x.grant(); g != nil {
 		subject = policy.Subject{Username: g.Username, Roles: g.Roles, ACR: g.ACR, AMR: g.AMR, AuthTime: g.AuthTime}
 		ask.Who = &subject
 	}
@@ -53,28 +53,33 @@ func (x *exchange) mayThey() refusal {
 	if x.gate.policy.UsesTime() {
 		ask.Now = x.gate.now()
 	}
-	x.decision = x.gate.policy.Decide(ask)
+	d := x.gate.policy.Decide(ask)
+	x.rule, x.route, x.reason, x.public = d.Rule, d.Route, d.Reason, d.Public
 	switch {
-	case x.decision.Allowed:
+	case d.Allowed:
 		return refusal{}
-	case x.grant == nil:
+	case x.grant() == nil:
 		return refusal{KindNoSession, http.StatusUnauthorized, policy.ReasonNoSession}
-	case x.decision.Reason == policy.ReasonStepUp:
+	case d.Reason == policy.ReasonStepUp:
+		x.lack = &lack{need: d.Need}
 		return refusal{KindStepUp, http.StatusUnauthorized, policy.ReasonStepUp}
 	}
-	return refusal{KindForbidden, http.StatusForbidden, x.decision.Reason}
+	if d.Reason == policy.ReasonScope {
+		x.lack = &lack{scopes: d.Scopes}
+	}
+	return refusal{KindForbidden, http.StatusForbidden, d.Reason}
 }
 
 // record writes down that the request is let through, before it is. What is public to everybody needs no record as long as
 // nobody is named.
 func (x *exchange) record() refusal {
-	if x.decision.Public && x.grant == nil {
+	if x.public && x.grant() == nil {
 		return refusal{}
 	}
 	if x.gate.unaudited {
 		return refusal{}
 	}
-	if err := x.gate.audit.Record(x.r.Context(), x.event(audit.NewRef(), "allowed", x.decision.Reason)); err != nil {
+	if err := x.gate.audit.Record(x.r.Context(), x.event(audit.NewRef(), "allowed", x.reason)); err != nil {
 		return refusal{KindUnavailable, http.StatusServiceUnavailable, reasonAudit}
 	}
 	return refusal{}
@@ -86,7 +91,7 @@ const reasonAudit = "audit"
 // event describes the request for the audit log: nothing in it is free text of a stranger.
 func (x *exchange) event(ref, decision, reason string) audit.Event {
 	e := audit.Event{
-		Ref: ref, Kind: "request", Site: x.site, Route: x.decision.Route, Decision: decision, Rule: x.decision.Rule, Reason: reason,
+		Ref: ref, Kind: "request", Site: x.site, Route: x.route, Decision: decision, Rule: x.rule, Reason: reason,
 		Client: x.clientAddr(),
 	}
 	if x.degraded {
@@ -95,7 +100,7 @@ func (x *exchange) event(ref, decision, reason string) audit.Event {
 	if policy.ValidMethod(x.r.Method) {
 		e.Method = x.r.Method
 	}
-	if g := x.grant; g != nil {
+	if g := x.grant(); g != nil {
 		e.Source, e.Subject, e.Name, e.Roles = g.Source, g.Subject, g.Username, g.Roles
 	}
 	if x.session != nil {
@@ -118,7 +123,7 @@ func (x *exchange) clientAddr() string {
 // tell sets the identity headers. A header without a value stays absent: strip deleted what the client sent. The keys are
 // canonical and written directly, the values plain UTF-8 of one meaning.
 func (x *exchange) tell() refusal {
-	g := x.grant
+	g := x.grant()
 	if g == nil {
 		return refusal{}
 	}
@@ -130,7 +135,7 @@ func (x *exchange) tell() refusal {
 	assertion, err := x.assertion()
 	switch {
 	case errors.Is(err, session.ErrNone) && x.caller != nil:
-		return x.refuseToken(http.StatusUnauthorized, reasonTokenEnd)
+		return x.refuseExpired(x.caller)
 	case errors.Is(err, session.ErrNone): // it ended this moment
 		return refusal{KindNoSession, http.StatusUnauthorized, session.Reason(err)}
 	case err != nil: // an app that trusts nothing else must not see a person as nobody
