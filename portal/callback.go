@@ -55,7 +55,11 @@ func (p *Portal) callback(s identity.Source) http.HandlerFunc {
 		}
 		if err != nil {
 			page, reason := classify(err)
-			p.fail(w, r, s, failure{page: page, reason: reason, err: err, ask: a.Ask, need: a.Need}, a.ReturnTo)
+			f := failure{page: page, reason: reason, err: err, ask: a.Ask, need: a.Need}
+			if !a.Need.IsZero() {
+				f.session = old // goes on as it was
+			}
+			p.fail(w, r, s, f, a.ReturnTo)
 			return
 		}
 		p.admit(w, r, s, a, id, old)

@@ -33,12 +33,12 @@ func (w *world) fleetPortal(m *session.Manager) *Portal {
 	w.t.Helper()
 	var list []identity.Source
 	for _, s := range w.sources {
-		list = append(list, s)
+		list = append(list, s.whole())
 	}
 	p, err := New(Config{
 		Sources: list, Sessions: m, Store: w.store, Sealer: w.sealer, Audit: w.audit,
 		Home: homeHost, Served: func(h string) bool { return h == homeHost || slices.Contains(servedHosts, h) },
-		Now: w.clock, Logger: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
+		Posted: w.posts, Now: w.clock, Logger: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
 	})
 	if err != nil {
 		w.t.Fatal(err)

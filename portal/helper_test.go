@@ -37,6 +37,9 @@ type source struct {
 	id        identity.Identity
 	begins    []identity.Start
 	finishes  []identity.Callback
+	posts     bool   // the answer comes as a form
+	during    func() // what happens while the source is being asked at Finish
+	more      *more  // nil: it only signs in
 }
 
 func newSource(name, title string) *source {
@@ -57,6 +60,7 @@ func (s *source) Begin(_ context.Context, st identity.Start) (identity.Step, err
 		return identity.Step{}, s.beginErr
 	}
 	step := identity.Step{
+		Posted:      s.posts,
 		RedirectURL: "https://" + s.name + ".example/authorize?state=" + st.State,
 		Keep:        []byte("kept for " + st.State),
 	}
@@ -70,6 +74,12 @@ func (s *source) Begin(_ context.Context, st identity.Start) (identity.Step, err
 }
 
 func (s *source) Finish(_ context.Context, c identity.Callback) (identity.Identity, error) {
+	s.mu.Lock()
+	during := s.during
+	s.mu.Unlock()
+	if during != nil {
+		during()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.finishes = append(s.finishes, c)
@@ -151,8 +161,26 @@ func (r *recorder) kinds() (list []string) {
 type faulty struct {
 	store.Store
 
-	mu   sync.Mutex // guards fault
-	hook func(op string) (apply bool, err error)
+	mu    sync.Mutex // guards the fields below
+	hook  func(op string) (apply bool, err error)
+	blind string // keys that begin so cannot be read
+}
+
+// failGet makes all keys with this prefix unreadable.
+func (f *faulty) failGet(prefix string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.blind = prefix
+}
+
+func (f *faulty) Get(ctx context.Context, key string) ([]byte, error) {
+	f.mu.Lock()
+	blind := f.blind != "" && strings.HasPrefix(key, f.blind)
+	f.mu.Unlock()
+	if blind {
+		return nil, store.ErrUnavailable
+	}
+	return f.Store.Get(ctx, key)
 }
 
 func (f *faulty) set(hook func(op string) (bool, error)) {
@@ -240,6 +268,7 @@ type world struct {
 	audit    *recorder
 	sources  []*source
 	start    time.Time
+	refresh  func(context.Context, *session.Session, session.Kept) (session.Verdict, error)
 
 	mu  sync.Mutex // guards now
 	now time.Time
@@ -272,11 +301,11 @@ func newWorld(t testing.TB, sources ...*source) *world {
 	w.sessions = w.manager(start)
 	var list []identity.Source
 	for _, s := range sources {
-		list = append(list, s)
+		list = append(list, s.whole())
 	}
 	w.portal, err = New(Config{
 		Sources: list, Sessions: w.sessions, Store: w.store, Sealer: w.sealer, Audit: w.audit,
-		Now: w.clock, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Posted: w.posts, Now: w.clock, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -284,10 +313,14 @@ func newWorld(t testing.TB, sources ...*source) *world {
 	return w
 }
 
+func (w *world) posts(name string) bool {
+	return slices.ContainsFunc(w.sources, func(s *source) bool { return s.name == name && s.posts })
+}
+
 // manager starts a session manager on the world's store, whose clock stands.
 func (w *world) manager(at time.Time) *session.Manager {
 	w.t.Helper()
-	m, err := session.New(session.Config{Store: w.store, Sealer: w.sealer, Now: func() time.Time { return at }})
+	m, err := session.New(session.Config{Store: w.store, Sealer: w.sealer, Now: func() time.Time { return at }, Refresh: w.refresh})
 	if err != nil {
 		w.t.Fatal(err)
 	}
