@@ -14,6 +14,7 @@ targets=(
 	hardening:FuzzCompatQuery
 	hardening:FuzzProtectRequest
 	hardening:FuzzRecord
+	identity/issuer:FuzzKeySet
 	identity/oidc:FuzzCallback
 	identity/oidc:FuzzLogoutToken
 	jws:FuzzClaims

@@ -161,6 +161,16 @@ func certificate(t *testing.T, key *ecdsa.PrivateKey) string {
 	return base64.StdEncoding.EncodeToString(der)
 }
 
+func selfSigned(t *testing.T) (*ecdsa.PrivateKey, []byte) {
+	t.Helper()
+	key := otherKey(t)
+	der, err := base64.StdEncoding.DecodeString(certificate(t, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, der
+}
+
 func TestDropAmbiguous(t *testing.T) {
 	keys := []Key{{Kid: "a", Alg: "RS256"}, {Kid: "a", Alg: "RS256"}, {Kid: "a", Alg: "ES256"}, {Alg: "RS256"}, {Alg: "RS256"}}
 	got := dropAmbiguous(keys, slog.New(slog.DiscardHandler))
