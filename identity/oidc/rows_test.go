@@ -200,6 +200,14 @@ func TestC34NotOffered(t *testing.T) {
 	}
 }
 
+// An algorithm that the configuration no longer lists is refused, although the
+// provider lists it and its key is good.
+func TestJ21RetiredAlgorithm(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Algs = []string{"ES256"} })
+	r.accepts(t, idptest.SignWith("ES256"))
+	r.refuses(t, "idtoken.alg", idptest.SignWith("RS256"))
+}
+
 // N22 and the size limits: at whatever endpoint and whatever the answer, a sign-in
 // ends with an error, in time, and no code or token is sent anywhere else.
 func TestAnswersOfAnyShape(t *testing.T) {

@@ -2,8 +2,9 @@
 // all of its tests passed, how many there were, and what it is about.
 //
 // A test belongs to a row when the row's id is a word of its name or of its subtest's: TestRows/C7_kid-absent,
-// TestB14SameToken, "J1 J3 none". A subtest without an id belongs to the rows of the test that it is in. It exits 1 unless
-// every row has a test and no test failed; with -packages, rows that nothing ran for are left out.
+// TestB14SameToken, "J1 J3 none". A subtest without an id belongs to the rows of the test that it is in, and the seeds of a
+// fuzz target to J79. It exits 1 unless every row has a test and no test failed; with -packages, rows that nothing ran for
+// are left out.
 package main
 
 import (
@@ -27,7 +28,7 @@ const everywhere = "./identity/... ./jws ./session ./policy ./gate ./portal ./in
 
 func main() {
 	packages := flag.String("packages", "", "packages to limit the run to, separated by blanks or commas")
-	timeout := flag.String("timeout", "30m", "of each of the two runs of go test")
+	timeout := flag.String("timeout", "20m", "of each of the two runs of go test")
 	flag.Parse()
 	rows, err := parseTable(table)
 	if err == nil {
@@ -83,7 +84,7 @@ func list(names []string) (first, alone []string, err error) {
 	return first, alone, nil
 }
 
-var testFunction = regexp.MustCompile(`(?m)^func (Test[A-Z][A-Za-z0-9_]*)\(t \*testing\.T\)`)
+var testFunction = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Z][A-Za-z0-9_]*)\([a-z] \*testing\.[TF]\)`)
 
 // selected gives the tests of every file that names a row, and the folders that have one. The rows of a table may be made in
 // one function and run by another of the same file; tests called …Rows take them from elsewhere.
@@ -101,7 +102,7 @@ func selected(dirs []string, known func(id string) bool) (tests, holders []strin
 			}
 			names := namesRow(string(text), known)
 			for _, found := range testFunction.FindAllStringSubmatch(string(text), -1) {
-				if names || strings.HasSuffix(found[1], "Rows") {
+				if names || strings.HasSuffix(found[1], "Rows") || len(idsOf(found[1])) > 0 {
 					tests = append(tests, found[1])
 				}
 			}

@@ -23,6 +23,7 @@ func TestIDs(t *testing.T) {
 		"TestX/row_78_J64_over_24_hours":            "J64",
 		"TestX/SHA256_and_ES256":                    "",
 		"TestCheck/C1-ish":                          "",
+		"FuzzParse/seed#0":                          "J79",
 		"TestCount":                                 "",
 		"TestN3umbers":                              "",
 		"TestJ78OneByte/J78_RS256":                  "J78",
