@@ -110,22 +110,30 @@ func assertionID(sid string) string {
 // the session that it was made for, the key, and whether that was revoked.
 type assertion struct {
 	verified
-	token string
-	made  time.Time
+	caller *Caller // nil: made for a session
+	token  string
+	made   time.Time
 }
 
 // good says whether it may be given out for s now. Its place in the cache says
 // that session, site and audience are the same; whether it still tells the truth
 // is asked each time: roles change with a renewal, keys are killed.
 func (a *assertion) good(s *Session, r *ring, now time.Time) bool {
-	return a != nil && !now.Before(a.made) && now.Sub(a.made) < assertionReuse && now.Unix() < a.expires &&
-		(a.session == s || sameClaims(a.session, s)) && r.find(a.kid) != nil
+	return a != nil && a.caller == nil && a.isYoung(r, now) && (a.session == s || sameClaims(a.session, s))
+}
+
+func (a *assertion) isYoung(r *ring, now time.Time) bool {
+	return !now.Before(a.made) && now.Sub(a.made) < assertionReuse && now.Unix() < a.expires && r.find(a.kid) != nil
 }
 
 // sameClaims says whether two tokens of one session on one site give the same
 // assertion.
 func sameClaims(a, b *Session) bool {
-	return a.ID == b.ID && a.Issuer == b.Issuer && a.Source == b.Source && a.Subject == b.Subject &&
+	return a.ID == b.ID && a.Issuer == b.Issuer && sameGrant(&a.Grant, &b.Grant)
+}
+
+func sameGrant(a, b *Grant) bool {
+	return a.Source == b.Source && a.Subject == b.Subject &&
 		a.Username == b.Username && a.Name == b.Name && a.Email == b.Email && a.Org == b.Org && a.ACR == b.ACR &&
 		a.ProviderSession == b.ProviderSession && a.AuthTime.Equal(b.AuthTime) && slices.Equal(a.Roles, b.Roles) && slices.Equal(a.AMR, b.AMR)
 }

@@ -39,7 +39,7 @@ type statement struct {
 	IssuedAt int64    `json:"iat"`
 	Expires  int64    `json:"exp"`
 	TokenID  string   `json:"jti"`
-	ID       string   `json:"sid"`
+	ID       string   `json:"sid,omitempty"`
 }
 
 // wire is the payload of a session token.
@@ -47,6 +47,7 @@ type wire struct {
 	statement
 	Started  int64        `json:"start"`
 	Provider string       `json:"idp_sid,omitempty"`
+	Verify   bool         `json:"verify,omitempty"`
 	Confirm  confirmation `json:"cnf"`
 }
 
@@ -59,7 +60,7 @@ type confirmation struct {
 func (s *Session) wire() wire {
 	return wire{
 		statement: s.statement(s.Audience, s.IssuedAt, s.Expires, s.TokenID, s.ID),
-		Started:   s.Started.Unix(), Provider: s.ProviderSession,
+		Started:   s.Started.Unix(), Provider: s.ProviderSession, Verify: s.verify,
 		Confirm: confirmation{base64.RawURLEncoding.EncodeToString(s.context[:])},
 	}
 }
@@ -133,6 +134,7 @@ func (r *reader) time(name string, required bool) time.Time {
 // everything about it that does not depend on the request: types, the site, the
 // times, the confirmation.
 func (m *Manager) readSession(claims jws.Claims, now time.Time) (*Session, error) {
+	var err error
 	r := reader{claims: claims}
 	s := &Session{
 		Grant: Grant{
@@ -145,6 +147,9 @@ func (m *Manager) readSession(claims jws.Claims, now time.Time) (*Session, error
 		ID: r.text("sid", true), TokenID: r.text("jti", true),
 		Issuer: r.text("iss", true), Audience: r.text("aud", true),
 		IssuedAt: r.time("iat", true), Expires: r.time("exp", true), Started: r.time("start", true),
+	}
+	if s.verify, _, err = claims.Bool("verify"); err != nil {
+		r.fail(fmt.Errorf("claim verify"))
 	}
 	if notBefore := r.time("nbf", false); notBefore.After(now) {
 		r.fail(fmt.Errorf("claim nbf"))

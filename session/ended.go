@@ -10,7 +10,8 @@ import (
 )
 
 // Ended says why the session of these cookies was revoked: "moved", when somebody
-// signed in elsewhere and this one made room, "revoked" otherwise, or "" when it was
+// signed in elsewhere and this one made room, "provider", when the identity source
+// ended it or does not vouch any more, "revoked" otherwise, or "" when it was
 // not, or when they hold none of ours. It answers for a session whose idle end has
 // come meanwhile, too.
 func (m *Manager) Ended(cookieLines []string, host string) (reason string) {

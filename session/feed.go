@@ -96,6 +96,8 @@ func (m *Manager) follow() {
 	if err == nil {
 		m.saveMark(false)
 		m.payBack()
+		m.payArrears()
+		m.tidy()
 	}
 }
 

@@ -179,10 +179,13 @@ func TestFeedSetBack(t *testing.T) {
 		return fresh.live.over.size() == 5
 	})
 	check(fresh, "a new node")
-	mu.Lock()
-	text := logged.String()
-	mu.Unlock()
-	if strings.Count(text, "was set back; reading all of it") != 1 || !strings.Contains(text, "holds again") {
+	said := func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return logged.String()
+	}
+	eventually(t, "the log says so", func() bool { return strings.Contains(said(), "holds again") })
+	if text := said(); strings.Count(text, "was set back; reading all of it") != 1 {
 		t.Errorf("%s", text)
 	}
 	// Once: what is there is not added again.

@@ -14,6 +14,7 @@ var (
 	errExpired  error = none("expired")
 	errRevoked  error = none("revoked")
 	errMoved    error = none("moved to another sign-in")
+	errProvider error = none("ended by the identity provider")
 	errKey      error = none("signing key retired")
 	errAudience error = none("another site's token")
 )

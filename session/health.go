@@ -55,6 +55,8 @@ func Reason(err error) string {
 		return "revoked"
 	case errors.Is(err, errMoved):
 		return "moved"
+	case errors.Is(err, errProvider):
+		return "provider"
 	case errors.Is(err, errExpired):
 		return "expired"
 	case errors.Is(err, errKey):

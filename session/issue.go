@@ -45,12 +45,15 @@ func (m *Manager) issue(ctx context.Context, g Grant, host string, a Admission) 
 	if g.ProviderSession != "" {
 		g.ProviderSession = providerSession(g.Source, g.ProviderSession)
 	}
-	s := &Session{Grant: g, ID: newID()}
+	if len(a.Keep) > maxKeep {
+		return nil, nil, fmt.Errorf("%d bytes to keep for the identity source: %w", len(a.Keep), ErrTooLarge)
+	}
+	s := &Session{Grant: g, ID: newID(), verify: a.Verify}
 	var err error
 	if s.Started, err = m.start(s, a.Proved); err != nil {
 		return nil, nil, err
 	}
-	cookies, err := m.mintPair(s, host)
+	cookies, err := m.mintPair(s, host, standing{})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -86,14 +89,26 @@ func (m *Manager) start(s *Session, proved time.Time) (time.Time, error) {
 }
 
 // list makes a new sign-on known to all nodes: its record first, as one without a
-// record counts as ended, then its place in the account's list.
+// record counts as ended; what is kept for its source; and its place in the account's
+// list. Who ends a provider's session marks it first and then looks for what began
+// with it, here it is the other way round: one of the two sees the other.
 func (m *Manager) list(ctx context.Context, s *Session, a Admission) error {
 	r := record{Browser: a.Device.Browser, System: a.Device.System}
 	r.update(s)
+	if err := m.noteProvider(ctx, s); err != nil {
+		return err
+	}
 	if _, err := m.writeCell(ctx, recordKey(s.ID), nil, r, s.Expires); err != nil {
 		return err
 	}
-	err := m.enlist(ctx, s, a, m.lifetime.Of(s.Roles))
+	err := m.keep(ctx, s, a)
+	if err == nil {
+		err = m.enlist(ctx, s, a, m.lifetime.Of(s.Roles))
+	}
+	if err == nil {
+		n := namesOf(s.ID, &s.Grant, s.Started)
+		err = m.live.over.why(&n).err()
+	}
 	if err != nil {
 		m.unlist(ctx, s.ID)
 	}
@@ -115,7 +130,7 @@ func (m *Manager) join(ctx context.Context, s *Session, host string) (*Session, 
 	if err := m.available(); err != nil {
 		return nil, nil, err
 	}
-	next := &Session{Grant: s.Grant, ID: s.ID, Started: second(s.Started)}
+	next := &Session{Grant: s.Grant, ID: s.ID, Started: second(s.Started), verify: s.verify}
 	if !isID(next.ID) || next.ProviderSession != "" && !isID(next.ProviderSession) || next.Started.After(m.now().Add(aheadAtMost)) {
 		return nil, nil, ErrGrant
 	}
@@ -127,7 +142,13 @@ func (m *Manager) join(ctx context.Context, s *Session, host string) (*Session, 
 	if why := m.live.over.why(&n); why != notRevoked {
 		return nil, nil, why.err()
 	}
-	cookies, err := m.mintPair(next, host)
+	// What another site's renewal was told holds here as well.
+	st, err := m.joining(ctx, next)
+	if err != nil {
+		return nil, nil, err
+	}
+	next.Grant = st.grant
+	cookies, err := m.mintPair(next, host, st)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -140,7 +161,7 @@ func (m *Manager) join(ctx context.Context, s *Session, host string) (*Session, 
 
 // mintPair makes a token with a context of its own for a session of which the grant,
 // the sid and the start are known.
-func (m *Manager) mintPair(s *Session, host string) ([]*http.Cookie, error) {
+func (m *Manager) mintPair(s *Session, host string, st standing) ([]*http.Cookie, error) {
 	aud, ok := audience(host)
 	if !ok {
 		return nil, fmt.Errorf("host: %w", ErrGrant)
@@ -149,7 +170,7 @@ func (m *Manager) mintPair(s *Session, host string) ([]*http.Cookie, error) {
 	now := second(m.now())
 	s.Issuer, s.Audience, s.TokenID = "https://"+host, aud, newID()
 	s.idle, s.Ends = life.Idle, s.Started.Add(life.Absolute)
-	s.IssuedAt, s.Expires = later(now, s.Started), earlier(now.Add(s.idle), s.Ends)
+	s.IssuedAt, s.Expires = later(now, s.Started), st.cap(earlier(now.Add(s.idle), s.Ends))
 	if !s.Expires.After(s.IssuedAt) {
 		return nil, errExpired
 	}

@@ -31,6 +31,12 @@ const (
 	labelRecord  = "anteroom/session/record/v1"
 	labelList    = "anteroom/session/account-list/v1"
 	labelRenewal = "anteroom/session/renewal/v1"
+	// labelKept and labelOpened do the same for what is kept for the source of a
+	// sign-on, and for whose account a session of the provider is. labelJournal begins
+	// the journal of what the store could not take.
+	labelKept    = "anteroom/session/kept/v1"
+	labelOpened  = "anteroom/session/provider-accounts/v1"
+	labelJournal = "anteroom/session/journal/v1"
 	// labelProvider is hashed with a provider's session id, labelAccount with a
 	// source and subject, labelUsername with a username.
 	labelProvider = "anteroom/session/provider-session/v1"

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/store"
@@ -67,11 +66,14 @@ func (m *Manager) renewShared(ctx context.Context, s *Session, host string) (*re
 // renewHeld renews while this node holds the lease, asks the identity source if it
 // can, and publishes the token.
 func (m *Manager) renewHeld(ctx context.Context, key string, held []byte, mine lease, s *Session, host string) (*renewal, error) {
-	g, err := m.grantNow(ctx, s)
+	st, err := m.grantNow(ctx, s)
+	if errors.Is(err, errLost) {
+		return m.published(ctx, key, s, host)
+	}
 	if err != nil {
 		return nil, err
 	}
-	n, err := m.next(s, g, host)
+	n, err := m.nextUntil(s, st, host)
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +91,11 @@ func (m *Manager) renewHeld(ctx context.Context, key string, held []byte, mine l
 	}
 	// Too slow: two tokens of one renewal would be two answers to the question
 	// who is signed in. The other one's counts.
+	return m.published(ctx, key, s, host)
+}
+
+// published returns the token of whoever took the lease over.
+func (m *Manager) published(ctx context.Context, key string, s *Session, host string) (*renewal, error) {
 	var l lease
 	if _, err := m.readCell(ctx, key, &l); err != nil {
 		return nil, err
@@ -97,23 +104,6 @@ func (m *Manager) renewHeld(ctx context.Context, key string, held []byte, mine l
 		return m.settle(n)
 	}
 	return nil, errLost
-}
-
-// grantNow asks the identity source, where there is a way to ask, who this is now.
-func (m *Manager) grantNow(ctx context.Context, s *Session) (Grant, error) {
-	if m.regrant == nil {
-		return s.Grant, nil
-	}
-	v, err := m.regrant(ctx, s, Kept{})
-	g := v.Grant
-	if err != nil {
-		return g, fmt.Errorf("asking the identity source: %w", err)
-	}
-	if g.Source != s.Source || g.Subject != s.Subject {
-		return g, fmt.Errorf("the identity source answers for another account: %w", ErrGrant)
-	}
-	g.ProviderSession = s.ProviderSession // the token never had the original
-	return g, g.check()
 }
 
 // winner returns the token that another node, or an earlier request, put into the

@@ -29,6 +29,9 @@ type Manager struct {
 	follows follower
 	flights flights
 	queue   queue
+	asks    asks
+	left    leftovers
+	arrears arrears
 }
 
 // settings are what [Config] said.
@@ -81,6 +84,9 @@ func (m *Manager) Start(ctx context.Context) error {
 func (m *Manager) catchUp(ctx context.Context) error {
 	m.follows.mu.Lock()
 	defer m.follows.mu.Unlock()
+	if err := m.loadJournal(); err != nil {
+		return err
+	}
 	setBack, err := m.checkMark(ctx)
 	if err != nil {
 		return err
@@ -94,6 +100,7 @@ func (m *Manager) catchUp(ctx context.Context) error {
 		}
 	}
 	m.saveMark(true)
+	m.settleArrears(ctx)
 	return nil
 }
 

@@ -111,19 +111,20 @@ func (m *Manager) touch(ctx context.Context, s *Session) error {
 func (m *Manager) enlistAgain(ctx context.Context, s *Session) error {
 	err := m.enlist(ctx, s, Admission{}, m.lifetime.Of(s.Roles))
 	if err != nil {
-		m.unlist(ctx, s.ID)
+		// What is kept for its source stays: this may have been the store's fault, and
+		// the next renewal may find a place.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forgetTimeout)
+		defer cancel()
+		if err := m.store.Delete(ctx, recordKey(s.ID)); err != nil {
+			m.log.Debug("the record of a sign-on without a place stays until it is over", "error", err)
+		}
 	}
 	return err
 }
 
-// unlist deletes the record of a sign-on that found no place in the list. It would
-// be over by itself in a while.
+// unlist deletes what there is of a sign-on that was refused.
 func (m *Manager) unlist(ctx context.Context, sid string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forgetTimeout)
-	defer cancel()
-	if err := m.store.Delete(ctx, recordKey(sid)); err != nil {
-		m.log.Debug("the record of a refused sign-in stays until it is over", "error", err)
-	}
+	m.forget(context.WithoutCancel(ctx), owed{Entry: revocation{Kind: labelRevoked, ID: sid}})
 }
 
 // errBusy: others kept writing for as long as it was tried.

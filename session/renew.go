@@ -166,13 +166,17 @@ func (m *Manager) renew(s *Session, host string) (*renewal, error) {
 
 // next signs the next token of a session.
 func (m *Manager) next(s *Session, g Grant, host string) (*renewal, error) {
-	life := m.lifetime.Of(g.Roles)
+	return m.nextUntil(s, standing{grant: g}, host)
+}
+
+func (m *Manager) nextUntil(s *Session, st standing, host string) (*renewal, error) {
+	life := m.lifetime.Of(st.grant.Roles)
 	now := m.now()
 	n := *s
-	n.Grant, n.Issuer, n.TokenID = g, "https://"+host, newID()
+	n.Grant, n.Issuer, n.TokenID = st.grant, "https://"+host, newID()
 	n.idle, n.Ends = life.Idle, s.Started.Add(life.Absolute)
 	n.IssuedAt = later(second(now), s.Started)
-	n.Expires = earlier(second(now).Add(n.idle), n.Ends)
+	n.Expires = st.cap(earlier(second(now).Add(n.idle), n.Ends))
 	if !n.Expires.After(n.IssuedAt) {
 		return nil, errExpired
 	}

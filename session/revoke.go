@@ -11,8 +11,6 @@ import (
 const (
 	// revokeTimeout bounds a revocation, which goes on when the browser hangs up.
 	revokeTimeout = 10 * time.Second
-	// forgetTimeout bounds what is tidied up after it.
-	forgetTimeout = time.Second
 )
 
 // User names an account by its source and subject, or everybody of a username, or
@@ -68,41 +66,42 @@ func (m *Manager) enact(ctx context.Context, all ...revocation) error {
 	if err := m.append(ctx, all...); err != nil {
 		return err
 	}
-	var cuts []<-chan struct{}
+	cuts := m.obeyHere(all...)
+	var over []owed
+	for _, r := range all {
+		if r.Kind == labelRevoked {
+			over = append(over, owed{Entry: r})
+		}
+	}
+	m.forget(ctx, over...)
+	await(ctx, cuts)
+	return nil
+}
+
+// carryOut obeys, on this node, revocations that the store did not take.
+func (m *Manager) carryOut(ctx context.Context, all ...revocation) { await(ctx, m.obeyHere(all...)) }
+
+func (m *Manager) obeyHere(all ...revocation) (cuts []<-chan struct{}) {
 	for _, r := range all {
 		cuts = append(cuts, m.take(r))
 	}
-	cuts = append(cuts, m.cutRevoked())
-	m.forget(ctx, all)
+	return append(cuts, m.cutRevoked())
+}
+
+func await(ctx context.Context, cuts []<-chan struct{}) {
 	for _, done := range cuts {
 		select {
 		case <-done:
 		case <-ctx.Done():
 		}
 	}
-	return nil
-}
-
-// forget deletes the records of revoked sessions, so that a node that has not heard
-// yet sees that they are gone. Nothing depends on it: whoever reads a record asks
-// what is revoked, and a record ends by itself.
-func (m *Manager) forget(ctx context.Context, all []revocation) {
-	ctx, cancel := context.WithTimeout(ctx, forgetTimeout)
-	defer cancel()
-	for _, r := range all {
-		if r.Kind != labelRevoked {
-			continue
-		}
-		if err := m.store.Delete(ctx, recordKey(r.ID)); err != nil {
-			m.log.Debug("records of revoked sessions stay until they are over", "error", err)
-			return
-		}
-	}
 }
 
 // RevokeUser ends every session of a user that began until now and returns how many
 // live ones there were. Usernames are compared without regard to case. What is said
-// of [Manager.Revoke] holds here too; an error may come after some have ended.
+// of [Manager.Revoke] holds here too; an error may come after some have ended, and with
+// a [Config.Journal] means "not everywhere yet": it holds here, and everywhere as soon
+// as the store is back.
 func (m *Manager) RevokeUser(ctx context.Context, u User) (n int, err error) {
 	if u.Username == "" && (u.Source == "" || u.Subject == "") {
 		return 0, errors.New("revoking user: a username, or a source and a subject, is required")
@@ -121,6 +120,7 @@ func (m *Manager) RevokeUser(ctx context.Context, u User) (n int, err error) {
 		all = append(all, revocation{Kind: labelRevokedUsername, Key: usernameID(u.Username).String(), Before: before, Until: m.untilOf(before)})
 	}
 	if err := m.enact(ctx, all...); err != nil {
+		m.putOff(ctx, listOf(u), all...)
 		return 0, fmt.Errorf("revoking user: %w", err)
 	}
 	// One by one as well, so that it does not matter whose clock was ahead.
@@ -156,28 +156,4 @@ func (m *Manager) recordsOf(ctx context.Context, u User) ([]*record, error) {
 		return nil, err
 	}
 	return m.listedRecords(ctx, list.Sessions, own)
-}
-
-// RevokeProviderSession ends every session that began, or will begin, with this
-// session of the provider (OpenID Connect Back-Channel Logout 1.0). What is said of
-// [Manager.Revoke] holds here too.
-func (m *Manager) RevokeProviderSession(ctx context.Context, source, sid, subject string) error {
-	if source == "" || sid == "" {
-		return errors.New("revoking provider session: a source and a session id are required")
-	}
-	if err := m.revoking(); err != nil {
-		return fmt.Errorf("revoking provider session: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
-	defer cancel()
-	r := revocation{Kind: labelRevokedProvider, Key: providerSession(source, sid), Until: m.until().Unix()}
-	if err := m.enact(ctx, r); err != nil {
-		return fmt.Errorf("revoking provider session: %w", err)
-	}
-	return nil
-}
-
-// providerSession is what a token holds of a provider's session id.
-func providerSession(source, sid string) string {
-	return hashID(labelProvider, source, sid).String()
 }

@@ -65,6 +65,8 @@ func (c cause) err() error {
 		return nil
 	case causeMoved:
 		return errMoved
+	case causeProvider:
+		return errProvider
 	}
 	return errRevoked
 }

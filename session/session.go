@@ -29,7 +29,7 @@
 //
 // Token claims beside the registered ones: idp, preferred_username, name, email,
 // roles, org, acr, amr, auth_time, sid, cnf, idp_sid (a hash), and start, the
-// second in which the session began. The cookies have no Max-Age: on a shared
+// second in which the session began; verify, where the identity source is asked again. The cookies have no Max-Age: on a shared
 // workstation a session should not outlive the browser. Renewal leaves the older
 // token valid until its own exp, at most the idle time later.
 //
@@ -114,6 +114,7 @@ type Session struct {
 	Ends     time.Time // the absolute end
 
 	idle    time.Duration // of these roles
+	verify  bool          // [Config.Refresh] is asked about the sign-on
 	context [32]byte      // SHA-256 of the context cookie's bytes
 }
 

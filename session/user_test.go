@@ -210,7 +210,7 @@ func TestRevokeProviderSession(t *testing.T) {
 		wantError(t, m, lines(siteCookies), "lab.example", ErrNone)
 		wantFound(t, m, lines(other))
 		wantFound(t, m, lines(none))
-		if m.Ended(lines(cookies), host) != "revoked" {
+		if m.Ended(lines(cookies), host) != "provider" {
 			t.Error("no reason")
 		}
 	}

@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -134,9 +136,23 @@ func (m *Manager) cutRevoked() (done <-chan struct{}) {
 	if !m.live.broad.Swap(false) {
 		return m.fire(nil, nil)
 	}
-	return m.fire(m.live.dropWhere(func(_ string, l *life) bool {
-		return m.live.over.why(&l.names) != notRevoked
-	}), errRevoked)
+	var provider []*watcher // with a reason of their own
+	others := m.live.dropWhere(func(_ string, l *life) bool {
+		why := m.live.over.why(&l.names)
+		if why == causeProvider {
+			provider = slices.AppendSeq(provider, maps.Keys(l.watchers))
+			l.watchers = nil // the shard is locked: nobody else takes them
+		}
+		return why != notRevoked
+	})
+	first, second := m.fire(provider, errProvider), m.fire(others, errRevoked)
+	all := make(chan struct{})
+	go func() {
+		defer close(all)
+		<-first
+		<-second
+	}()
+	return all
 }
 
 // fire calls the cuts, each in its own goroutine, as one that blocks must not
