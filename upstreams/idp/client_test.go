@@ -153,7 +153,10 @@ func TestClientKeysFetched(t *testing.T) {
 }
 
 func TestPushedRequest(t *testing.T) {
-	r := start(t, func(c *Config) { c.Clients[0].PAR = true })
+	r := start(t, func(c *Config) {
+		c.Clients[0].PAR = true
+		c.Clients = append(c.Clients, Client{ID: "other", Secret: "o", RedirectURIs: []string{callback}})
+	})
 	push := func(change url.Values) (int, map[string]any) {
 		response, body := r.post("/par", r.query(change))
 		var answer map[string]any
@@ -178,6 +181,11 @@ func TestPushedRequest(t *testing.T) {
 	}
 	if response, _ = r.get("/authorize?" + r.query(nil).Encode()); response.StatusCode != http.StatusBadRequest {
 		t.Errorf("a request that was not pushed: %d", response.StatusCode)
+	}
+	_, pushed = push(nil)
+	address = "/authorize?" + url.Values{"client_id": {"other"}, "request_uri": {pushed["request_uri"].(string)}}.Encode()
+	if response, _ = r.get(address); response.StatusCode != http.StatusBadRequest {
+		t.Errorf("another client's request: %d", response.StatusCode)
 	}
 	_, pushed = push(nil)
 	r.pass(pushedLife)
