@@ -32,7 +32,7 @@ type Config struct {
 	UserInfo    string              // "": asked when the ID token leaves something open; "signed": and the answer is a JWT; "off": never
 	TypedLogout bool                // logout tokens must have the type logout+jwt
 	NoRefresh   bool                // refresh tokens are not kept
-	Patience    time.Duration       // how long sessions outlive a provider that does not answer; 0: an hour
+	Patience    time.Duration       // how long sessions outlive a provider that does not answer; 0: an hour, below: not at all
 	Domains     []string            // e-mail domains whose people belong here
 	Now         func() time.Time
 	Logger      *slog.Logger

@@ -28,7 +28,9 @@ type Finding struct {
 // no secret and nobody's token, and changes nothing that the source remembers.
 func (s *Source) Diagnose(ctx context.Context) []Finding {
 	var all []Finding
-	well := func(format string, args ...any) { all = append(all, Finding{OK: true, What: fmt.Sprintf(format, args...)}) }
+	well := func(format string, args ...any) {
+		all = append(all, Finding{OK: true, What: fmt.Sprintf(format, args...)})
+	}
 	if f, said := s.diagnoseClock(ctx); said {
 		all = append(all, f)
 	}

@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/anteroom-proxy/anteroom/identity"
 	"github.com/anteroom-proxy/anteroom/identity/issuer"
+	"github.com/anteroom-proxy/anteroom/jws"
 	"github.com/anteroom-proxy/anteroom/upstreams/idp/idptest"
 )
 
@@ -48,6 +50,9 @@ func TestMetadataRefused(t *testing.T) {
 		{"R47 keys at a host that is not listed", "discovery.jwks_uri", set("jwks_uri", "https://keys.example/jwks")},
 		{"R47 sign-in page at a host that is not listed", "discovery.authorization_endpoint", set("authorization_endpoint", "https://login.example/authorize")},
 		{"R47 token endpoint at another name of this machine", "discovery.token_endpoint", set("token_endpoint", strings.Replace(r.server.URL, "127.0.0.1", "localhost", 1)+"/token")},
+		{"R47 pushed requests at a host that is not listed", "discovery.pushed_authorization_request_endpoint", set("pushed_authorization_request_endpoint", "https://par.example/")},
+		{"R47 sign-out at a host that is not listed", "discovery.end_session_endpoint", set("end_session_endpoint", "https://bye.example/")},
+		{"logout tokens perhaps", "discovery.backchannel", set("backchannel_logout_supported", "yes")},
 		{"R47 keys in a file", "discovery.jwks_uri", set("jwks_uri", "file:///etc/passwd")},
 		{"R47 keys at 0.0.0.0", "discovery.jwks_uri", set("jwks_uri", "https://0.0.0.0/")},
 		{"user in an endpoint", "discovery.userinfo_endpoint", set("userinfo_endpoint", "http://a:b@127.0.0.1/userinfo")},
@@ -158,6 +163,10 @@ func TestN36MetadataChanges(t *testing.T) {
 		"N36 keys":                   func(m map[string]any) { m["jwks_uri"] = evil.URL + "/jwks" },
 		"N36 authorization endpoint": func(m map[string]any) { m["authorization_endpoint"] = evil.URL + "/authorize" },
 		"N36 userinfo":               func(m map[string]any) { m["userinfo_endpoint"] = evil.URL + "/userinfo" },
+		"N36 pushed requests":        func(m map[string]any) { m["pushed_authorization_request_endpoint"] = evil.URL + "/par" },
+		"N36 sign-out":               func(m map[string]any) { m["end_session_endpoint"] = evil.URL + "/end_session" },
+		"N36 host that is not known": func(m map[string]any) { m["token_endpoint"] = "https://evil.example/token" },
+		"N36 PKCE is gone":           func(m map[string]any) { m["code_challenge_methods_supported"] = []string{"plain"} },
 		"N36 port":                   func(m map[string]any) { m["token_endpoint"] = "http://127.0.0.1:1/token" },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -186,6 +195,15 @@ func TestN36MetadataChanges(t *testing.T) {
 		r.server.Use(idptest.Metadata(func(m map[string]any) { m["authorization_endpoint"] = evil.URL + "/authorize" }))
 		if to, _ := url.Parse(r.begin(t).RedirectURL); "http://"+to.Host != evil.URL {
 			t.Errorf("still sent to %s", to.Host)
+		}
+	})
+	t.Run("N36 sign-out appears elsewhere", func(t *testing.T) {
+		r := newRig(t, nil)
+		r.accepts(t, idptest.Metadata(noEndSession))
+		r.server.Pass(issuer.MetadataFresh)
+		r.server.Use(idptest.Metadata(func(m map[string]any) { m["end_session_endpoint"] = evil.URL + "/end_session" }))
+		if to, err := r.source.Depart(context.Background(), identity.Departure{}); err != nil || to != "" {
+			t.Errorf("people would be sent to %q, %v", to, err)
 		}
 	})
 	t.Run("N36 userinfo appears elsewhere", func(t *testing.T) {
@@ -240,4 +258,24 @@ func (m cookieMonster) RoundTrip(r *http.Request) (*http.Response, error) {
 		response.Header.Add("Set-Cookie", "sid=1; Path=/")
 	}
 	return response, err
+}
+
+// Row 24: with a list of algorithms in the configuration nothing else is accepted,
+// whatever the provider offers.
+func TestR24PinnedAlgorithms(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Algs = []string{"ES256"} })
+	r.accepts(t, idptest.SignWith("ES256"))
+	who, err := r.attempt(t, idptest.SignWith("RS256"))
+	wantFailure(t, who, err, identity.ErrRefused, "idtoken.alg")
+	e, err := r.source.Logout(t.Context(), r.server.LogoutToken(t, idptest.SignWith("RS256")))
+	wantNoEnd(t, e, err, "logout.alg")
+	for name, algs := range map[string][]string{"not offered": {"PS512"}, "shared secret": {"HS256"}, "none": {"none"}} {
+		document := jws.Claims{"id_token_signing_alg_values_supported": json.RawMessage(`["RS256","HS256","none"]`)}
+		if got, err := acceptedAlgs(document, algs); err == nil {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if got, err := acceptedAlgs(jws.Claims{}, []string{"HS256", "none", "ES384"}); err != nil || len(got) != 1 || got[0] != "ES384" {
+		t.Errorf("got %v, %v", got, err)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/identity"
@@ -17,10 +18,10 @@ var _ identity.Refresher = (*Source)(nil)
 
 // Patience is how long a session outlives a provider that does not answer.
 func (s *Source) Patience() time.Duration {
-	if s.config.Patience > 0 {
-		return s.config.Patience
+	if s.config.Patience == 0 {
+		return usualPatience
 	}
-	return usualPatience
+	return max(0, s.config.Patience)
 }
 
 // Refresh asks the provider about somebody who signed in, with the refresh token
@@ -58,12 +59,15 @@ func (s *Source) Refresh(ctx context.Context, keep []byte) (identity.Identity, e
 		return nobody, refreshFailure(err)
 	}
 	t, err := s.readTokens(ctx, answer)
+	if err != nil && t.access == "" {
+		return nobody, refreshFailure(err)
+	}
 	var who identity.Identity
 	if err == nil {
 		who, err = s.reread(ctx, p, t, h)
 	}
 	switch {
-	case errors.Is(err, identity.ErrUnavailable), identity.Reason(err) == "idtoken.key":
+	case err != nil && passing(err):
 		return s.stale(h, t, err)
 	case err != nil:
 		return nobody, err
@@ -87,6 +91,16 @@ func refreshFailure(err error) error {
 		return err
 	}
 	return fail(identity.ErrUnavailable, identity.Reason(err), err)
+}
+
+// passing says whether a failure after the request may be over at the next one: a
+// key that is not published yet, a userinfo endpoint that is down or shows a page.
+// What speaks about the person is not among them.
+func passing(err error) bool {
+	if errors.Is(err, identity.ErrUnavailable) {
+		return true
+	}
+	return slices.Contains([]string{"idtoken.key", "userinfo.status", "userinfo.type", "userinfo.malformed"}, identity.Reason(err))
 }
 
 // unchanged gives the person as found last, with the tokens that are good now.

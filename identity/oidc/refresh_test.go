@@ -193,8 +193,8 @@ func TestRefreshFailures(t *testing.T) {
 		{"a redirect", idptest.RedirectTo(idptest.AtToken, "http://127.0.0.1:1/"), identity.ErrUnavailable, "token.status"},
 		{"cut", idptest.Cut(idptest.AtToken), identity.ErrUnavailable, "token.unreachable"},
 		{"2 MiB", idptest.Huge(idptest.AtToken, 2<<20), identity.ErrUnavailable, "token.malformed"},
-		{"a token that is not one", idptest.TokenAnswer(func(a map[string]any) { a["access_token"] = 5 }), identity.ErrRefused, "token.access_token"},
-		{"a token of another kind", idptest.TokenAnswer(func(a map[string]any) { a["token_type"] = "MAC" }), identity.ErrRefused, "token.type"},
+		{"a token that is not one", idptest.TokenAnswer(func(a map[string]any) { a["access_token"] = 5 }), identity.ErrUnavailable, "token.access_token"},
+		{"a token of another kind", idptest.TokenAnswer(func(a map[string]any) { a["token_type"] = "MAC" }), identity.ErrUnavailable, "token.type"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, nil)
@@ -205,10 +205,9 @@ func TestRefreshFailures(t *testing.T) {
 			if n := r.server.Count(idptest.AtToken); n != 1 {
 				t.Errorf("%d token requests, want 1", n)
 			}
-			if c.kind == identity.ErrUnavailable {
-				if c.name != "a page of a proxy" {
-					r.stillGood(t, first) // the token was not used up
-				}
+			used := strings.HasPrefix(c.name, "a token") // the provider sent another one
+			if c.kind == identity.ErrUnavailable && !used {
+				r.stillGood(t, first)
 			}
 		})
 	}
@@ -265,6 +264,45 @@ func isUnavailable(err error) bool {
 	return ok && f.Kind == identity.ErrUnavailable
 }
 
+// Answers of any shape, at every endpoint that is asked: nobody is signed out by
+// them, and nobody waits longer than the limit.
+func TestRefreshShapes(t *testing.T) {
+	for _, at := range []idptest.Endpoint{idptest.AtMetadata, idptest.AtKeys, idptest.AtToken, idptest.AtUserInfo} {
+		for name, shape := range idptest.Shapes(at) {
+			if at == idptest.AtUserInfo && name == "an empty object" {
+				continue // says nothing of the person: another subject
+			}
+			t.Run(string(at)+" "+name, func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, hasty)
+				first := r.accepts(t)
+				r.source = r.another(t, hasty)
+				began := time.Now()
+				next, err := r.again(t, first, lean, shape)
+				if took := time.Since(began); took > 4*time.Second {
+					t.Errorf("it took %v", took)
+				}
+				if at == idptest.AtUserInfo && err == nil && next.Username == first.Username && next.Renews {
+					return
+				}
+				if !isUnavailable(err) {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+	}
+}
+
+// With no patience at all nobody goes on with what was found last.
+func TestNoPatience(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Patience = -1 })
+	if got := r.source.Patience(); got != 0 {
+		t.Errorf("patience is %v", got)
+	}
+	who, err := r.again(t, r.accepts(t), lean, idptest.Status(idptest.AtUserInfo, 503))
+	wantFailure(t, who, err, identity.ErrRefused, "refresh.stale")
+}
+
 // After the token was replaced, nothing that fails for now loses its successor:
 // the person goes on as found last, for as long as patience lasts.
 func TestRefreshTokenIsNotLost(t *testing.T) {
@@ -272,6 +310,8 @@ func TestRefreshTokenIsNotLost(t *testing.T) {
 	for name, faults := range map[string][]idptest.Fault{
 		"userinfo is down":       {lean, idptest.Status(idptest.AtUserInfo, 503)},
 		"userinfo cuts":          {lean, idptest.Cut(idptest.AtUserInfo)},
+		"userinfo is a page":     {lean, idptest.Status(idptest.AtUserInfo, 200)},
+		"userinfo says 429":      {lean, idptest.Status(idptest.AtUserInfo, 429)},
 		"a key that is not seen": {unknownKey},
 	} {
 		t.Run(name, func(t *testing.T) {
