@@ -35,6 +35,30 @@ func BenchmarkDecide(b *testing.B) {
 	}
 }
 
+// BenchmarkDecideToken is a token with as many scopes as SMART clients ask for, and a session that has to meet two require lines.
+func BenchmarkDecideToken(b *testing.B) {
+	p := compile(b, "allow scope patient/Condition.rs,patient/Observation.rs GET /fhir/Condition/** /fhir/Observation/**", "allow any /app/**", "require acr mfa /app/**", "require max_age 1h")
+	who := &Subject{Username: "a", Patient: "A-1", Bearer: true, ACR: "mfa", AuthTime: noon, Scopes: []string{"openid", "fhirUser", "launch/patient", "offline_access"}}
+	for _, kind := range []string{"Allergy", "Immunization", "Patient", "Condition", "Encounter", "Medication", "Procedure", "Observation"} {
+		who.Scopes = append(who.Scopes, "patient/"+kind+".rs")
+	}
+	person := *who
+	person.Bearer = false
+	for name, r := range map[string]Request{
+		"token":   {Method: "GET", Path: parse(b, "/fhir/Observation"), Query: "code=8867-4&patient=Patient/A-1&_count=50", Who: who, Now: noon},
+		"require": {Method: "GET", Path: parse(b, "/app/x"), Who: &person, Now: noon},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if !p.Decide(r).Allowed {
+					b.Fatal("denied")
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkParsePath(b *testing.B) {
 	for _, path := range []string{"/api/v2/patients/4711/charts/c2", "/api/Patients/J%C3%BCrgen"} {
 		b.Run(path, func(b *testing.B) {

@@ -76,7 +76,7 @@ func Compile(lines []Line) (*Policy, error) {
 			}
 		}
 		if len(found) == 0 && r.demands {
-			found = append(found, unmeetable(line, r, demands)...)
+			found = append(tooMuch(line, r, demands), unmeetable(line, r, demands)...)
 			demands = append(demands, r)
 		}
 		for _, problem := range found {

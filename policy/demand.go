@@ -117,6 +117,36 @@ func (r *rule) scopeTexts() []string {
 	return texts
 }
 
+// What a step-up asks for travels through the sign-in in addresses and cookies. These are the most that it may be, over all lines of
+// a policy, so that no request can ask for more.
+const (
+	maxNeedNames = 16 // in one line
+	maxNeedLists = 8  // of methods
+	maxNeedText  = 500
+)
+
+// tooMuch says so when a line asks for more than fits beside the lines above it.
+func tooMuch(line Line, r *rule, others []*rule) []*Problem {
+	levels, methods, lists := 0, 0, map[string]bool{}
+	for _, each := range append(slices.Clip(others), r) {
+		levels = max(levels, len(strings.Join(each.need.ACR, " ")))
+		for _, list := range each.need.AMR {
+			if text := strings.Join(list, ","); !lists[text] {
+				lists[text], methods = true, methods+len(text)
+			}
+		}
+	}
+	names := len(r.need.ACR)
+	for _, list := range r.need.AMR {
+		names += len(list)
+	}
+	if names <= maxNeedNames && len(lists) <= maxNeedLists && levels+methods <= maxNeedText {
+		return nil
+	}
+	return []*Problem{{At: line.At, Line: strings.Join(line.Words, " "), Reason: "require", Wrong: "this is more than a sign-in can be asked for",
+		Write: fmt.Sprintf("at most %d names in a line, %d different lists for amr, and %d characters in all", maxNeedNames, maxNeedLists, maxNeedText)}}
+}
+
 // unmeetable finds the lines that ask for levels of which none is the line's, where both hold.
 func unmeetable(line Line, r *rule, others []*rule) (found []*Problem) {
 	for _, other := range others {

@@ -1,7 +1,8 @@
 // Package policy turns the rules of a site into one decision with its reason.
 //
 // Call Compile once with all lines of a site, ParsePath and Decide for every request. Both are pure: no I/O, no clock, no
-// state that a request could change; Decide allocates nothing and its cost grows with the path, not with the number of rules.
+// state that a request could change; Decide allocates nothing and its cost grows with the path, not with the number of rules: for
+// a token also with its scopes and the scope lines for that path, and with the require lines for it.
 //
 // The language is one line per rule: allow|deny WHO [METHODS] [PATHS], or require WHAT [METHODS] [PATHS].
 //

@@ -31,7 +31,7 @@ func (r *rule) isMet(who *Subject, now time.Time) bool {
 		return true
 	}
 	age := now.Sub(who.AuthTime)
-	return !who.AuthTime.IsZero() && !now.IsZero() && -ahead <= age && age <= r.need.MaxAge
+	return !who.AuthTime.IsZero() && -ahead <= age && age <= r.need.MaxAge
 }
 
 // unmet returns what to answer to a request that a line allows and a require line does not; the zero Decision when all are met.
@@ -115,7 +115,7 @@ func (n *Need) add(more *Need) {
 	}
 	if n.AMR == nil {
 		n.AMR = more.AMR
-	} else {
+	} else if len(more.AMR) > 0 && !slices.ContainsFunc(n.AMR, func(list []string) bool { return slices.Equal(list, more.AMR[0]) }) {
 		n.AMR = append(slices.Clip(n.AMR), more.AMR...)
 	}
 	if n.MaxAge == 0 || more.MaxAge != 0 && more.MaxAge < n.MaxAge {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -84,5 +85,39 @@ func TestUnmeetable(t *testing.T) {
 		} else if err != nil && (!strings.Contains(err.Error(), "Caddyfile:3: `"+c.second) || !strings.Contains(err.Error(), c.first+" (Caddyfile:2)")) {
 			t.Errorf("message %q", err)
 		}
+	}
+}
+
+// What a step-up asks for has to fit through the sign-in, or the page would ask in vain and for ever.
+func TestNeedsFit(t *testing.T) {
+	many := func(n int, sep string) string {
+		var names []string
+		for i := range n {
+			names = append(names, fmt.Sprintf("m%d", i))
+		}
+		return strings.Join(names, sep)
+	}
+	each := func(kind string, n int) (texts []string) {
+		for i := range n {
+			texts = append(texts, fmt.Sprintf("require %s x%d /x%d", kind, i, i))
+		}
+		return texts
+	}
+	long := strings.Repeat("l", 255)
+	for name, c := range map[string]struct {
+		texts []string
+		bad   bool
+	}{
+		"16 names": {[]string{"require acr " + many(16, ",")}, false}, "17 names": {[]string{"require amr " + many(17, ",")}, true},
+		"8 lists": {each("amr", 8), false}, "9 lists": {each("amr", 9), true}, "one list in many lines": {[]string{"require amr a,b /x", "require amr a,b /y"}, false}, "levels do not add up": {each("acr", 100), false},
+		"long level": {[]string{"require acr " + long + ",b" + long[10:] + " /x"}, false}, "too long together": {[]string{"require acr " + long + " /x", "require amr " + long + " /y"}, true},
+	} {
+		if _, err := Compile(lines(append([]string{"allow any"}, c.texts...)...)); (err != nil) != c.bad || err != nil && !strings.Contains(err.Error(), "more than a sign-in can be asked for") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	d := compile(t, "allow any", "require amr a,b", "require amr a,b /x", "require amr c /x").Decide(Request{Method: "GET", Path: parse(t, "/x"), Who: alice, Now: noon})
+	if len(d.Need.AMR) != 2 {
+		t.Errorf("%+v", d.Need)
 	}
 }

@@ -115,6 +115,9 @@ func (s *scope) grantedBy(scopes []string) bool {
 		if len(text) <= len(s.context) || text[len(s.context)] != '/' || text[:len(s.context)] != s.context {
 			continue
 		}
+		if kind := text[len(s.context)+1:]; !strings.HasPrefix(kind, s.kind) && !strings.HasPrefix(kind, "*") {
+			continue // most of them, before they are read
+		}
 		if g, wrong := readScope(text); wrong == "" && (g.kind == "*" || g.kind == s.kind) {
 			missing &^= g.may
 		}
