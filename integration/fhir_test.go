@@ -42,12 +42,14 @@ const (
 var fhirConfig = strings.Replace(hallConfig, "\t\tstore redis", `
 		bearer apps {
 			issuer $OP
+			username_prefix "app:"
 			roles_claim groups
 			role doctor from "grp-physicians"
 			role patient from "grp-patients"
 		}
 		bearer opaque {
 			issuer $OP
+			username_prefix "opaque:"
 			introspect $OP/token/introspection
 			client_id cron
 			client_secret {file.$DIR/cron.secret}
@@ -77,7 +79,6 @@ auth.test:$PORT {
 	tls $CERT $KEY
 	anteroom {
 		bearer from apps
-		bearer audience ` + fhirAudience + `
 		bearer unbound allow
 		allow scope system/Observation.rs GET /fhir/Observation
 	}

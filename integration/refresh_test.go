@@ -1,7 +1,9 @@
 package integration
 
 import (
+	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -17,20 +19,22 @@ func TestProvidersRefresh(t *testing.T) {
 		c.navigate(t, r.url(appHost, "/members/x"))
 		p.signIn(t, c, "iris")
 		c.waitText(t, "dump of GET /members/x")
-		if got := c.fetch(t, "/records/x"); got != "200" {
-			t.Fatalf("a doctor's page is answered %s", got)
+		b := c.copied(t, r.url(appHost, "/"))
+		if got := b.do(t, call(t, "GET", r.url(appHost, "/records/x"), "")); got.Status != http.StatusOK {
+			t.Fatalf("a doctor's page is answered %d", got.Status)
 		}
 		p.demote(t, "iris")
 		changed := time.Now()
-		c.works(t, "/records/x", "403", changed.Add(idle))
+		b.works(t, r.url(appHost, "/records/x"), http.StatusForbidden, changed.Add(idle))
 		t.Logf("%s: the role was gone after %v", p.name, time.Since(changed).Round(time.Second))
-		told := tokenClaims(t, c.session(t, r.url(appHost, "/")))
+		_, cookies := b.cookies(t, r.url(appHost, "/"))
+		told := tokenClaims(t, &session{token: cookies[cookieToken]})
 		if !sameRoles(told["roles"], "patient") || told["acr"] == "urn:example:mfa" {
 			t.Errorf("after the change the session says %v", told)
 		}
 		p.disable(t, "iris")
 		disabled := time.Now()
-		c.works(t, "/members/x", "401", disabled.Add(idle))
+		b.works(t, r.url(appHost, "/members/x"), http.StatusUnauthorized, disabled.Add(idle))
 		t.Logf("%s: the closed account was out after %v", p.name, time.Since(disabled).Round(time.Second))
 		c.navigate(t, r.url(appHost, "/members/page"))
 		c.screenshot(t, p.name+"-closed")
@@ -51,16 +55,39 @@ func TestProvidersRefresh(t *testing.T) {
 	})
 }
 
-// works asks for a page as somebody who works does, every second, until the answer is want.
-func (c *chromium) works(t *testing.T, path, want string, until time.Time) {
+// copied is a browser that goes on with the cookies of this one.
+func (c *chromium) copied(t testing.TB, siteURL string) *browser {
 	t.Helper()
-	for {
-		got := c.fetch(t, path)
-		if got == want {
-			return
+	at, err := url.Parse(siteURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, s := newBrowser(t), c.session(t, siteURL)
+	b.client.Jar.SetCookies(at, []*http.Cookie{
+		{Name: cookieToken, Value: s.token, Path: "/", Secure: true}, {Name: cookieContext, Value: s.context, Path: "/", Secure: true},
+	})
+	return b
+}
+
+// works asks for a page every second, as somebody who works does, until the answer is want. An answer that was under way when the
+// session ended may be broken off, once.
+func (b *browser) works(t *testing.T, rawURL string, want int, until time.Time) {
+	t.Helper()
+	broken := 0
+	for status := 0; status != want; {
+		res, err := b.client.Do(call(t, "GET", rawURL, ""))
+		if err == nil {
+			status = res.StatusCode
+			_, err = io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+		}
+		if err != nil {
+			if broken++; broken > 1 {
+				t.Fatalf("%s is not answered: %v", rawURL, err)
+			}
 		}
 		if time.Now().After(until) {
-			t.Fatalf("%s is answered %s to the end, want %s", path, got, want)
+			t.Fatalf("%s is answered %d to the end, want %d", rawURL, status, want)
 		}
 		time.Sleep(time.Second)
 	}

@@ -20,8 +20,10 @@ func TestSeveralProviders(t *testing.T) {
 	another := func(source, name, issuer, rest string) string {
 		return strings.NewReplacer("identity oidc hospital {", "identity oidc "+name+" {\n\t\t\tusername_prefix \""+name+":\"\n"+rest, "$OP", issuer).Replace(source)
 	}
+	staff := strings.ReplaceAll(partner.source, "role doctor from \"grp-physicians\"", "role external from staff")
+	staff = strings.NewReplacer("\t\t\trole patient from \"grp-patients\"\n", "", "\t\t\trole admin from \"grp-admins\"\n", "").Replace(staff)
 	global := strings.Replace(own.source, "roles_claim", "title \"Hospital staff\"\n\t\t\temail_domains hospital.test\n\t\t\troles_claim", 1) +
-		another(partner.source, "second", partner.op.issuer, "\t\t\ttitle \"Partner clinic\"\n\t\t\temail_domains partner.test clinic.test\n\t\t\tmay_give external\n\t\t\trole external from staff\n") +
+		another(staff, "second", partner.op.issuer, "\t\t\ttitle \"Partner clinic\"\n\t\t\temail_domains partner.test clinic.test\n\t\t\tmay_give external\n") +
 		another(partner.source, "insurer", dead, "\t\t\ttitle \"Insurer\"\n\t\t\temail_domains insurer.test\n")
 	r := prepareAt(t, port, own.op, d, strings.Replace(standard, hospital, global, 1))
 	r.run(t) // the insurer's does not answer
