@@ -164,6 +164,24 @@ type faulty struct {
 	mu    sync.Mutex // guards the fields below
 	hook  func(op string) (apply bool, err error)
 	blind string // keys that begin so cannot be read
+	put   error  // of every Put
+}
+
+// failPut makes every Put end so, without an effect.
+func (f *faulty) failPut(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.put = err
+}
+
+func (f *faulty) Put(ctx context.Context, key string, value []byte, expires time.Time) error {
+	f.mu.Lock()
+	err := f.put
+	f.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return f.Store.Put(ctx, key, value, expires)
 }
 
 // failGet makes all keys with this prefix unreadable.
