@@ -100,6 +100,7 @@ func TestResults(t *testing.T) {
 		{"the test around fails for another row", append([]string{"fail jws TestJ1J34/J34_x", "fail jws TestJ1J34"}, good...), false, false, []string{"J1   pass", "J34  FAIL"}},
 		{"a test of no row fails", append([]string{"fail jws TestOther"}, good...), false, false, []string{"failed beside the rows: m/jws TestOther"}},
 		{"a package fails", append([]string{"fail gate"}, good...), false, false, []string{"broken: m/gate"}},
+		{"a fuzz target that reads no tokens", append([]string{"fail portal FuzzDevice"}, good...), false, false, []string{"failed beside the rows: m/portal FuzzDevice"}},
 		{"C1 in a package that has none of that table", append([]string{"pass session TestX/C1_control"}, good[1:]...), false, false, []string{"no test: C1"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
