@@ -110,7 +110,7 @@ func TestNeedsFit(t *testing.T) {
 	}{
 		"16 names": {[]string{"require acr " + many(16, ",")}, false}, "17 names": {[]string{"require amr " + many(17, ",")}, true},
 		"8 lists": {each("amr", 8), false}, "9 lists": {each("amr", 9), true}, "one list in many lines": {[]string{"require amr a,b /x", "require amr a,b /y"}, false}, "levels do not add up": {each("acr", 100), false},
-		"long level": {[]string{"require acr " + long + ",b" + long[10:] + " /x"}, false}, "too long together": {[]string{"require acr " + long + " /x", "require amr " + long + " /y"}, true},
+		"long level": {[]string{"require acr " + long + ",b" + long[20:] + " /x"}, false}, "too long together": {[]string{"require acr " + long + " /x", "require amr " + long + " /y"}, true},
 	} {
 		if _, err := Compile(lines(append([]string{"allow any"}, c.texts...)...)); (err != nil) != c.bad || err != nil && !strings.Contains(err.Error(), "more than a sign-in can be asked for") {
 			t.Errorf("%s: %v", name, err)
