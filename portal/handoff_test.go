@@ -181,6 +181,21 @@ func TestHandOffLongNames(t *testing.T) {
 		t.Errorf("an ask has %d bytes", len(ask))
 	}
 	u.mustOpen(long, "/"+strings.Repeat("x", 1000))
+
+	// And so it is when the page asks for as much as can be asked for.
+	need := "&acr_values=" + strings.TrimSuffix(strings.Repeat(strings.Repeat("a", 63)+"+", 8), "+")
+	last, way := w.person().open(long, "/.anteroom/login?return_to=/"+strings.Repeat("x", 1000)+need)
+	if last.answer.Code != http.StatusForbidden || last.host != homeHost { // which the provider does not confirm
+		t.Errorf("ended at %s with %d", last.url(), last.answer.Code)
+	}
+	for _, h := range way {
+		if to, _ := url.Parse(h.target); len(to.Query().Get("ask")) > maxAsk {
+			t.Errorf("an ask has %d bytes", len(to.Query().Get("ask")))
+		}
+	}
+	if got := w.sources[0].lastBegin(t).Need; len(got.ACR) != 8 {
+		t.Errorf("asked for %+v", got)
+	}
 }
 
 // TestHandOffSignOutEndsAll: signing out anywhere signs out everywhere, also

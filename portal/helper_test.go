@@ -286,7 +286,6 @@ type world struct {
 	audit    *recorder
 	sources  []*source
 	start    time.Time
-	refresh  func(context.Context, *session.Session, session.Kept) (session.Verdict, error)
 
 	mu  sync.Mutex // guards now
 	now time.Time
@@ -338,7 +337,7 @@ func (w *world) posts(name string) bool {
 // manager starts a session manager on the world's store, whose clock stands.
 func (w *world) manager(at time.Time) *session.Manager {
 	w.t.Helper()
-	m, err := session.New(session.Config{Store: w.store, Sealer: w.sealer, Now: func() time.Time { return at }, Refresh: w.refresh})
+	m, err := session.New(session.Config{Store: w.store, Sealer: w.sealer, Now: func() time.Time { return at }})
 	if err != nil {
 		w.t.Fatal(err)
 	}

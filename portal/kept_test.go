@@ -1,11 +1,15 @@
 package portal
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/anteroom-proxy/anteroom/identity"
 	"github.com/anteroom-proxy/anteroom/session"
 )
 
@@ -66,4 +70,69 @@ func TestKeptReachesTheSession(t *testing.T) {
 			t.Errorf("%d waiting, %v", len(items), err)
 		}
 	})
+}
+
+// TestReverifyAtRenewal: a session that is used follows its provider.
+func TestReverifyAtRenewal(t *testing.T) {
+	t.Parallel()
+	h := newRich("hospital", "Hospital")
+	w := newWorld(t, h)
+	m, err := session.New(session.Config{
+		Store: w.store, Sealer: w.sealer, Now: w.clock, Lifetimes: session.Lifetimes{Default: session.Lifetime{Idle: 20 * time.Second, Absolute: time.Hour}},
+		Refresh: func(ctx context.Context, s *session.Session, k session.Kept) (session.Verdict, error) {
+			return w.portal.Reverify(ctx, s, k)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	w.use(m)
+	w.sessions = m
+	b := w.browser()
+	b.signIn("hospital", "/")
+	var kept []string
+	h.more.refresh = func(keep []byte) (identity.Identity, error) {
+		kept = append(kept, string(keep))
+		i := h.id
+		i.Roles, i.ACR, i.Keep = []string{"finance"}, "gold", fmt.Append(nil, "token-", len(kept))
+		if len(kept) == 3 {
+			return identity.Identity{}, &identity.Failure{Kind: identity.ErrDeclined, Reason: "refresh.invalid_grant"}
+		}
+		return i, nil
+	}
+	use := func() error {
+		w.advance(6 * time.Second) // a quarter of the idle time
+		s := b.mustSession()
+		r := m.StartRenewal(s, b.request("GET", "/").Header["Cookie"], site)
+		if r == nil {
+			return errors.New("nothing was due")
+		}
+		c, _, err := r.Wait(t.Context())
+		if err == nil {
+			b.jar[c.Name] = c.Value
+		}
+		return err
+	}
+	for range 2 {
+		if err := use(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := b.mustSession(); len(s.Roles) != 1 || s.Roles[0] != "finance" || s.ACR != "" {
+		t.Errorf("session %+v", s)
+	}
+	if err := use(); err == nil {
+		t.Error("a session that its provider has ended was renewed")
+	}
+	b.mustNoSession()
+	if got := strings.Join(kept, " "); got != "id-token-of-hospital token-1 token-2" {
+		t.Errorf("asked with %s", got)
+	}
+	if e := w.audit.last(t); e.Kind != kindReverify || e.Decision != "ended" || e.Reason != "refresh.invalid_grant" {
+		t.Errorf("recorded %+v", e)
+	}
 }

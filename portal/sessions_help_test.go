@@ -45,7 +45,7 @@ func (w *world) use(m *session.Manager) {
 	w.t.Helper()
 	var list []identity.Source
 	for _, s := range w.sources {
-		list = append(list, s)
+		list = append(list, s.whole())
 	}
 	p, err := New(Config{
 		Sources: list, Sessions: m, Store: w.store, Sealer: w.sealer, Audit: w.audit,
