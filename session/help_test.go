@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -165,4 +167,19 @@ func renew(m *Manager, s *Session, cookieLines []string, host string) (*http.Coo
 func pass(m *Manager, c *clock, d time.Duration) {
 	c.add(d)
 	m.follow()
+}
+
+// decodeLoosely decodes base64url if it is that.
+func decodeLoosely(text string) ([]byte, error) { return base64.RawURLEncoding.DecodeString(text) }
+
+// remarshal turns one form of claims into another.
+func remarshal(t testing.TB, from, to any) {
+	t.Helper()
+	text, err := json.Marshal(from)
+	if err == nil {
+		err = json.Unmarshal(text, to)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }

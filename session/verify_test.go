@@ -1,0 +1,467 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// provider is an identity source that replaces a refresh token at each use and takes the
+// second use of one for theft: nobody gets in with any of that sign-on after that.
+type provider struct {
+	mu     sync.Mutex
+	newest map[string]int // by sid
+	asked  []time.Time
+	inside map[string]int
+	most   int // askings at once for one sign-on
+	thefts int
+	now    func() time.Time
+
+	takes func(ctx context.Context, asking int) error // before it answers; an error: it answers nothing
+	says  func(v *Verdict)
+}
+
+func (p *provider) refresh(ctx context.Context, s *Session, k Kept) (Verdict, error) {
+	p.mu.Lock()
+	if p.newest == nil {
+		p.newest, p.inside = map[string]int{}, map[string]int{}
+	}
+	p.asked = append(p.asked, p.now())
+	p.inside[s.ID]++
+	p.most = max(p.most, p.inside[s.ID])
+	takes, says, asking := p.takes, p.says, len(p.asked)
+	p.mu.Unlock()
+	var err error
+	if takes != nil {
+		err = takes(ctx, asking)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inside[s.ID]--
+	if err != nil {
+		return Verdict{}, err
+	}
+	if n, err := strconv.Atoi(string(k.Bytes)); err != nil || n != p.newest[s.ID] {
+		p.thefts++
+		if k.Unsure {
+			return Verdict{}, errors.New("refused, perhaps for having been asked before")
+		}
+		return Verdict{Gone: true}, nil
+	}
+	p.newest[s.ID]++
+	v := Verdict{Grant: s.Grant, Keep: []byte(strconv.Itoa(p.newest[s.ID]))}
+	if says != nil {
+		says(&v)
+	}
+	return v, nil
+}
+
+func (p *provider) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.asked)
+}
+
+func (p *provider) set(takes func(context.Context, int) error, says func(*Verdict)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.takes, p.says = takes, says
+}
+
+func (p *provider) option(c *Config) { p.now, c.Refresh = c.Now, p.refresh }
+
+var toVerify = Admission{Verify: true, Keep: []byte("0")}
+
+// visitor is a browser with one sign-on on some sites.
+type visitor struct {
+	s     *Session
+	sites []string
+	lines map[string][]string
+}
+
+func newVisitor(t testing.TB, m *Manager, a Admission, sites ...string) *visitor {
+	t.Helper()
+	s, cookies := keeping(t, m, a)
+	v := &visitor{s: s, sites: append([]string{host}, sites...), lines: map[string][]string{host: lines(cookies)}}
+	for _, site := range sites {
+		_, cookies, err := m.Join(t.Context(), s, site)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.lines[site] = lines(cookies)
+	}
+	return v
+}
+
+// visit makes a request of a site on a node and takes the renewed cookie.
+func (v *visitor) visit(m *Manager, site string) (*Session, error) {
+	s, err := m.Find(v.lines[site], site)
+	if err != nil {
+		return nil, err
+	}
+	r := m.StartRenewal(s, v.lines[site], site)
+	if r == nil {
+		return s, nil
+	}
+	<-r.done // however busy this machine is
+	cookie, next, err := r.Wait(context.Background())
+	if cookie == nil {
+		return s, err
+	}
+	v.lines[site] = line(cookie.Value, secondHalf(v.lines[site]))
+	return next, err
+}
+
+// inBubble runs with several nodes on one store, by a clock that goes by itself.
+func inBubble(t *testing.T, n int, f func(t *testing.T, w *shared), options ...func(*Config)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := &shared{store: openStore(t, dir, time.Now), sealer: openSealer(t, dir)}
+		for range n {
+			p := newProxy(w.store)
+			w.proxies = append(w.proxies, p)
+			w.nodes = append(w.nodes, start(t, p, w.sealer, time.Now, options...))
+		}
+		f(t, w)
+	})
+}
+
+// One question at a time over all nodes and sites, at most every quarter of the idle time
+// and at least once in it; the refresh token that comes back is the one of the next question.
+func TestVerifiedOnce(t *testing.T) {
+	p := &provider{}
+	w := newShared(t, 3, p.option)
+	v := newVisitor(t, w.nodes[0], toVerify, "lab.example", "ward.example")
+	for range 60 {
+		w.pass(time.Minute)
+		var all sync.WaitGroup
+		for i, site := range v.sites {
+			for j := range 6 {
+				m, s := w.nodes[(i+j)%3], v.lines[site]
+				all.Go(func() {
+					found, err := m.Find(s, site)
+					if err != nil {
+						t.Errorf("%v", err)
+						return
+					}
+					if _, _, err := renew(m, found, s, site); err != nil {
+						t.Errorf("%v", err)
+					}
+				})
+			}
+		}
+		all.Wait()
+		for i, site := range v.sites {
+			if _, err := v.visit(w.nodes[i], site); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if p.thefts != 0 || p.most != 1 {
+		t.Errorf("%d tokens used twice, %d questions at once", p.thefts, p.most)
+	}
+	for i, at := range p.asked {
+		before := v.s.Started
+		if i > 0 {
+			before = p.asked[i-1]
+		}
+		if gap := at.Sub(before); gap < 15*time.Minute/4 || gap > 5*time.Minute {
+			t.Errorf("question %d after %v", i, gap)
+		}
+	}
+	wantKept(t, w.nodes[1], v.s.ID, fmt.Sprint(len(p.asked)))
+}
+
+// Of sites that renew at the same moment one asks, and the others wait for what it hears.
+func TestSitesShareAVerdict(t *testing.T) {
+	p := &provider{}
+	inBubble(t, 2, func(t *testing.T, w *shared) {
+		v := newVisitor(t, w.nodes[0], toVerify, "lab.example")
+		time.Sleep(4 * time.Minute)
+		p.set(func(context.Context, int) error { time.Sleep(500 * time.Millisecond); return nil },
+			func(v *Verdict) { v.Grant.Roles, v.Grant.Name = []string{"nurse"}, "Dana Roe" })
+		var all sync.WaitGroup
+		for i, site := range v.sites {
+			found, err := w.nodes[i].Find(v.lines[site], site)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all.Go(func() {
+				_, next, err := renew(w.nodes[i], found, v.lines[site], site)
+				if err != nil || !slices.Equal(next.Roles, []string{"nurse"}) || next.Name != "Dana Roe" {
+					t.Errorf("%s: %v, %+v", site, err, next)
+				}
+			})
+		}
+		all.Wait()
+		if p.count() != 1 || p.thefts != 0 {
+			t.Errorf("%d questions, %d thefts", p.count(), p.thefts)
+		}
+		// A site that is joined now hears it as well, though the portal's token is older.
+		joined, _, err := w.nodes[1].Join(t.Context(), v.s, "ward.example")
+		if err != nil || !slices.Equal(joined.Roles, []string{"nurse"}) {
+			t.Errorf("%v, %+v", err, joined)
+		}
+	}, p.option)
+}
+
+// A provider that is slow for longer than others wait: they go on with what was known,
+// for as long as that was good anyway, and nobody asks a second time.
+func TestSlowVerdict(t *testing.T) {
+	p := &provider{}
+	inBubble(t, 2, func(t *testing.T, w *shared) {
+		a, b := w.nodes[0], w.nodes[1]
+		v := newVisitor(t, a, toVerify, "lab.example")
+		time.Sleep(4 * time.Minute)
+		if _, err := v.visit(a, host); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(4 * time.Minute)
+		p.set(func(context.Context, int) error { time.Sleep(5 * time.Second); return nil }, nil)
+		slowly := func() *Renewal {
+			found := must(a.Find(v.lines[host], host))
+			slow := a.StartRenewal(found, v.lines[host], host)
+			time.Sleep(100 * time.Millisecond)
+			return slow
+		}
+		slow := slowly()
+		lab := must(b.Find(v.lines["lab.example"], "lab.example"))
+		next, err := b.renewShared(t.Context(), lab, "lab.example")
+		if err != nil || !next.session.Expires.Equal(v.s.Started.Add(19*time.Minute)) {
+			t.Fatalf("%v, %+v", err, next)
+		}
+		<-slow.done
+		if slow.err != nil || !slow.renewal.session.Expires.Equal(v.s.Started.Add(23*time.Minute)) {
+			t.Fatalf("%v", slow.err)
+		}
+		v.lines[host] = line(slow.renewal.token, secondHalf(v.lines[host]))
+		// Near the end there is nothing to go on with: the older token stays.
+		time.Sleep(14*time.Minute + 30*time.Second)
+		slow = slowly()
+		lab.Expires = time.Now().Add(time.Minute)
+		if _, err := b.grantNow(t.Context(), lab); !errors.Is(err, errSlow) {
+			t.Errorf("%v", err)
+		}
+		<-slow.done
+		if slow.err != nil || p.count() != 3 || p.thefts != 0 || p.most != 1 {
+			t.Errorf("%v, %d questions, %d thefts", slow.err, p.count(), p.thefts)
+		}
+	}, p.option)
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func secondHalf(cookieLines []string) string {
+	_, contextValue, _ := scan(cookieLines)
+	return contextValue
+}
+
+// J73: whoever is disabled at the provider, or loses a role there, at whatever moment, is
+// out, or without it, one idle period later, whatever the requests in between, on every
+// site; and whoever is not is never signed out by being asked about.
+func TestJ73WithinOneIdlePeriod(t *testing.T) {
+	const idle = 15 * time.Minute
+	for _, kind := range []string{"gone", "role"} {
+		t.Run(kind, func(t *testing.T) {
+			for seed := range uint64(16) {
+				random := rand.New(rand.NewPCG(seed, 1))
+				p := &provider{}
+				m, c := manager(t, p.option)
+				v := newVisitor(t, m, toVerify, "lab.example")
+				changes := c.now().Add(time.Duration(random.Int64N(int64(40 * time.Minute))))
+				for over := false; !over; {
+					gap := time.Duration(random.Int64N(int64(2 * time.Minute)))
+					if random.IntN(4) == 0 {
+						gap = time.Duration(random.Int64N(int64(idle)))
+					}
+					pass(m, c, gap)
+					after := c.now().Sub(changes)
+					if after >= 0 {
+						p.set(nil, func(v *Verdict) {
+							v.Gone = kind == "gone"
+							v.Grant.Roles = []string{"finance"}
+						})
+					}
+					site := v.sites[random.IntN(2)]
+					found, err := m.Find(v.lines[site], site)
+					if err == nil && after > idle && (kind == "gone" || slices.Contains(found.Roles, "doctor")) {
+						t.Fatalf("seed %d: in, with %v, %v after", seed, found.Roles, after)
+					}
+					if err == nil {
+						_, err = v.visit(m, site)
+					}
+					if err != nil && Reason(err) != "expired" && Reason(err) != "provider" {
+						t.Fatalf("seed %d: %v", seed, err)
+					}
+					over = err != nil || after > 2*idle
+				}
+				if p.thefts != 0 {
+					t.Fatalf("seed %d: %d tokens used twice", seed, p.thefts)
+				}
+			}
+		})
+	}
+}
+
+// Row 88: a level never rises by itself, whatever the source says when asked again; nor
+// does the provider's session change.
+func TestRow88LevelStays(t *testing.T) {
+	p := &provider{}
+	m, c := manager(t, p.option)
+	s, cookies := keeping(t, m, toVerify, func(g *Grant) { g.ProviderSession = "op" })
+	p.set(nil, func(v *Verdict) {
+		v.Grant.ACR, v.Grant.AMR, v.Grant.AuthTime, v.Grant.ProviderSession = "urn:acr:4", []string{"hwk"}, c.now(), "other"
+		v.Grant.Email = "new@example.org"
+	})
+	pass(m, c, 4*time.Minute)
+	_, next, err := renew(m, s, lines(cookies), host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next.ACR != s.ACR || !slices.Equal(next.AMR, s.AMR) || !next.AuthTime.Equal(s.AuthTime) || next.ProviderSession != s.ProviderSession || next.Email != "new@example.org" {
+		t.Errorf("%+v", next)
+	}
+}
+
+// A source that cannot be asked for now: the sign-on goes on as it was, for hours, the
+// source has a rest between two questions, and counts again when it is back.
+func TestSourceIsDown(t *testing.T) {
+	p := &provider{}
+	m, c := manager(t, p.option)
+	v := newVisitor(t, m, toVerify)
+	p.set(func(context.Context, int) error { return errors.New("down") }, nil)
+	for range 12 * 30 {
+		pass(m, c, 10*time.Second)
+		if _, err := v.visit(m, host); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, at := range p.asked[1:] {
+		if gap := at.Sub(p.asked[i]); gap < restAfterError {
+			t.Errorf("asked again after %v", gap)
+		}
+	}
+	if n := p.count(); n < 50 {
+		t.Errorf("asked %d times in an hour", n)
+	}
+	p.set(nil, func(v *Verdict) { v.Grant.Roles = []string{"nurse"} })
+	for range 4 {
+		pass(m, c, 30*time.Second)
+		if _, err := v.visit(m, host); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := wantFound(t, m, v.lines[host]); !slices.Equal(s.Roles, []string{"nurse"}) || p.thefts != 0 {
+		t.Errorf("%v, %d thefts", s.Roles, p.thefts)
+	}
+	p.set(nil, func(v *Verdict) { v.Gone = true })
+	pass(m, c, 4*time.Minute)
+	if _, err := v.visit(m, host); Reason(err) != "provider" {
+		t.Errorf("%v", err)
+	}
+}
+
+// Who is not to be verified is not asked about, nor is anybody while the store is silent.
+func TestNotAsked(t *testing.T) {
+	p := &provider{}
+	w := newShared(t, 1, p.option)
+	m := w.nodes[0]
+	plain := newVisitor(t, m, Admission{Keep: []byte("0")})
+	v := newVisitor(t, m, toVerify)
+	for range 8 {
+		w.pass(time.Minute)
+		if _, err := plain.visit(m, host); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p.count() != 0 {
+		t.Error("asked about somebody who is not to be verified")
+	}
+	w.proxies[0].dead.Store(true)
+	for range 30 {
+		w.clock.add(time.Minute)
+		found, err := m.Find(v.lines[host], host)
+		if found == nil {
+			t.Fatal(err)
+		}
+		cookie, _, err := renew(m, found, v.lines[host], host)
+		if err != nil || cookie == nil {
+			t.Fatal(err)
+		}
+		v.lines[host] = line(cookie.Value, secondHalf(v.lines[host]))
+	}
+	if p.count() != 0 {
+		t.Error("asked while the store was silent")
+	}
+	// The store has outlived what it kept: nobody can be verified by it any more. The
+	// sign-on ends with its idle end, and is nowhere taken for one without a source.
+	w.proxies[0].dead.Store(false)
+	w.follow()
+	found := wantFound(t, m, v.lines[host])
+	w.pass(time.Minute)
+	if cookie, _, err := renew(m, found, v.lines[host], host); cookie != nil || !errors.Is(err, errForgotten) {
+		t.Errorf("%v", err)
+	}
+	if _, _, err := m.Join(t.Context(), found, "lab.example"); !errors.Is(err, ErrNone) {
+		t.Errorf("%v", err)
+	}
+	w.pass(14 * time.Minute)
+	wantNone(t, m, v.lines[host])
+}
+
+// A config without the hook asks nobody and renews all; so does one of which a session
+// was made before there was something to keep.
+func TestNoHook(t *testing.T) {
+	w := newShared(t, 1)
+	m := w.nodes[0]
+	v := newVisitor(t, m, toVerify)
+	for range 40 {
+		w.pass(time.Minute)
+		if _, err := v.visit(m, host); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.store.Delete(t.Context(), keptKey(v.s.ID)); err != nil {
+		t.Fatal(err)
+	}
+	w.pass(10 * time.Minute)
+	if s, err := v.visit(m, host); err != nil || !s.Expires.Equal(w.clock.now().Add(15*time.Minute)) {
+		t.Errorf("%v", err)
+	}
+}
+
+// The claim that says so is ours to set, and of one form.
+func TestVerifyClaim(t *testing.T) {
+	m, _ := manager(t)
+	s, cookies := keeping(t, m, toVerify)
+	if found := wantFound(t, m, lines(cookies)); !found.verify || !s.verify {
+		t.Error("lost")
+	}
+	plain, _ := issue(t, m)
+	for _, c := range []struct {
+		value any
+		good  bool
+	}{{true, true}, {false, true}, {"true", false}, {1, false}, {nil, false}} {
+		w := plain.wire()
+		claims := map[string]any{}
+		remarshal(t, w, &claims)
+		claims["verify"] = c.value
+		_, err := m.verify(forge(t, m, tokenType, claims), m.now())
+		if (err == nil) != c.good {
+			t.Errorf("%v: %v", c.value, err)
+		}
+	}
+}
