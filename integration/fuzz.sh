@@ -15,6 +15,9 @@ targets=(
 	hardening:FuzzProtectRequest
 	hardening:FuzzRecord
 	identity/issuer:FuzzKeySet
+	identity/bearer:FuzzAuthorization
+	identity/bearer:FuzzIntrospection
+	identity/bearer:FuzzProof
 	identity/oidc:FuzzCallback
 	identity/oidc:FuzzLogoutToken
 	jws:FuzzClaims

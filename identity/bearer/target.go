@@ -1,6 +1,9 @@
 package bearer
 
-import "strings"
+import (
+	"net/netip"
+	"strings"
+)
 
 // normalise brings an https address into the form in which two are compared (RFC
 // 3986, sections 6.2.2 and 6.2.3; RFC 9449, section 4.3, number 9): scheme and host
@@ -45,7 +48,10 @@ func normaliseHost(host string) (string, bool) {
 	name, port, found := host, "", false
 	if strings.HasPrefix(host, "[") {
 		end := strings.IndexByte(host, ']')
-		if end < 0 || strings.Trim(host[1:end], "0123456789abcdef:.") != "" {
+		if end < 0 {
+			return "", false
+		}
+		if ip, err := netip.ParseAddr(host[1:end]); err != nil || !ip.Is6() || ip.Zone() != "" {
 			return "", false
 		}
 		name = host[:end+1]
@@ -60,7 +66,7 @@ func normaliseHost(host string) (string, bool) {
 			return "", false
 		}
 	}
-	if name == "" || name == "[]" || strings.Trim(port, "0123456789") != "" || len(port) > 5 {
+	if name == "" || strings.Trim(port, "0123456789") != "" || len(port) > 5 {
 		return "", false
 	}
 	if port != "" && port != "443" {
