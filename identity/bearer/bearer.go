@@ -16,32 +16,27 @@
 // It promises: a token is believed of one issuer of the site, chosen by what the
 // token says and then checked by that issuer's keys or word alone; for this site's
 // audience, exactly; for a time on both sides of now. A token that names a key is
-// worth nothing without that key, whatever scheme it comes with; one that names
-// none passes only where the site says Unbound. A proof is good for one request,
-// on all nodes together, from 60 s before now to 10 s after: a proof is made when
-// the request is sent, so a minute is for slow networks and clocks that are behind,
-// and ten seconds are for clocks that are ahead. Whoever can use a client's key for
-// a moment could make proofs for later, and a longer time ahead would serve him
-// only. We issue no nonces (RFC 9449, section 9): a client learns of one by a
-// request that fails, and they would not outdo a memory of what was used.
+// worth nothing without that key, whatever scheme it comes with; one that names none
+// passes only where the site says Unbound. A proof is good for one request on all
+// nodes together, from 60 s before now to 10 s after: it is made when the request is
+// sent, so a minute is for slow networks and clocks that are behind, and ten seconds
+// are for clocks that are ahead; whoever has a client's key for a moment makes proofs
+// for later, and more time ahead would serve him only. We issue no nonces (RFC 9449,
+// section 9): they cost each client a request and outdo no memory of what was used.
+// An issuer that introspects judges all its tokens, JWTs too; its answers are
+// remembered at most 30 s, refusals 5 s, by the token's SHA-256. What looks like a JWT
+// and is not a good one is sent to nobody. Nothing fails open: a store or an issuer
+// that cannot be asked is identity.ErrUnavailable, all else a [Refusal].
 //
-// An issuer that introspects judges each of its tokens, a JWT too. Its answers
-// are remembered at most 30 s, refusals 5 s, by the SHA-256 of the token. What
-// looks like a JWT and is not a good one is never sent on.
+// It trusts the issuer for who holds a token and for the roles that the configuration
+// lets it name; TLS; and the caller for [Request], the certificate above all: it must
+// be the one of this connection, never of a header.
 //
-// Nothing fails open: a store, an issuer or an answer that cannot be had is
-// identity.ErrUnavailable, everything else that is wrong a [Refusal].
-//
-// It trusts the issuer for who holds a token and for the roles that the
-// configuration lets it name; TLS; and the caller for the parts of [Request], the
-// certificate above all: it must be the one of this connection, never of a header.
-//
-// It leaves to the caller: what a scope allows; that one token is not a person
-// sitting there; the answer's headers; keeping tokens out of logs and away from the
-// application; ending streams at [Caller].Expires. A token in a form body is
-// never looked for, so it counts as no token (RFC 6750, section 2.2). A JWT of an
-// issuer without introspection stays good until it expires, whatever happens to
-// the account: give them short lives.
+// It leaves to the caller: what a scope allows; that one token is not a person sitting
+// there; the answer's headers; keeping tokens out of logs and away from the
+// application; ending streams at [Caller].Expires. A token in a form body is never
+// looked for and so is no token (RFC 6750, section 2.2). A JWT of an issuer without
+// introspection is good until it expires, whatever happens to the account.
 package bearer
 
 import (

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/anteroom-proxy/anteroom/identity"
 )
 
 // Ready says what keeps this issuer's tokens from being judged, nil when nothing does:
@@ -11,7 +13,11 @@ import (
 // looks, not for requests.
 func (i *Issuer) Ready(ctx context.Context) error {
 	if i.answers != nil {
-		return nil // the first token shows whether our client is known there
+		// It need not know the token to show whether it knows us.
+		if _, err := i.answers.fetch(ctx, "anteroom-asks-whether-it-may-ask"); errors.Is(err, identity.ErrUnavailable) {
+			return err
+		}
+		return nil
 	}
 	keys, err := i.keySet(ctx)
 	if err != nil {

@@ -52,8 +52,20 @@ type rig struct {
 	store  store.Store
 	client *ecdsa.PrivateKey
 	clock  *clock
-	log    *strings.Builder
+	log    *logBuffer
 }
+
+type logBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+func (l *logBuffer) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.b.String() }
 
 type clock struct {
 	mu sync.Mutex
@@ -81,7 +93,7 @@ var keyPair = sync.OnceValue(func() [2]*ecdsa.PrivateKey {
 
 func newRig(t testing.TB, change ...func(*Config)) *rig {
 	t.Helper()
-	r := &rig{t: t, client: keyPair()[1], clock: &clock{at: time.Now().Truncate(time.Second)}, log: &strings.Builder{}}
+	r := &rig{t: t, client: keyPair()[1], clock: &clock{at: time.Now().Truncate(time.Second)}, log: &logBuffer{}}
 	r.server = &authServer{key: keyPair()[0], hits: map[string]int{}, answer: map[string]http.HandlerFunc{}}
 	server := httptest.NewServer(r.server)
 	t.Cleanup(server.Close)
