@@ -271,6 +271,30 @@ func TestNothingIsSentTwice(t *testing.T) {
 	}
 }
 
+// A transport that would send a body again, as HTTP/2 does, is not given the means.
+func TestBodyCannotBeReadAgain(t *testing.T) {
+	var again bool
+	client := clientOf(t, ClientConfig{Issuer: "https://login.example", HTTPClient: &http.Client{Transport: look(func(r *http.Request) { again = r.GetBody != nil })}})
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://login.example/token", strings.NewReader("code=1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response, err := client.Do(r); err == nil {
+		response.Body.Close()
+	}
+	if r.GetBody == nil || again {
+		t.Error("it is")
+	}
+}
+
+// look is a transport that only looks.
+type look func(*http.Request)
+
+func (l look) RoundTrip(r *http.Request) (*http.Response, error) {
+	l(r)
+	return nil, errors.New("looked")
+}
+
 // The limit is 5 s for the whole answer, whatever the caller's patience.
 func TestFiveSeconds(t *testing.T) {
 	for name, stall := range map[string]stalling{"before the header": {}, "in the body": {header: true}} {

@@ -62,9 +62,12 @@ func TestR47OnlyListedHosts(t *testing.T) {
 	other := serve(t, func(http.ResponseWriter, *http.Request) { reached.Add(1) })
 	elsewhere := strings.Replace(other.URL, "127.0.0.1", "localhost", 1)
 	client := clientOf(t, ClientConfig{Issuer: "http://127.0.0.1:1"})
-	_, err := client.JSON(t.Context(), elsewhere, "")
-	if err == nil || reached.Load() != 0 {
-		t.Errorf("asked a host that is not listed: %v", err)
+	open := clientOf(t, ClientConfig{Issuer: "http://127.0.0.1:1", HTTPClient: &http.Client{}}) // goes wherever it is sent
+	for _, c := range []*Client{client, open} {
+		_, err := c.JSON(t.Context(), elsewhere, "")
+		if err == nil || reached.Load() != 0 {
+			t.Errorf("asked a host that is not listed: %v", err)
+		}
 	}
 	if err := client.CheckEndpoint(elsewhere); err == nil || !strings.Contains(err.Error(), "`hosts localhost`") {
 		t.Errorf("the operator does not learn what to write: %v", err)
