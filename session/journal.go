@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 )
@@ -136,7 +137,10 @@ func decodeJournal(text []byte) (all []owed, err error) {
 	}
 	decoder := json.NewDecoder(bytes.NewReader(entries))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&all); err != nil {
+	if err := decoder.Decode(&all); err != nil || len(all) == 0 {
+		return nil, errJournal
+	}
+	if _, err := decoder.Token(); err != io.EOF {
 		return nil, errJournal
 	}
 	for _, o := range all {
