@@ -12,6 +12,9 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"io"
+	"math/big"
 	"net/url"
 	"slices"
 	"strings"
@@ -266,4 +269,43 @@ func TestTokenRequestLeaksNothing(t *testing.T) {
 	if strings.Contains(r.log.String(), "secret of more") {
 		t.Error("the secret is in the log")
 	}
+}
+
+func TestClientConfigRefused(t *testing.T) {
+	short := longSecret[:31]
+	for name, c := range map[string]struct {
+		client Client
+		says   string
+	}{
+		"unknown way":                       {Client{ID: "c", Secret: longSecret, Auth: "none"}, "write one of"},
+		"in another case":                   {Client{ID: "c", Secret: longSecret, Auth: "Client_Secret_Post"}, "write one of"},
+		"no secret for a post":              {Client{ID: "c", Auth: secretPost}, "client_secret is missing"},
+		"no secret for a JWT":               {Client{ID: "c", Auth: secretJWT}, "client_secret is missing"},
+		"a secret that can be guessed":      {Client{ID: "c", Secret: short, Auth: secretJWT}, "32 or more"},
+		"a secret for nothing":              {Client{ID: "c", Secret: longSecret, Auth: privateKeyJWT}, "leave it out"},
+		"no certificate":                    {Client{ID: "c", Auth: mutualTLS}, "needs a client certificate"},
+		"no certificate of our own":         {Client{ID: "c", Auth: selfSignedTLS}, "needs a client certificate"},
+		"an audience for nothing":           {Client{ID: "c", Secret: longSecret, AssertionAudience: "https://i.example/token"}, "audience"},
+		"an audience that is no address":    {Client{ID: "c", Auth: privateKeyJWT, AssertionAudience: "everybody"}, "audience"},
+		"a key for nothing":                 {Client{ID: "c", Secret: longSecret, Key: weakKey{&ecdsa.PublicKey{Curve: elliptic.P256()}}}, "private_key_jwt only"},
+		"a key on another curve":            {Client{ID: "c", Auth: privateKeyJWT, Key: weakKey{&ecdsa.PublicKey{Curve: elliptic.P521()}}}, "the client key is none of"},
+		"an RSA key that is too short":      {Client{ID: "c", Auth: privateKeyJWT, Key: weakKey{&rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 1023), E: 65537}}}, "the client key is none of"},
+		"a key of a kind that nobody knows": {Client{ID: "c", Auth: privateKeyJWT, Key: weakKey{"key"}}, "the client key is none of"},
+	} {
+		_, err := New(Config{Name: "n", Issuer: "https://i.example", Client: c.client})
+		if err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil && (strings.Contains(err.Error(), longSecret) || strings.Contains(err.Error(), short)) {
+			t.Errorf("%s: the secret is in %v", name, err)
+		}
+	}
+}
+
+// weakKey is a signer of which only the public half is looked at.
+type weakKey struct{ public crypto.PublicKey }
+
+func (k weakKey) Public() crypto.PublicKey { return k.public }
+func (weakKey) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errors.New("no key")
 }

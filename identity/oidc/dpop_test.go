@@ -187,6 +187,28 @@ func TestRow13Nonce(t *testing.T) {
 			}
 		})
 	}
+	for name, answer := range map[string]struct {
+		status int
+		body   string
+	}{
+		"row 13 a nonce with another error": {400, `{"error":"invalid_grant"}`}, "row 13 a nonce with another status": {401, `{"error":"use_dpop_nonce"}`},
+		"row 13 a nonce with a failure": {503, `{"error":"use_dpop_nonce"}`}, "row 13 a nonce with a page": {400, `<h1>use_dpop_nonce`},
+		"row 13 a nonce with an answer": {200, `{"token_type":"DPoP"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := fapi(t, nil)
+			r.server.Use(signs, idptest.Replace(idptest.AtToken, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("DPoP-Nonce", random())
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(answer.status)
+				w.Write([]byte(answer.body))
+			}))
+			who, err := r.signedIn(t, started)
+			if n := r.server.Count(idptest.AtToken); err == nil || who.Subject != "" || n != 1 {
+				t.Errorf("%d token requests, %v", n, err)
+			}
+		})
+	}
 	t.Run("row 13 without DPoP", func(t *testing.T) {
 		r := newRig(t, nil)
 		who, err := r.attempt(t, wants("new"))
