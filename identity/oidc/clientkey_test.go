@@ -195,6 +195,14 @@ func TestKeysAreRedacted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	bySecret, byKey := c, c
+	bySecret.Client.Auth, bySecret.Client.Key, byKey.Client.Secret = secretBasic, nil, ""
+	for _, one := range []Config{bySecret, byKey} {
+		own, err := New(one)
+		if err != nil || own.config.Client.Secret != "" || own.config.Client.Key != nil {
+			t.Errorf("the source keeps secret or key in the open: %v", err)
+		}
+	}
 	all := string(text)
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
 		for _, value := range []any{c, &c, c.Client, &c.Client, s, s.signs, s.given, struct{ a credentials }{credentials{secret: s.secret, signs: s.signs, given: s.given}}} {
