@@ -62,7 +62,7 @@ func TestR47OnlyListedHosts(t *testing.T) {
 	other := serve(t, func(http.ResponseWriter, *http.Request) { reached.Add(1) })
 	elsewhere := strings.Replace(other.URL, "127.0.0.1", "localhost", 1)
 	client := clientOf(t, ClientConfig{Issuer: "http://127.0.0.1:1"})
-	open := clientOf(t, ClientConfig{Issuer: "http://127.0.0.1:1", HTTPClient: &http.Client{}}) // goes wherever it is sent
+	open := clientOf(t, ClientConfig{Issuer: "http://127.0.0.1:1", HTTPClient: &http.Client{Transport: http.DefaultTransport}}) // goes wherever it is sent
 	for _, c := range []*Client{client, open} {
 		_, err := c.JSON(t.Context(), elsewhere, "")
 		if err == nil || reached.Load() != 0 {
