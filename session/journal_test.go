@@ -264,6 +264,12 @@ func TestJournalBounds(t *testing.T) {
 	for i := range maxOwed + 10 {
 		many = append(many, owed{Entry: revocation{Kind: labelRevokedProvider, Key: providerSession("hospital", fmt.Sprint(i)), Until: m.until().Unix()}})
 	}
+	alone := func(so bool) { // nobody pays besides
+		m.arrears.mu.Lock()
+		defer m.arrears.mu.Unlock()
+		m.arrears.busy = so
+	}
+	alone(true)
 	m.owe(many...)
 	if n := len(m.arrears.owed); n != maxOwed {
 		t.Errorf("%d wait", n)
@@ -271,7 +277,7 @@ func TestJournalBounds(t *testing.T) {
 	if all, err := decodeJournal(j.text); err != nil || len(all) != maxOwed {
 		t.Errorf("%d, %v", len(all), err)
 	}
-	w.clock.add(1000 * time.Hour)
+	w.pass(1000 * time.Hour)
 	m.settleArrears(t.Context())
 	if len(m.arrears.owed) != 0 || !j.isEmpty() || entriesOf(t, w.store) != 0 {
 		t.Error("what is over was told, or is still owed")
@@ -283,6 +289,7 @@ func TestJournalBounds(t *testing.T) {
 		t.Error("no error")
 	}
 	wantNone(t, m, lines(cookies))
+	alone(false)
 	w.proxies[0].dead.Store(false)
 	m.follow()
 	eventually(t, "the entry", func() bool { return entriesOf(t, w.store) == 1 })
@@ -293,6 +300,9 @@ func TestJournalHalfway(t *testing.T) {
 	j := &memory{}
 	w := newShared(t, 1, func(c *Config) { c.Journal = j })
 	m := w.nodes[0]
+	m.arrears.mu.Lock()
+	m.arrears.busy = true // nobody pays besides
+	m.arrears.mu.Unlock()
 	w.proxies[0].hook(func(_ context.Context, op, _ string) error {
 		if op == "append" {
 			return store.ErrUnavailable

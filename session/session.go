@@ -27,11 +27,14 @@
 // nobody out. [Manager.KillKey] ends a key and what it signed. [Manager.Assertion]
 // tells an application who a session is, signed by keys for that alone.
 //
+// A source that can be asked again is asked at a renewal ([Config.Refresh]): whoever it
+// does not vouch for is out within one idle period, and roles follow it, on all sites.
+//
 // Token claims beside the registered ones: idp, preferred_username, name, email,
-// roles, org, acr, amr, auth_time, sid, cnf, idp_sid (a hash), and start, the
-// second in which the session began; verify, where the identity source is asked again. The cookies have no Max-Age: on a shared
-// workstation a session should not outlive the browser. Renewal leaves the older
-// token valid until its own exp, at most the idle time later.
+// roles, org, acr, amr, auth_time, sid, cnf, idp_sid (a hash), start, the second in
+// which the session began, and verify, where the source is asked again. The cookies
+// have no Max-Age: on a shared workstation a session should not outlive the browser.
+// Renewal leaves the older token valid until its own exp, at most the idle time later.
 //
 // Trusted: the store (whoever writes to it can add keys only with the sealer's
 // key, but can forget revocations), the sealer, the clock. Left to the caller:
@@ -125,7 +128,11 @@ type Config struct {
 	Lifetimes Lifetimes
 	Mark      Mark // nil: a store that was set back while nobody looked is not noticed
 	// Refresh asks the identity source again about a sign-on that was admitted with
-	// Verify. nil: grants stay as they are.
+	// Verify, before its context ends. An error means "not now": the sign-on goes on as
+	// it was and the source has a rest of half a minute. The end of its patience is
+	// Refresh's own to judge, by Kept.Verified: it says Gone then. A verdict about another
+	// account, or one that no session may hold, is Gone as well. nil: grants stay as
+	// they are.
 	Refresh func(ctx context.Context, s *Session, k Kept) (Verdict, error)
 	Journal Journal // nil: a revocation that the store could not take is not done
 	Now     func() time.Time

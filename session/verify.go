@@ -18,9 +18,20 @@ const (
 // any more, so that it is over within one idle period.
 var errForgotten error = none("cannot be verified any more")
 
+// A source is asked at a renewal, when a quarter of the idle time, 5 minutes at most, has
+// gone by since it vouched. One node asks at a time for a sign-on on all its sites, since
+// a refresh token is replaced at each use. What it says of roles and names holds on each
+// site from the next renewal on.
+//
 // standing is what a renewal goes on with: who somebody is now, and the moment that no
-// token outlives that says so. That is an idle time after the source vouched, or, while
-// the source cannot be asked, the zero time: any.
+// token outlives that says so. That is an idle time after the source vouched: nobody
+// uses what it took back for longer, however they place their requests, and a pause may
+// for that end somebody's session by a quarter of the idle time sooner. While the source
+// gives no answer it is the zero time, any: how long that goes on is the source's to say.
+//
+// A node that is killed while it asks may take the newest refresh token with it. The one
+// before is used once more then, as nothing else is left, and Kept.Unsure says so: what
+// the provider refuses then is perhaps its own precaution and not the person.
 type standing struct {
 	grant Grant
 	until time.Time
