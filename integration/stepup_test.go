@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestProvidersSignIn: at each of the real providers a person signs in, is asked for more where a page wants more and gets back
@@ -102,4 +103,54 @@ func sameRoles(got any, want ...string) bool {
 		}
 	}
 	return true
+}
+
+// TestStepUpKinds: a proof that is too old is asked for again; a method that the provider does not use is refused with a page, once,
+// and the session that was there goes on.
+func TestStepUpKinds(t *testing.T) {
+	t.Parallel() // half a minute of waiting
+	port := freePort(t)
+	p, d := certified(t, port), startDump(t)
+	const members, age = "\t\tallow any /members/**\n", 20 * time.Second
+	caddyfile := strings.NewReplacer(hospital, p.source, members, members+"\t\trequire max_age 20s /members/fresh/**\n\t\trequire amr hwk,fpt /members/key/**\n").Replace(standard)
+	r := prepareAt(t, port, p.op, d, caddyfile)
+	r.run(t)
+	b := newBrowser(t)
+	if got := b.signIn(t, r.url(appHost, "/members/x"), "dana", "dana-pw"); got.Status != http.StatusOK {
+		t.Fatalf("sign-in: %d", got.Status)
+	}
+	signedIn := time.Now()
+
+	if got := b.visit(t, r.url(appHost, "/members/key/x")); got.URL.Host == r.authority(appHost) || !strings.Contains(got.Body, "password") {
+		// The provider may know the person and answer at once.
+		if got.Status < 400 || !strings.Contains(got.Body, "Reference number") {
+			t.Errorf("a method that nobody has ends at %s with %d:\n%s", got.URL, got.Status, got.Body)
+		}
+	} else if got = b.submit(t, got, map[string]string{"username": "dana", "password": "dana-pw"}); got.Status < 400 || !strings.Contains(got.Body, "Reference number") {
+		t.Errorf("after a password a method that nobody has ends at %s with %d:\n%s", got.URL, got.Status, got.Body)
+	}
+	for path, want := range map[string]int{"/members/x": http.StatusOK, "/members/key/x": http.StatusUnauthorized} {
+		if got := b.do(t, call(t, "GET", r.url(appHost, path), "")); got.Status != want {
+			t.Errorf("after a step-up that failed %s is answered %d, want %d", path, got.Status, want)
+		}
+	}
+
+	time.Sleep(time.Until(signedIn.Add(age + 2*time.Second)))
+	refused := b.do(t, call(t, "GET", r.url(appHost, "/members/fresh/x"), ""))
+	if challenge := strings.Join(refused.Header.Values("WWW-Authenticate"), "\n"); refused.Status != http.StatusUnauthorized || !strings.Contains(challenge, "max_age=") {
+		t.Errorf("an old proof is answered %d\n%s", refused.Status, challenge)
+	}
+	form := b.visit(t, r.url(appHost, "/members/fresh/x?bed=2"))
+	if !strings.HasPrefix(form.URL.String(), p.op.issuer) || !strings.Contains(form.Body, "password") {
+		t.Fatalf("for a new proof the person is sent to %s:\n%s", form.URL, form.Body)
+	}
+	if got := b.submit(t, form, map[string]string{"username": "dana", "password": "dana-pw"}); got.Status != http.StatusOK || got.URL.RequestURI() != "/members/fresh/x?bed=2" {
+		t.Errorf("with a new proof the way ends at %s with %d:\n%s", got.URL, got.Status, got.Body)
+	}
+	// Nobody's level rises without them: each request showed a page or found the person there.
+	for _, asked := range p.op.authorizations(t) {
+		if asked["prompt"] == "none" {
+			t.Errorf("a silent authorization request: %v", asked)
+		}
+	}
 }
