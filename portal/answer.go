@@ -122,7 +122,7 @@ func (p *Portal) answered(w http.ResponseWriter, r *http.Request, a attempt, q u
 		}
 	}
 	posted := len(q) == 1 // the state, and nothing of an answer
-	if a.Posted != posted || !a.Posted && len(own) > 0 {
+	if a.Posted != posted {
 		return nil, &failure{page: pageAttempt, reason: reasonMode}
 	}
 	if !a.Posted {

@@ -178,7 +178,7 @@ func (p *Portal) overtaken(ctx context.Context, s identity.Source, id identity.I
 		return false, fmt.Errorf("looking for a provider's logout: %w", err)
 	}
 	at, err := strconv.ParseInt(string(text), 10, 64)
-	return err != nil || id.Issued.IsZero() || id.Issued.Unix() <= at, nil
+	return err != nil || id.Issued.Unix() <= at, nil // the zero time, which says nothing, is before everything
 }
 
 // errOvertaken: between the provider's word for somebody and their session it ended

@@ -236,6 +236,31 @@ func TestStepUpOverPortal(t *testing.T) {
 			t.Errorf("ended at %s", last.url())
 		}
 	})
+	t.Run("a code for less opens nothing at the site", func(t *testing.T) {
+		u := w.person()
+		way, to := u.step(site, "/.anteroom/login?acr_values=diamond")
+		expect(t, way.answer, http.StatusFound)
+		at, err := url.Parse(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, reason, err := w.portal.openAsk(t.Context(), at.Query().Get("ask"))
+		if reason != "" || !reflect.DeepEqual(k.Need.ACR, []string{"diamond"}) {
+			t.Fatalf("%+v, %s, %v", k, reason, err)
+		}
+		// As a node of an older version would make it.
+		u.at(homeHost).signIn("hospital", "/")
+		code, err := w.portal.newCode(t.Context(), k, u.at(homeHost).mustSession())
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := u.at(site).get(strings.TrimPrefix(code, "https://"+site), fromProvider)
+		expect(t, answer, http.StatusForbidden, pageStepUp.title)
+		if e := w.audit.last(t); e.Kind != kindHandOff || e.Reason != reasonNotReached {
+			t.Errorf("recorded %+v", e)
+		}
+		u.at(site).mustNoSession()
+	})
 	t.Run("what an address says does not count beside an ask", func(t *testing.T) {
 		k := ask{Site: site, State: newState(), Challenge: challenge(newVerifier()), Created: w.clock().Unix(), Need: identity.Need{ACR: []string{"diamond"}}}
 		text, err := w.portal.sealJSON(t.Context(), labelAsk, k)
@@ -265,6 +290,28 @@ func TestStepUpOverPortal(t *testing.T) {
 			t.Errorf("asked for %+v", got)
 		}
 	})
+}
+
+// TestStepUpReopen: a sign-on that was idle at the portal is given back to somebody
+// only for a page that it is enough for.
+func TestStepUpReopen(t *testing.T) {
+	t.Parallel()
+	for query, begins := range map[string]int{"": 1, "?" + stepQuery: 2} {
+		t.Run("of a need "+query, func(t *testing.T) {
+			t.Parallel()
+			w := newFleet(t, newSource("hospital", "Hospital"))
+			u := w.person()
+			u.mustOpen(site, "/")
+			w.later(10 * time.Minute)
+			u.work(site)
+			w.later(20 * time.Minute)
+			u.at(homeHost).mustNoSession()
+			expect(t, u.at(homeHost).get("/.anteroom/login"+query), http.StatusFound)
+			if n := len(w.sources[0].begins); n != begins {
+				t.Errorf("the provider was asked %d times", n)
+			}
+		})
+	}
 }
 
 func TestNeedOf(t *testing.T) {
