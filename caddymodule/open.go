@@ -93,7 +93,7 @@ func (a *App) portalConfig(st openStore, log audit.Recorder, sessions *session.M
 	}
 	return portal.Config{
 		Prefix: a.Prefix, Sources: sources, Sessions: sessions, Store: st, Sealer: st.envelope,
-		Audit: log, ClientAddr: clientAddr, Logger: a.logger, Home: a.Portal, HomeAlone: a.portalAlone(), Served: a.serves,
+		Audit: log, ClientAddr: clientAddr, Logger: a.logger, Home: a.Portal, HomeAlone: a.portalAlone(), Served: a.serves, Posted: a.posted,
 	}
 }
 
