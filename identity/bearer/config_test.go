@@ -134,3 +134,13 @@ func TestDiscovery(t *testing.T) {
 		}
 	})
 }
+
+func TestLabels(t *testing.T) {
+	seen := map[string]bool{}
+	for _, label := range []string{labelProof, typeAccess, typeProof} {
+		if label == "" || seen[label] {
+			t.Errorf("label %q stands twice", label)
+		}
+		seen[label] = true
+	}
+}

@@ -150,24 +150,25 @@ func TestRow73Failures(t *testing.T) {
 		answer http.HandlerFunc
 		reason string
 	}{
-		"500":          {text(500, "application/json", `{"active":true}`), "introspection.unreachable"},
-		"503":          {text(503, "text/html", ""), "introspection.unreachable"},
-		"401":          {text(401, "application/json", `{}`), "introspection.client"},
-		"403":          {text(403, "application/json", `{}`), "introspection.client"},
-		"201":          {text(201, "application/json", `{"active":true}`), "introspection.unreachable"},
-		"204":          {text(204, "application/json", ""), "introspection.unreachable"},
-		"HTML":         {text(200, "text/html", "<html>"), "introspection.malformed"},
-		"JSON as HTML": {text(200, "text/html", `{"active":true}`), "introspection.malformed"},
-		"signed":       {text(200, "application/token-introspection+jwt", "a.b.c"), "introspection.malformed"},
-		"empty":        {text(200, "application/json", ""), "introspection.malformed"},
-		"null":         {text(200, "application/json", "null"), "introspection.malformed"},
-		"array":        {text(200, "application/json", `[{"active":true}]`), "introspection.malformed"},
-		"true":         {text(200, "application/json", "true"), "introspection.malformed"},
-		"two objects":  {text(200, "application/json", `{"active":false}{"active":true}`), "introspection.malformed"},
-		"active twice": {text(200, "application/json", `{"active":false,"active":true}`), "introspection.malformed"},
-		"not UTF-8":    {text(200, "application/json", "{\"active\":true,\"sub\":\"\xff\"}"), "introspection.malformed"},
-		"17 KiB":       {text(200, "application/json", `{"active":true,"x":"`+strings.Repeat("x", 17<<10)+`"}`), "introspection.malformed"},
-		"2 MiB":        {text(200, "application/json", `{"active":true,"x":"`+strings.Repeat("x", 2<<20)+`"}`), "introspection.malformed"},
+		"500":              {text(500, "application/json", `{"active":true}`), "introspection.unreachable"},
+		"503":              {text(503, "text/html", ""), "introspection.unreachable"},
+		"401":              {text(401, "application/json", `{}`), "introspection.client"},
+		"403":              {text(403, "application/json", `{}`), "introspection.client"},
+		"201":              {text(201, "application/json", `{"active":true}`), "introspection.unreachable"},
+		"204":              {text(204, "application/json", ""), "introspection.unreachable"},
+		"HTML":             {text(200, "text/html", "<html>"), "introspection.malformed"},
+		"JSON as HTML":     {text(200, "text/html", `{"active":true}`), "introspection.malformed"},
+		"signed":           {text(200, "application/token-introspection+jwt", "a.b.c"), "introspection.malformed"},
+		"empty":            {text(200, "application/json", ""), "introspection.malformed"},
+		"null":             {text(200, "application/json", "null"), "introspection.malformed"},
+		"array":            {text(200, "application/json", `[{"active":true}]`), "introspection.malformed"},
+		"true":             {text(200, "application/json", "true"), "introspection.malformed"},
+		"two objects":      {text(200, "application/json", `{"active":false}{"active":true}`), "introspection.malformed"},
+		"active twice":     {text(200, "application/json", `{"active":false,"active":true}`), "introspection.malformed"},
+		"not UTF-8":        {text(200, "application/json", "{\"active\":true,\"sub\":\"\xff\"}"), "introspection.malformed"},
+		"17 KiB":           {text(200, "application/json", `{"active":true,"x":"`+strings.Repeat("x", 17<<10)+`"}`), "introspection.malformed"},
+		"17 KiB of blanks": {text(200, "application/json", `{"active":false}`+strings.Repeat(" ", 17<<10)), "introspection.malformed"},
+		"2 MiB":            {text(200, "application/json", `{"active":true,"x":"`+strings.Repeat("x", 2<<20)+`"}`), "introspection.malformed"},
 		"redirect": {func(w http.ResponseWriter, q *http.Request) {
 			http.Redirect(w, q, "/elsewhere", http.StatusTemporaryRedirect)
 		}, "introspection.unreachable"},
@@ -314,6 +315,8 @@ func TestRow73Memory(t *testing.T) {
 		r.clock.pass(-time.Second)
 		r.says(object{"active": false})
 		r.refuses(request("Bearer", token), "token.inactive")
+		r.clock.pass(2 * time.Second)
+		r.refuses(request("Bearer", token), "token.inactive") // the older answer is gone
 	})
 	t.Run("row 73 a caller cannot change what is remembered", func(t *testing.T) {
 		r := newRigClock(t, r)
@@ -374,11 +377,15 @@ func TestRow73SingleFlight(t *testing.T) {
 		asked := 0
 		release := make(chan struct{})
 		i, err := New(Config{Name: "a", Issuer: "https://login.example", Introspection: &Introspection{URL: "https://login.example/i", ClientID: "c", ClientSecret: "s"},
-			Fetch: issuer.ClientConfig{HTTPClient: &http.Client{Transport: tripper(func(*http.Request) (*http.Response, error) {
+			Fetch: issuer.ClientConfig{HTTPClient: &http.Client{Transport: tripper(func(q *http.Request) (*http.Response, error) {
 				mu.Lock()
 				asked++
 				mu.Unlock()
-				<-release
+				select {
+				case <-release:
+				case <-q.Context().Done():
+					return nil, q.Context().Err()
+				}
 				body := `{"active":true,"token_type":"Bearer","sub":"s","client_id":"c","aud":"` + audience + `","exp":` + fmt.Sprint(time.Now().Add(time.Hour).Unix()) + `}`
 				return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body))}, nil
 			})}}})

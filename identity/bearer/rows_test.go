@@ -79,7 +79,7 @@ func TestRow63Scheme(t *testing.T) {
 	for name, header := range map[string]string{
 		"alone": "Bearer", "alone with a blank": "Bearer ", "two words": "Bearer a b", "comma": "Bearer,tok", "comma after": "Bearer a,b",
 		"tab": "Bearer\t" + token, "leading blank": " Bearer " + token, "trailing blank": "Bearer " + token + " ", "equals": "Bearer=" + token,
-		"only padding": "Bearer ==", "padding inside": "Bearer a=b", "quotes": `Bearer "` + token + `"`, "parameter": `Bearer token="a"`,
+		"only padding": "Bearer ==", "slash": "Bearer/" + token, "plus": "DPoP/+" + token, "padding inside": "Bearer a=b", "quotes": `Bearer "` + token + `"`, "parameter": `Bearer token="a"`,
 		"NUL": "Bearer " + token + "\x00", "two headers in one": "Bearer " + token + ", Bearer " + token, "not ASCII": "Bearer é", "colon": "Bearer:" + token,
 		"line break": "Bearer " + token + "\r\nX: y", "DPoP alone": "DPoP", "DPoP two words": "dpop a b",
 	} {
@@ -218,7 +218,7 @@ func TestRow65AccessTokens(t *testing.T) {
 		"cnf jkt padded":           {object{"cnf": object{"jkt": thumbprint(r.client) + "="}}, "token.cnf"},
 		"cnf jkt number":           {object{"cnf": object{"jkt": 1}}, "token.cnf"},
 		"cnf jkt short":            {object{"cnf": object{"jkt": "AAAA"}}, "token.cnf"},
-		"cnf jkt and unknown":      {object{"cnf": object{"jkt": thumbprint(r.client), "x": "y"}}, "token.cnf"},
+		"cnf jkt and unknown":      {object{"cnf": object{"jkt": thumbprint(r.client), "x": thumbprint(r.client)}}, "token.cnf"},
 		"cnf of a session":         {object{"cnf": object{"ctx#S256": thumbprint(r.client)}}, "token.cnf"},
 		"name object":              {object{"name": object{}}, "name.type"},
 		"email array":              {object{"email": []string{"a"}}, "email.type"},
