@@ -61,9 +61,9 @@ func TestAttackTokenHeader(t *testing.T) {
 		})
 	}
 	for name, header := range map[string]string{
-		"J24 x5c":         `{"alg":"ES256","kid":"k1","typ":"at+jwt","x5c":["MIIB"],"x5t":"AAAA"}`,
-		"J37 harmless":    `{"alg":"ES256","kid":"k1","typ":"at+jwt","foo":1}`,
-		"J45 kid missing": `{"alg":"ES256","typ":"at+jwt"}`,
+		"J24 x5c":            `{"alg":"ES256","kid":"k1","typ":"at+jwt","x5c":["MIIB"],"x5t":"AAAA"}`,
+		"J37 harmless":       `{"alg":"ES256","kid":"k1","typ":"at+jwt","foo":1}`,
+		"row 45 kid missing": `{"alg":"ES256","typ":"at+jwt"}`,
 	} {
 		t.Run("accepted "+name, func(t *testing.T) {
 			newRigClock(t, r).accepts(request("Bearer", signed(r.server.key, header, payload)))
