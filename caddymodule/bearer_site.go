@@ -69,6 +69,10 @@ func (s *Site) checkBearer() error {
 	case len(s.Bearer.From) > 0 && !s.policy.UsesBearer():
 		problems = append(problems, errors.New("the site accepts bearer tokens, but no rule lets one in: add for example `allow scope patient/Observation.rs GET /fhir/Observation`"))
 	}
+	if len(problems) == 0 && len(s.Bearer.From) > 0 {
+		site := s.bearerSite()
+		problems = append(problems, site.Valid())
+	}
 	if err := errors.Join(problems...); err != nil {
 		return fmt.Errorf("%s: %w", siteAt(s), err)
 	}
@@ -80,13 +84,17 @@ func (s *Site) bearerOf() gate.Bearer {
 	if len(s.Bearer.From) == 0 {
 		return nil
 	}
-	site := bearer.Site{Audience: s.Bearer.Audience, Unbound: s.Bearer.Unbound, Scopes: s.policy.Scopes()}
+	return tokens{s.bearerSite()}
+}
+
+func (s *Site) bearerSite() *bearer.Site {
+	site := &bearer.Site{Audience: s.Bearer.Audience, Unbound: s.Bearer.Unbound, Scopes: s.policy.Scopes()}
 	for _, b := range s.app.Bearer {
 		if slices.Contains(s.Bearer.From, b.Name) {
 			site.Issuers = append(site.Issuers, b.issuer)
 		}
 	}
-	return tokens{&site}
+	return site
 }
 
 // tokens is a site's bearer check as the gate wants it: plain values, no identity.

@@ -53,7 +53,7 @@ type OIDC struct {
 	ACRValues []string `json:"acr_values,omitempty"`
 	// How old the person's proof at the provider may be at sign-in. Default: any age.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
-	// What the provider is to ask the person: login, consent, select_account.
+	// What the provider is to ask the person: login, consent, select_account, create.
 	Prompt string `json:"prompt,omitempty"`
 	// Further parameters of the authorization request.
 	Parameters map[string]string `json:"parameters,omitempty"`

@@ -133,6 +133,7 @@ func TestBearerLines(t *testing.T) {
 		"no prefix":              {strings.Replace(apps, "username_prefix app:", "", 1), scope + "bearer from apps", "username_prefix apps:"},
 		"name of a provider":     {strings.Replace(apps, "bearer apps", "bearer idp", 1), scope + "bearer from idp", "taken"},
 		"secret without address": {strings.Replace(apps, "username_prefix", "client_id a\nusername_prefix", 1), scope + "bearer from apps", "belong together"},
+		"one issuer twice":       {apps + strings.Replace(apps, "bearer apps", "bearer more", 1), scope + "bearer from apps more", "the same issuer"},
 		"no issuer":              {"\t\tbearer apps {\n\t\t\tusername_prefix app:\n\t\t}\n", scope + "bearer from apps", "issuer"},
 	} {
 		t.Run(name, func(t *testing.T) {
