@@ -1,11 +1,13 @@
 package caddymodule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/anteroom-proxy/anteroom/identity"
 	"github.com/anteroom-proxy/anteroom/identity/bearer"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -141,29 +143,34 @@ func (b *BearerIssuer) provision(ctx caddy.Context) error {
 }
 
 // checkBearers refuses two issuers of one name, and usernames that two could give to different people. An issuer that people
-// also sign in at gives the same people the same names.
+// also sign in at gives the same people the same names, as long as it is the same claim.
 func (a *App) checkBearers() error {
 	var problems []error
 	names := map[string]bool{}
-	prefixes := map[string][]string{} // folded prefix → issuers
+	prefixes := map[string][]string{} // folded prefix → whose names they are
 	for _, g := range a.sources {
-		names[g.Source().Name()] = true
-		issuer := g.Source().Name()
-		if v, ok := g.Source().(interface{ Issuer() string }); ok {
-			issuer = v.Issuer()
+		name := g.Source().Name()
+		names[name] = true
+		whose := name
+		if o, ok := g.(*OIDC); ok && o.broken == nil {
+			whose = namespace(o.source.(identity.Vouched).Issuer(), cmp.Or(o.UsernameClaim, "preferred_username"))
 		}
-		prefixes[strings.ToLower(g.Prefixed())] = append(prefixes[strings.ToLower(g.Prefixed())], issuer)
+		prefix := strings.ToLower(g.Prefixed())
+		prefixes[prefix] = append(prefixes[prefix], whose)
 	}
 	for _, b := range a.Bearer {
 		if names[b.Name] {
 			problems = append(problems, located(b.At, fmt.Errorf("the name %q is taken by a way to sign in or another `bearer`; choose another", b.Name)))
 		}
 		names[b.Name] = true
-		prefix := strings.ToLower(b.UsernamePrefix)
-		if others := prefixes[prefix]; slices.ContainsFunc(others, func(o string) bool { return o != b.Issuer }) {
-			problems = append(problems, located(b.At, fmt.Errorf("bearer %s could give somebody the username of a person who signs in elsewhere: add for example `username_prefix %s:`", b.Name, b.Name)))
+		prefix, whose := strings.ToLower(b.UsernamePrefix), namespace(b.Issuer, cmp.Or(b.UsernameClaim, "sub"))
+		if slices.ContainsFunc(prefixes[prefix], func(other string) bool { return other != whose }) {
+			problems = append(problems, located(b.At, fmt.Errorf("bearer %s could give somebody the username of a person who signs in elsewhere: add for example `username_prefix %s:` (where people sign in at the same issuer, the same `username_claim` will do)", b.Name, b.Name)))
 		}
-		prefixes[prefix] = append(prefixes[prefix], b.Issuer)
+		prefixes[prefix] = append(prefixes[prefix], whose)
 	}
 	return errors.Join(problems...)
 }
+
+// namespace names the usernames that an issuer gives by one claim.
+func namespace(issuer, claim string) string { return issuer + " " + claim }

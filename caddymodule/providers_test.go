@@ -122,19 +122,21 @@ func TestBearerLines(t *testing.T) {
 	apps := "\t\tbearer apps {\n\t\t\tissuer https://as.hospital.example\n\t\t\tusername_prefix app:\n\t\t}\n"
 	scope := "allow scope patient/Patient.r GET /Patient/{patient}\n"
 	for name, c := range map[string]struct{ issuers, site, want string }{
-		"as documented":          {apps, scope + "bearer from apps\nbearer audience https://fhir.hospital.example\nbearer unbound allow", ""},
-		"with introspection":     {strings.Replace(apps, "username_prefix", "introspect https://as.hospital.example/introspect\nclient_id a\nclient_secret {file.DIR/secret}\nusername_prefix", 1), scope + "bearer from apps", ""},
-		"unknown issuer":         {apps, scope + "bearer from others", "it has: apps"},
-		"rules without tokens":   {apps, scope, "bearer from NAME"},
-		"tokens without rules":   {apps, "bearer from apps", "allow scope"},
-		"audience alone":         {apps, "bearer audience https://x.example", "bearer from NAME"},
-		"odd word":               {apps, scope + "bearer from apps\nbearer unbound", "bearer unbound allow"},
-		"audience no address":    {apps, scope + "bearer from apps\nbearer audience fhir", "absolute address"},
-		"no prefix":              {strings.Replace(apps, "username_prefix app:", "", 1), scope + "bearer from apps", "username_prefix apps:"},
-		"name of a provider":     {strings.Replace(apps, "bearer apps", "bearer idp", 1), scope + "bearer from idp", "taken"},
-		"secret without address": {strings.Replace(apps, "username_prefix", "client_id a\nusername_prefix", 1), scope + "bearer from apps", "belong together"},
-		"one issuer twice":       {apps + strings.Replace(apps, "bearer apps", "bearer more", 1), scope + "bearer from apps more", "the same issuer"},
-		"no issuer":              {"\t\tbearer apps {\n\t\t\tusername_prefix app:\n\t\t}\n", scope + "bearer from apps", "issuer"},
+		"as documented":            {apps, scope + "bearer from apps\nbearer audience https://fhir.hospital.example\nbearer unbound allow", ""},
+		"with introspection":       {strings.Replace(apps, "username_prefix", "introspect https://as.hospital.example/introspect\nclient_id a\nclient_secret {file.DIR/secret}\nusername_prefix", 1), scope + "bearer from apps", ""},
+		"unknown issuer":           {apps, scope + "bearer from others", "it has: apps"},
+		"rules without tokens":     {apps, scope, "bearer from NAME"},
+		"tokens without rules":     {apps, "bearer from apps", "allow scope"},
+		"audience alone":           {apps, "bearer audience https://x.example", "bearer from NAME"},
+		"odd word":                 {apps, scope + "bearer from apps\nbearer unbound", "bearer unbound allow"},
+		"audience no address":      {apps, scope + "bearer from apps\nbearer audience fhir", "absolute address"},
+		"no prefix":                {strings.Replace(apps, "username_prefix app:", "", 1), scope + "bearer from apps", "username_prefix apps:"},
+		"name of a provider":       {strings.Replace(apps, "bearer apps", "bearer idp", 1), scope + "bearer from idp", "taken"},
+		"secret without address":   {strings.Replace(apps, "username_prefix", "client_id a\nusername_prefix", 1), scope + "bearer from apps", "belong together"},
+		"same issuer and claim":    {strings.NewReplacer("username_prefix app:", "username_claim preferred_username", "https://as.hospital.example", "http://127.0.0.1:9").Replace(apps), scope + "bearer from apps", ""},
+		"same issuer, other claim": {strings.NewReplacer("username_prefix app:", "", "https://as.hospital.example", "http://127.0.0.1:9").Replace(apps), scope + "bearer from apps", "username_prefix apps:"},
+		"one issuer twice":         {apps + strings.Replace(apps, "bearer apps", "bearer more", 1), scope + "bearer from apps more", "the same issuer"},
+		"no issuer":                {"\t\tbearer apps {\n\t\t\tusername_prefix app:\n\t\t}\n", scope + "bearer from apps", "issuer"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := b.withProvider("client_secret {file."+b.dir+"/secret}", "", c.site)
