@@ -21,10 +21,7 @@ const (
 	askOnClose = 3 * time.Second
 	// restAfterError is the rest after an asking that brought no verdict.
 	restAfterError = 30 * time.Second
-	// A verdict that the store did not take is written again, some times at once and
-	// then every second.
-	saveAgain = 100 * time.Millisecond
-	saveTries = 3
+	// saveEvery is how often a verdict is written again that the store did not take.
 	saveEvery = time.Second
 )
 
@@ -222,21 +219,9 @@ func (m *Manager) endGone(sid string) {
 }
 
 // saveVerdict writes what came of an asking, if the lease is still ours.
-func (m *Manager) saveVerdict(a *asking, next *kept) (err error) {
+func (m *Manager) saveVerdict(a *asking, next *kept) error {
 	ctx, cancel := context.WithTimeout(context.Background(), pollTimeout)
 	defer cancel()
-	for i := range saveTries {
-		if i > 0 && m.pause(ctx, saveAgain) != nil {
-			break
-		}
-		if err = m.swapVerdict(ctx, a, next); !unavailable(err) {
-			break
-		}
-	}
-	return err
-}
-
-func (m *Manager) swapVerdict(ctx context.Context, a *asking, next *kept) error {
 	_, err := m.writeKept(ctx, a.s.ID, a.held, next)
 	if !errors.Is(err, store.ErrConflict) {
 		return err
@@ -247,10 +232,8 @@ func (m *Manager) swapVerdict(ctx context.Context, a *asking, next *kept) error 
 		return err
 	case there == nil: // revoked: what came back after that is kept by nobody
 		return errForgotten
-	case there.Fence == a.k.Fence && there.Holder == "":
-		return nil // an earlier try was done although the store said that it was not
 	}
-	return errLost
+	return errLost // or an earlier try was done although the store said that it was not
 }
 
 // saveLate goes on writing a verdict that the store did not take: a token in it may be

@@ -126,7 +126,11 @@ func (s *tripping) Append(ctx context.Context, value []byte, expires time.Time) 
 func TestStoreFailsWhileAsking(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		for _, down := range []int64{1, 7} {
-			for at := int64(1); at <= 12; at += down/3 + 1 { // of many in a row not each beginning
+			first, last := int64(1), int64(12)
+			if down > 1 { // from the writing of the lease on, until that of the verdict
+				first, last = 4, 6
+			}
+			for at := first; at <= last; at++ {
 				name := fmt.Sprintf("after %t, %d from call %d", after, down, at)
 				p := &provider{}
 				inBubble(t, 2, func(t *testing.T, w *shared) {
@@ -160,6 +164,43 @@ func TestStoreFailsWhileAsking(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A verdict that the store did not take, for longer than the lease holds: when the store
+// is back this node does not ask again before it has written that.
+func TestLateVerdict(t *testing.T) {
+	p := &provider{}
+	inBubble(t, 1, func(t *testing.T, w *shared) {
+		m := w.nodes[0]
+		v := newVisitor(t, m, toVerify, "lab.example", "ward.example")
+		time.Sleep(4*time.Minute + 500*time.Millisecond)
+		p.set(func(context.Context, int) error {
+			w.proxies[0].hook(func(_ context.Context, op, key string) error {
+				if op == "swap" && strings.HasPrefix(key, labelKept) {
+					return store.ErrUnavailable
+				}
+				return nil
+			})
+			return nil
+		}, nil)
+		if _, err := v.visit(m, host); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(leaseFor + 5*time.Second + 200*time.Millisecond)
+		if _, err := v.visit(m, "lab.example"); err != nil && !errors.Is(err, errSlow) {
+			t.Fatal(err)
+		}
+		p.set(nil, nil)
+		w.proxies[0].hook(nil)
+		if _, err := v.visit(m, "ward.example"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * saveEvery)
+		if p.count() != 1 || p.thefts != 0 {
+			t.Errorf("%d questions, %d thefts", p.count(), p.thefts)
+		}
+		wantKept(t, m, v.s.ID, "1")
+	}, p.option)
 }
 
 // Row 58: a sign-on that is revoked while its source is asked: what comes back is kept

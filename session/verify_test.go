@@ -341,11 +341,11 @@ func TestRow88LevelStays(t *testing.T) {
 func TestSourceIsDown(t *testing.T) {
 	p := &provider{}
 	m, c := manager(t, p.option)
-	v := newVisitor(t, m, toVerify)
+	v := newVisitor(t, m, toVerify, "a.example", "b.example", "c.example", "d.example", "e.example")
 	p.set(func(context.Context, int) error { return errors.New("down") }, nil)
-	for range 12 * 30 {
+	for i := range 12 * 30 { // each minute a renewal on each of six sites
 		pass(m, c, 10*time.Second)
-		if _, err := v.visit(m, host); err != nil {
+		if _, err := v.visit(m, v.sites[i%6]); err != nil {
 			t.Fatal(err)
 		}
 	}
