@@ -100,6 +100,9 @@ func (c Config) own() *Config {
 		c.Algs = slices.Clone(fapiAlgs)
 	}
 	c.Domains = slices.Clone(c.Domains)
+	for i, domain := range c.Domains {
+		c.Domains[i] = strings.ToLower(domain)
+	}
 	c.Fetch.Issuer = c.Issuer
 	return &c
 }

@@ -37,6 +37,7 @@ package oidc
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/identity"
@@ -78,6 +79,8 @@ var (
 	_ identity.Source    = (*Source)(nil)
 	_ identity.Prefixed  = (*Source)(nil)
 	_ identity.Published = (*Source)(nil)
+	_ identity.HomeRealm = (*Source)(nil)
+	_ identity.Vouched   = (*Source)(nil)
 )
 
 // New checks the configuration and connects to nothing. Its errors say what to
@@ -120,6 +123,13 @@ func (s *Source) Name() string { return s.name }
 
 // Title is what people see on the sign-in page.
 func (s *Source) Title() string { return s.title }
+
+// Issuer is the provider as it spells itself; see identity.Vouched.
+func (s *Source) Issuer() string { return s.issuer }
+
+// Domains are the e-mail domains whose people belong here, in lower case; see
+// identity.HomeRealm.
+func (s *Source) Domains() []string { return slices.Clone(s.config.Domains) }
 
 // UsernamePrefix is what every username of this source begins with; see
 // identity.Prefixed.
