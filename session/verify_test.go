@@ -316,6 +316,33 @@ func TestJ73WithinOneIdlePeriod(t *testing.T) {
 	}
 }
 
+// J73, by the one who knows how it works: disabled just after the source vouched, renewed
+// just before it is asked again, and then silent until just before the idle end.
+func TestJ73AtTheWorstMoments(t *testing.T) {
+	p := &provider{}
+	m, c := manager(t, p.option)
+	v := newVisitor(t, m, toVerify, "lab.example")
+	p.set(nil, func(v *Verdict) { v.Gone = true })
+	pass(m, c, 3*time.Minute+44*time.Second)
+	for _, site := range v.sites {
+		if s, err := v.visit(m, site); err != nil || s.Expires.After(v.s.Started.Add(15*time.Minute)) {
+			t.Fatalf("%v, %+v", err, s)
+		}
+	}
+	joined, cookies, err := m.Join(t.Context(), v.s, "ward.example")
+	if err != nil || joined.Expires.After(v.s.Started.Add(15*time.Minute)) {
+		t.Fatal(err)
+	}
+	v.lines["ward.example"] = lines(cookies)
+	pass(m, c, 11*time.Minute+16*time.Second)
+	for site := range v.lines {
+		wantError(t, m, v.lines[site], site, ErrNone)
+	}
+	if p.count() != 0 {
+		t.Error("asked")
+	}
+}
+
 // Row 88: a level never rises by itself, whatever the source says when asked again; nor
 // does the provider's session change.
 func TestRow88LevelStays(t *testing.T) {
