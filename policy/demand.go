@@ -59,6 +59,10 @@ func (p *reader) checkScopes() {
 			p.wrong("path", fmt.Sprintf("%q is about one patient, and these methods say in the body which one, where it cannot be seen", s.text),
 				"paths with a `{patient}`, such as `/Patient/{patient}/**`, or a scope that begins with `user/` or `system/`")
 			return
+		case s.context == "patient" && s.kind != "*" && searched[s.kind] == 0 && !slices.ContainsFunc(r.patterns, func(pattern string) bool { return hasSegment(pattern, "{patient}") }):
+			p.wrong("path", fmt.Sprintf("%q is about one patient, and no search for %s names one", s.text, s.kind),
+				"paths with a `{patient}`, such as `/Patient/{patient}/**`, or a scope that begins with `user/` or `system/`")
+			return
 		}
 	}
 }

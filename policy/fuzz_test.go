@@ -115,7 +115,8 @@ func FuzzScope(f *testing.F) {
 		if wrong == "" && s.grantedBy(scopes) != naiveGranted(want, scopes) {
 			t.Fatalf("%q is granted by %q: %t", want, granted, s.grantedBy(scopes))
 		}
-		named, other := namesPatient(query, "Ab-1")
+		said := namesPatient(query, "Ab-1")
+		named, other := said&(byPatient|bySubject) != 0, said&another != 0
 		values, err := url.ParseQuery(query)
 		if err != nil {
 			if named && !other {

@@ -8,17 +8,20 @@ const maxID = 64
 // isAboutPatient reports whether a request concerns the patient of the token and nobody else, as far as path and query say:
 //
 //   - bound: the pattern has a {patient}, which only that patient's id matched; or
-//   - it is a search, a GET whose path ends in the resource type, and the query names the patient. A path with an id after the
-//     type is a read, and servers pay no regard to a query there. What a body says cannot be seen, so that nothing but GET and
-//     HEAD is bound by a query.
+//   - it is a search, a GET whose path ends in the resource type, and the query names the patient by a parameter that the type
+//     has. A path with an id after the type is a read, and servers pay no regard to a query there. What a body says cannot be
+//     seen, so that nothing but GET and HEAD is bound by a query.
 //
-// In both cases each parameter that names a patient has to name this one.
+// In both cases each parameter that names a patient has to name this one, and what leads on from there to others is refused.
 func (q *query) isAboutPatient(bound bool, kind string) bool {
 	if !isID(q.who.Patient) {
 		return false
 	}
-	named, other := namesPatient(q.request.Query, q.who.Patient)
-	return !other && (bound || named && (q.method == "GET" || q.method == "HEAD") && isSearch(q.request.Path.raw, kind))
+	path, said := &q.request.Path, namesPatient(q.request.Query, q.who.Patient)
+	if said&another != 0 || includes(q.request.Query) || isGraph(path.folded) {
+		return false
+	}
+	return bound || (q.method == "GET" || q.method == "HEAD") && isSearch(path.raw, kind, said)
 }
 
 // isPatient compares a decoded segment with the token's patient. An empty or impossible one equals nothing; without any, a search
@@ -40,55 +43,48 @@ func isID(text string) bool {
 	return text != "" && len(text) <= maxID
 }
 
-// isSearch reports whether a path ends in the resource type, or for "*" in any, and not in the id of something.
-func isSearch(path, kind string) bool {
-	i := strings.LastIndexByte(path, '/')
-	last, before := path[i+1:], path[:i]
-	if isResource(before[strings.LastIndexByte(before, '/')+1:]) {
-		return false
-	}
-	return last == kind || kind == "*" && isResource(last)
-}
-
-// namesPatient reads a query as servers of FHIR do and reports whether a parameter patient or subject names the patient, and
+// namesPatient reads a query as servers of FHIR do and says by which parameters, patient or subject, it names the patient, and
 // whether one could name another: with a list, a modifier, a chain, in another spelling, or in a query that two servers could
 // read in two ways. Nothing is allocated.
-func namesPatient(query, patient string) (named, other bool) {
+func namesPatient(query, patient string) (said uint8) {
 	for query != "" {
 		var pair string
 		pair, query, _ = strings.Cut(query, "&")
 		name, value, _ := strings.Cut(pair, "=")
 		var b [2 * maxID]byte
 		text, ok := unescape(&b, name)
-		if !ok || strings.IndexByte(pair, ';') >= 0 {
-			return false, true
+		if !ok || strings.IndexByte(pair, ';') >= 0 || isCut(text) {
+			return another
 		}
 		if !isPatientName(text) {
 			continue
 		}
+		by := uint8(byPatient)
 		switch string(text) {
-		case "patient", "subject", "patient:Patient", "subject:Patient":
+		case "patient", "patient:Patient":
+		case "subject", "subject:Patient":
+			by = bySubject
 		default:
-			return false, true
+			return another
 		}
+		bare := len(text) == len("subject")
 		if text, ok = unescape(&b, value); !ok || !isReference(text, patient) {
-			return false, true
+			return another
 		}
-		named = true
+		if by == bySubject && bare && len(text) == len(patient) {
+			continue // a group or a device can have the same id
+		}
+		said |= by
 	}
-	return named, false
+	return said
 }
 
 // isPatientName reports whether somebody could take a parameter for patient or subject, also who drops what is before the name.
 func isPatientName(name []byte) bool {
-	const n = len("patient")
 	for len(name) > 0 && !isWord(name[0]) {
 		name = name[1:]
 	}
-	if len(name) < n || len(name) > n && (isWord(name[n]) || name[n] == '-') {
-		return false
-	}
-	return equalFold("patient", string(name[:n])) || equalFold("subject", string(name[:n]))
+	return isNamed(name, "patient") || isNamed(name, "subject")
 }
 
 // isReference compares with the two ways to name a patient.

@@ -57,7 +57,9 @@ func naive(texts []string, r Request, path string) string {
 				hope := *r.Who
 				hope.Patient = "anybody"
 				wanted = wanted || fits && naiveMatch(strings.ReplaceAll(pattern, "{patient}", "*"), path, &hope, "allow") &&
-					slices.ContainsFunc(scopes, func(s string) bool { return !naiveGranted(s, r.Who.Scopes) })
+					slices.ContainsFunc(scopes, func(s string) bool {
+						return !naiveGranted(s, r.Who.Scopes) && (strings.HasPrefix(s, "patient/") || naiveAbout(pattern, path, s, r))
+					})
 			}
 			switch {
 			case !hit:
@@ -77,7 +79,7 @@ func naive(texts []string, r Request, path string) string {
 					break
 				}
 				for _, scope := range scopes {
-					granted, mine := naiveGranted(scope, r.Who.Scopes), !strings.HasPrefix(scope, "patient/") || naiveMine(pattern, path, scope, r)
+					granted, mine := naiveGranted(scope, r.Who.Scopes), naiveAbout(pattern, path, scope, r)
 					allowed = allowed || granted && mine
 					wanted = wanted || !granted && mine
 				}
@@ -136,6 +138,28 @@ func naiveGranted(want string, scopes []string) bool {
 	return true
 }
 
+var including = regexp.MustCompile(`(?i)^_(rev)?include([^\w-].*)?$`)
+
+// naiveAbout: what other types' resources a search brings along is for tokens that may read them all.
+func naiveAbout(pattern, path, scope string, r Request) bool {
+	context, kind, smart := strings.Cut(scope, "/")
+	values, err := url.ParseQuery(r.Query)
+	switch {
+	case context == "patient":
+		return naiveMine(pattern, path, scope, r)
+	case !smart || strings.HasPrefix(kind, "*"):
+		return true
+	case err != nil: // whatever a name is that cannot be read
+		return naiveGranted(context+"/*.r", r.Who.Scopes)
+	}
+	for name := range values {
+		if including.MatchString(name) && !naiveGranted(context+"/*.r", r.Who.Scopes) {
+			return false
+		}
+	}
+	return true
+}
+
 // naiveMine reads the query with net/url.
 func naiveMine(pattern, path, scope string, r Request) bool {
 	values, err := url.ParseQuery(r.Query)
@@ -144,6 +168,9 @@ func naiveMine(pattern, path, scope string, r Request) bool {
 	}
 	named := false
 	for name, list := range values {
+		if including.MatchString(name) {
+			return false
+		}
 		if !regexp.MustCompile(`(?i)^(patient|subject)([^\w-].*)?$`).MatchString(name) {
 			continue
 		}
@@ -209,14 +236,14 @@ func (l lottery) many(max int, sep string, list ...string) string {
 func (l lottery) pattern() string {
 	var b strings.Builder
 	for range 1 + l.IntN(4) {
-		b.WriteString("/" + l.pick("a", "b", "A", "x.y", "*", "{user}", "a", "b", "Obs", "{patient}"))
+		b.WriteString("/" + l.pick("a", "b", "A", "x.y", "*", "{user}", "a", "b", "Observation", "{patient}"))
 	}
 	b.WriteString(l.pick("", "", "", "/", "/**", "/**"))
 	return l.pick(b.String(), b.String(), b.String(), "/", "/**")
 }
 
 func (l lottery) scopes() []string {
-	return []string{"patient/Obs.r", "patient/Obs.rs", "patient/*.rs", "patient/Obs.s", "user/Obs.cruds", "user/*.read", "user/Enc.cud", "user/Obs.write", "openid", "x:y"}
+	return []string{"patient/Observation.r", "patient/Observation.rs", "patient/*.rs", "patient/Observation.s", "user/Observation.cruds", "user/*.read", "user/Encounter.cud", "user/Observation.write", "openid", "x:y"}
 }
 
 // line makes up one that may not compile.
@@ -252,18 +279,18 @@ func (l lottery) subject(now time.Time) *Subject {
 		return who
 	}
 	who.Bearer, who.Patient = true, l.pick("", "a", "b", "B")
-	who.Scopes = strings.Split(l.many(3, " ", append(l.scopes(), "patient/Obs.sr", "patient/*.cruds?x=y", "user/*.*")...), " ")
+	who.Scopes = strings.Split(l.many(3, " ", append(l.scopes(), "patient/Observation.sr", "patient/*.cruds?x=y", "user/*.*")...), " ")
 	return who
 }
 
 func (l lottery) request() (r Request, path string) {
 	r.Now = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 	for range 1 + l.IntN(4) {
-		path += "/" + l.pick("a", "b", "A", "B", "%61", "%41", "x.y", "c", "a%20b", "Obs", "Obs")
+		path += "/" + l.pick("a", "b", "A", "B", "%61", "%41", "x.y", "c", "a%20b", "Observation", "Observation")
 	}
 	path = l.pick(path, path, path, path+"/", "/")
 	r.Method, r.Who = l.pick("GET", "HEAD", "POST", "DELETE", "PROPFIND"), l.subject(r.Now)
-	r.Query = l.pick("", "", "patient=a", "subject=Patient/b", "patient=a&subject=Patient/b", "x=y&patient%3APatient=%61&z", "patient=a,b", "patient:not=a", "Patient=a", "patient=a&%zz")
+	r.Query = l.pick("", "", "patient=a", "subject=Patient/b", "patient=a&subject=Patient/b", "x=y&patient%3APatient=%61&z", "patient=a&_Include:iterate=x", "_revinclude=x", "patient=a,b", "patient:not=a", "Patient=a", "patient=a&%zz")
 	return r, path
 }
 

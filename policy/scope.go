@@ -144,7 +144,7 @@ func (l *scoped) find(q *query) *entry {
 	for i := range l.scopes {
 		s := &l.scopes[i]
 		if q.wanting {
-			if !s.grantedBy(q.who.Scopes) && (q.who.Patient == "" || l.isAbout(q, s)) {
+			if !s.grantedBy(q.who.Scopes) && (s.context == "patient" && q.who.Patient == "" || l.isAbout(q, s)) {
 				return l.entry
 			}
 		} else if s.grantedBy(q.who.Scopes) && l.isAbout(q, s) {
@@ -154,9 +154,19 @@ func (l *scoped) find(q *query) *entry {
 	return nil
 }
 
-// isAbout reports whether the request concerns the token's patient only, where the scope is a patient's.
+// isAbout reports whether the request concerns the token's patient only, where the scope is a patient's, and the scope's type only,
+// where it has one and the token may not read all of them.
 func (l *scoped) isAbout(q *query, s *scope) bool {
-	return s.context != "patient" || q.isAboutPatient(l.bound, s.kind)
+	switch {
+	case s.context == "":
+		return true
+	case s.context == "patient":
+		return q.isAboutPatient(l.bound, s.kind)
+	case s.kind == "*" || !includes(q.request.Query):
+		return true
+	}
+	all := scope{context: s.context, kind: "*", may: mayRead}
+	return all.grantedBy(q.who.Scopes)
 }
 
 // isWithin reports whether the caller is one of those whom the line names besides its scopes. An allow compares exactly.

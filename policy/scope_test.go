@@ -136,6 +136,48 @@ func TestRow75(t *testing.T) {
 	})
 }
 
+// TestRow75Searches A search that a server does not narrow to the patient is a search for everybody's resources.
+func TestRow75Searches(t *testing.T) {
+	p := compile(t, "allow scope patient/*.rs GET /fhir/**", "allow scope patient/*.rs GET /own/Patient/{patient}/**")
+	blanks := strings.Repeat("+", 130)
+	for target, reason := range map[string]string{
+		"/fhir/Observation?subject=Patient/A": ReasonAllowed, "/fhir/AllergyIntolerance?patient=A": ReasonAllowed, "/fhir/Condition?subject:Patient=A": ReasonAllowed,
+		// These types have no such parameter, and servers ignore what they do not know.
+		"/fhir/Patient?patient=A": ReasonNoRule, "/fhir/Patient?subject=Patient/A": ReasonNoRule, "/fhir/Practitioner?patient=A": ReasonNoRule, "/fhir/Group?patient=A": ReasonNoRule, "/fhir/Binary?patient=A": ReasonNoRule,
+		"/fhir/AllergyIntolerance?subject=Patient/A": ReasonNoRule, "/fhir/Immunization?subject:Patient=A": ReasonNoRule, "/fhir/AdverseEvent?patient=A": ReasonNoRule, "/fhir/Appointment?subject=Patient/A": ReasonNoRule,
+		"/fhir/Unheard?patient=A": ReasonNoRule, "/Fhir?patient=A": ReasonNoRule,
+		// A group can have the patient's id.
+		"/fhir/Observation?subject=A": ReasonNoRule, "/fhir/Observation?subject=A&patient=A": ReasonAllowed,
+		// A compartment is its owner's.
+		"/fhir/Patient/B/Observation?patient=A": ReasonNoRule, "/fhir/Encounter/1/Observation?patient=A": ReasonNoRule,
+		// What leads on to others.
+		"/fhir/Observation?patient=A&_revinclude:iterate=Observation:performer": ReasonNoRule, "/fhir/Observation?patient=A&_include=Observation:performer": ReasonNoRule, "/fhir/Observation?patient=A&%5FInclude%3aiterate=x": ReasonNoRule,
+		"/own/Patient/A/Observation?_revinclude=Provenance:target": ReasonNoRule, "/own/Patient/A/$graphql?query={a}": ReasonNoRule, "/own/Patient/A/%24GraphQL?query={a}": ReasonNoRule, "/own/Patient/A/$everything": ReasonAllowed,
+		"/fhir/Observation?patient=A&.include=x": ReasonNoRule, "/fhir/Observation?patient=A&_included=x": ReasonAllowed, "/fhir/Observation?patient=A&x=_include": ReasonAllowed,
+		// Several readers drop blanks before a name, however many.
+		"/fhir/Observation?patient=A&" + blanks + "patient=B": ReasonNoRule, "/own/Patient/A/Observation?" + blanks + "patient=B": ReasonNoRule, "/own/Patient/A/Observation?" + blanks + "_include=x": ReasonNoRule,
+	} {
+		path, query, _ := strings.Cut(target, "?")
+		checkAsks(t, p, []ask{{token("A", "patient/*.cruds"), "GET", path + "?" + query, reason}})
+	}
+	for _, words := range []string{"allow scope patient/Patient.rs GET /fhir/Patient", "allow scope patient/Practitioner.rs GET /fhir/Practitioner"} {
+		if _, err := Compile(lines(words)); err == nil || !strings.Contains(err.Error(), "{patient}") {
+			t.Errorf("%s: %v", words, err)
+		}
+	}
+}
+
+// TestRow74Includes What a search brings along is of other types than the scope's.
+func TestRow74Includes(t *testing.T) {
+	p := compile(t, "allow scope system/Observation.rs GET /fhir/Observation", "allow scope user/*.rs GET /fhir/Condition", "allow scope notes GET /notes")
+	one := token("", "system/Observation.cruds", "user/*.rs", "notes")
+	checkAsks(t, p, []ask{
+		{one, "GET", "/fhir/Observation?code=x;y", ReasonAllowed}, {one, "GET", "/fhir/Observation?_include=Observation:patient", ReasonNoRule}, {one, "GET", "/fhir/Observation?code=x;_revinclude=Provenance:target", ReasonNoRule},
+		{token("", "system/Observation.cruds", "system/*.r"), "GET", "/fhir/Observation?_include=Observation:patient", ReasonAllowed}, {token("", "system/Patient.rs"), "GET", "/fhir/Observation?_include=x", ReasonNoRule},
+		{one, "GET", "/fhir/Condition?_include=x", ReasonAllowed}, {one, "GET", "/notes?_include=x", ReasonAllowed},
+	})
+}
+
 func TestScopesAreTold(t *testing.T) {
 	p := compile(t, "allow scope b,a GET /x", "allow scope user/*.rs role lab GET /y", "allow any")
 	if got := p.Scopes(); !reflect.DeepEqual(got, []string{"a", "b", "user/*.rs"}) || !p.UsesBearer() {
