@@ -53,12 +53,33 @@ func (x *exchange) pass(next http.Handler) (own bool) {
 		f.stop = x.gate.sessions.Watch(x.session.ID, x.gate.storeLoss.tolerate, x.cut)
 		x.renewal = x.gate.sessions.StartRenewal(x.session, x.cookies, x.r.Host)
 	}
-	next.ServeHTTP(&x.answer, x.r.WithContext(ctx))
+	x.serve(next, x.r.WithContext(ctx))
 	x.answer.finish()
 	if end := f.end.Load(); end != nil {
 		return x.tellEnd(end)
 	}
 	return false
+}
+
+// serve lets the app answer. Where the session ended before anything of an answer went out, a proxy that could write none may give
+// up as net/http has it: the answer is ours then, and the browser need not see a broken connection.
+func (x *exchange) serve(next http.Handler, r *http.Request) {
+	defer func() {
+		if !x.flight.unanswered() {
+			return
+		}
+		if p := recover(); p != nil && p != http.ErrAbortHandler {
+			panic(p)
+		}
+	}()
+	next.ServeHTTP(&x.answer, r)
+}
+
+// unanswered reports whether the session has ended before the app could begin to answer.
+func (f *flight) unanswered() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ended() && !f.committed && f.tunnel == nil
 }
 
 // land ends the flight when the app has returned. A connection that it hijacked and still has open flies on.

@@ -170,6 +170,9 @@ func TestAnswerThatComesTooLate(t *testing.T) {
 					if http.NewResponseController(w).Flush() == nil {
 						t.Error("flushed")
 					}
+					if name == "program" {
+						panic(http.ErrAbortHandler) // as a proxy that could not pass on what its upstream said
+					}
 				}))
 				resp, err := app.fetch(protocol, dana, c.line)
 				if err != nil {

@@ -3,25 +3,7 @@
 //
 // Call New with a Config, hand every request below the prefix to ServeHTTP,
 // and let Refuse show the page of a request that the gate refused elsewhere.
-//
-//	<prefix>                    who you are, sign out, switch user
-//	<prefix>login?return_to=    choose a way to sign in; a single one is begun at once
-//	<prefix>login/<source>      begin one way to sign in
-//	<prefix>login/find          POST finds the way to sign in of an e-mail domain
-//	<prefix>callback/<source>   where its provider sends the browser back to
-//	<prefix>callback/portal     where the one portal sends the browser back to, see below
-//	<prefix>logout              GET asks, POST signs out
-//	<prefix>logout/<source>     leads on to its provider's own sign-out, with a ticket
-//	<prefix>signed-out          where that sends the browser back to
-//	<prefix>backchannel/<source> where its provider tells of sessions that it ended
-//	<prefix>switch              POST signs out and goes to the sign-in page
-//	<prefix>sessions            where the account is signed in
-//	<prefix>sessions/end        POST ends one sign-in of the account, sessions/end-all all
-//	<prefix>move                asks whether to move a session here, when the role allows no more; POST moves
-//	<prefix>session             the session as JSON
-//	<prefix>jwks.json           the keys that sign sessions
-//	<prefix>jwks/<source>.json  the keys with which we sign in at its provider
-//	<prefix>static/             style sheet and logo
+// The endpoints are listed in routes.go.
 //
 // What it promises: a sign-in attempt belongs to the browser that began it,
 // works once and for ten minutes (RFC 6749 section 10.12, RFC 9700 sections

@@ -1,46 +1,41 @@
-// Package session issues, finds, renews and revokes sessions that live in two
-// cookies: a signed token (JWT, RFC 7519) and 32 random bytes, the context, of
-// which the token holds only the SHA-256 (a confirmation, RFC 7800). Neither
-// cookie is worth anything without the other.
+// Package session issues, finds, renews and revokes sessions that live in two cookies: a signed token
+// (JWT, RFC 7519) and 32 random bytes, the context, of which the token holds only the SHA-256 (a
+// confirmation, RFC 7800). Neither cookie is worth anything without the other.
 //
-// Call [New], then [Manager.Start] once; [Manager.Issue] when somebody signed in,
-// [Manager.Join] to take that sign-on to another site; [Manager.Find] and then
-// [Manager.StartRenewal] for each request; [Manager.Revoke] and its kin to end it;
-// [Manager.Watch] for a connection that outlives its request.
+// Call [New], then [Manager.Start] once; [Manager.Issue] when somebody signed in, [Manager.Join] to
+// take that sign-on to another site; [Manager.Find] and then [Manager.StartRenewal] for each request;
+// [Manager.Revoke] and its kin to end it; [Manager.Watch] for a connection that outlives its request.
 //
-// Promised: Find asks nobody. It verifies a token once and remembers that under
-// the SHA-256 of the token's exact bytes; expiry, context, revocation, signing
-// key and audience are checked at every request all the same. Whatever is not a
-// session is [ErrNone], without a difference to the outside. A revocation, of one
-// session, of a user, of a provider's session, is durable before the call returns
-// nil and reaches every other node within milliseconds. A node that has not heard
-// from the store for 30 s, or whose clock differs from the store's by as much,
-// answers [ErrStale]. Of parallel renewals, on whatever nodes, one happens. There
-// are never more sign-ins of an account than its roles' limit.
+// Promised: Find asks nobody. It verifies a token once and remembers that under the SHA-256 of the
+// token's exact bytes; expiry, context, revocation, signing key and audience are checked at every
+// request all the same. Whatever is not a session is [ErrNone], without a difference to the outside. A
+// revocation, of one session, of a user, of a provider's session, is durable before the call returns
+// nil and reaches every other node within milliseconds. A node that has not heard from the store for
+// 30 s, or whose clock differs from the store's by as much, answers [ErrStale]. Of parallel renewals,
+// on whatever nodes, one happens. There are never more sign-ins of an account than its roles' limit.
 //
-// Any number of nodes share one store and nothing else. Beside the feed of
-// revocations it holds, sealed, the keys, a record of each sign-on and a list of
-// them for each account. What a feed that was set back or failed over has lost, a
-// running node adds again; [Config.Mark] finds it out where none ran.
+// Any number of nodes share one store and nothing else. Beside the feed of revocations it holds,
+// sealed, the keys, a record of each sign-on and a list of them for each account. What a feed that was
+// set back or failed over has lost, a running node adds again; [Config.Mark] finds it out where none
+// ran.
 //
-// A key signs for a month; whichever node finds it due replaces it, which signs
-// nobody out. [Manager.KillKey] ends a key and what it signed. [Manager.Assertion]
-// tells an application who a session is, signed by keys for that alone.
+// A key signs for a month; whichever node finds it due replaces it, which signs nobody out.
+// [Manager.KillKey] ends a key and what it signed. [Manager.Assertion] tells an application who a
+// session is, signed by keys for that alone.
 //
-// A source that can be asked again is asked at a renewal ([Config.Refresh]): whoever it
-// does not vouch for is out within one idle period, and roles follow it, on all sites.
+// A source that can be asked again is asked at a renewal ([Config.Refresh]): whoever it does not vouch
+// for is out within one idle period, and roles follow it, on all sites.
 //
-// Token claims beside the registered ones: idp, preferred_username, name, email,
-// roles, org, acr, amr, auth_time, sid, cnf, idp_sid (a hash), start, the second in
-// which the session began, and verify, where the source is asked again. The cookies
-// have no Max-Age: on a shared workstation a session should not outlive the browser.
-// Renewal leaves the older token valid until its own exp, at most the idle time later.
+// Token claims beside the registered ones: idp, preferred_username, name, email, roles, org, acr, amr,
+// auth_time, sid, cnf, idp_sid (a hash), start, the second in which the session began, and verify,
+// where the source is asked again. The cookies have no Max-Age: on a shared workstation a session
+// should not outlive the browser. Renewal leaves the older token valid until its own exp, at most the
+// idle time later.
 //
-// Trusted: the store (whoever writes to it can add keys only with the sealer's
-// key, but can forget revocations), the sealer, the clock. Left to the caller:
-// TLS, the policy, when to set the renewed cookie, how long a silent store is
-// tolerated, and that host is the one that the gate has accepted. The copy of
-// both cookies is a copy of the session.
+// Trusted: the store (whoever writes to it can add keys only with the sealer's key, but can forget
+// revocations), the sealer, the clock. Left to the caller: TLS, the policy, when to set the renewed
+// cookie, how long a silent store is tolerated, and that host is the one that the gate has accepted.
+// The copy of both cookies is a copy of the session.
 package session
 
 import (
