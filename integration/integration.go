@@ -5,8 +5,9 @@
 //
 //   - bin/anteroom and bin/anteroom-demo, started with a Caddyfile in a temporary folder, are the product under test. Nothing
 //     is called in-process, so what passes here is what the binary does.
-//   - The OpenID Provider is the certified npm package oidc-provider (op/op.mjs), the medical application is Orthanc as Debian
-//     packs it, the browser is Chromium with a trust store of its own. parts.sh installs them.
+//   - The OpenID Providers are the certified npm package oidc-provider (op/op.mjs) and Keycloak (keycloak/), clients with access
+//     tokens use npm's openid-client (op/client.mjs), the medical application is Orthanc as Debian packs it, the browser is
+//     Chromium with a trust store of its own. parts.sh installs them.
 //   - The dump backend reads raw bytes from a socket and keeps them, because net/http would tidy up what an attack is made of.
 //     After each row of an attack table four invariants are checked against it: the path that was judged is the path that
 //     arrived, each identity header is there once with the session's value or not at all, nothing protected was answered
