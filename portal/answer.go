@@ -101,24 +101,35 @@ func (p *Portal) takePost(w http.ResponseWriter, r *http.Request, s identity.Sou
 	redirect(w, http.StatusSeeOther, p.prefix+"callback/"+s.Name()+"?state="+a.State)
 }
 
+// tidyAnswers deletes what forms have left in the browser: that of this state, which
+// is used now or was nobody's, and all when there are too many. Those of other windows
+// come for theirs themselves. It is done for strangers' forms as well: a page that
+// sends many would make every request of the person too long for the server.
+func tidyAnswers(w http.ResponseWriter, r *http.Request, state string) {
+	own := answerName(state)
+	held := make(map[string]bool)
+	for name := range cookies(r) {
+		if id, ok := strings.CutPrefix(name, answerCookie); ok && isToken(id) {
+			held[name] = true
+		}
+	}
+	drops := 0
+	for name := range held {
+		if drops < attemptDrops && (name == own || len(held) > answerMax) {
+			dropCookie(w, name)
+			drops++
+		}
+	}
+}
+
 // answered is what the provider has answered to an attempt, wherever that is: in
 // the query, or in the cookie of its form post. An attempt has one of the two, and
 // an answer that came in the other way was made by somebody else.
-func (p *Portal) answered(w http.ResponseWriter, r *http.Request, a attempt, q url.Values) (url.Values, *failure) {
-	held := make(map[string][]string)
+func (p *Portal) answered(r *http.Request, a attempt, q url.Values) (url.Values, *failure) {
+	var own []string
 	for name, text := range cookies(r) {
-		if strings.HasPrefix(name, answerCookie) {
-			held[name] = append(held[name], text)
-		}
-	}
-	name := answerName(a.State)
-	own := held[name]
-	drops := 0
-	for other := range held {
-		// Those of other windows come for theirs themselves, unless there are too many.
-		if drops < attemptDrops && isToken(strings.TrimPrefix(other, answerCookie)) && (other == name || len(held) > answerMax) {
-			dropCookie(w, other)
-			drops++
+		if name == answerName(a.State) {
+			own = append(own, text)
 		}
 	}
 	posted := len(q) == 1 // the state, and nothing of an answer

@@ -38,9 +38,10 @@ func (p *Portal) callback(s identity.Source) http.HandlerFunc {
 			p.fail(w, r, s, failure{page: page, reason: reason, err: err}, "/")
 			return
 		}
+		tidyAnswers(w, r, q.Get("state"))
 		a, f := p.take(w, r, s.Name(), q.Get("state"))
 		if f == nil {
-			q, f = p.answered(w, r, a, q)
+			q, f = p.answered(r, a, q)
 		}
 		if f != nil {
 			f.session, f.ask, f.need = old, a.Ask, a.Need
