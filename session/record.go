@@ -26,6 +26,7 @@ type record struct {
 	Sites    []string `json:"sites,omitempty"`
 	Browser  string   `json:"browser,omitempty"`
 	System   string   `json:"system,omitempty"`
+	Verify   bool     `json:"verify,omitempty"`
 	Started  int64    `json:"start"`
 	Seen     int64    `json:"seen"`
 	Expires  int64    `json:"exp"`
@@ -43,6 +44,7 @@ func (r *record) update(s *Session) {
 	r.ID, r.Source, r.Subject, r.Provider = s.ID, s.Source, s.Subject, s.ProviderSession
 	r.Username, r.Name, r.Roles, r.AMR = s.Username, s.Name, s.Roles, s.AMR
 	r.Started, r.Ends = s.Started.Unix(), s.Ends.Unix()
+	r.Verify = r.Verify || s.verify
 	r.Seen, r.Expires = max(r.Seen, s.IssuedAt.Unix()), min(max(r.Expires, s.Expires.Unix()), r.Ends)
 	if !slices.Contains(r.Sites, s.Audience) && len(r.Sites) < maxSites {
 		r.Sites = append(r.Sites, s.Audience)

@@ -104,14 +104,20 @@ func (m *Manager) grantNow(ctx context.Context, s *Session) (standing, error) {
 	return standing{}, errBusy
 }
 
-// joining says what a sign-on stands for that comes to another site. Nobody is asked.
+// joining says what a sign-on stands for that comes to another site. Nobody is asked. Of
+// the session that it comes from only the sign-on is known: that there is nothing to
+// verify it by must not pass for that it needs none.
 func (m *Manager) joining(ctx context.Context, s *Session) (standing, error) {
 	k, _, err := m.readKept(ctx, s.ID)
 	switch {
 	case err != nil:
 		return standing{}, err
-	case k == nil && s.verify && m.regrant != nil:
-		return standing{}, errForgotten
+	case k == nil && m.regrant != nil:
+		r, _, err := m.readRecord(ctx, s.ID)
+		if err == nil && (r == nil || r.Verify || s.verify) {
+			err = errForgotten
+		}
+		return standing{grant: s.Grant}, err
 	case k == nil:
 		return standing{grant: s.Grant}, nil
 	}

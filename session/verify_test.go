@@ -449,6 +449,41 @@ func TestNotAsked(t *testing.T) {
 	wantNone(t, m, v.lines[host])
 }
 
+// What joins a site by no more than its sid and start, as from the one portal, is verified
+// there as well; and when nothing is left to do that by, it is not let in unverified.
+func TestJoinedIsVerified(t *testing.T) {
+	p := &provider{}
+	m, c := manager(t, p.option)
+	v := newVisitor(t, m, toVerify)
+	plain, _ := issue(t, m)
+	bare := func(s *Session) *Session { return &Session{Grant: s.Grant, ID: s.ID, Started: s.Started} }
+	joined, _, err := m.Join(t.Context(), bare(v.s), "lab.example")
+	if err != nil || !joined.verify {
+		t.Fatal(err)
+	}
+	if joined, _, err := m.Join(t.Context(), bare(plain), "lab.example"); err != nil || joined.verify {
+		t.Errorf("%v", err)
+	}
+	if err := m.store.Delete(t.Context(), keptKey(v.s.ID)); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*Session{v.s, bare(v.s)} {
+		if _, _, err := m.Join(t.Context(), s, "lab.example"); !errors.Is(err, ErrNone) {
+			t.Errorf("%v", err)
+		}
+	}
+	if err := m.store.Delete(t.Context(), recordKey(v.s.ID)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := m.Join(t.Context(), bare(v.s), "lab.example"); !errors.Is(err, ErrNone) {
+		t.Errorf("%v", err)
+	}
+	pass(m, c, time.Minute)
+	if _, err := v.visit(m, host); !errors.Is(err, errForgotten) {
+		t.Errorf("%v", err)
+	}
+}
+
 // A config without the hook asks nobody and renews all; so does one of which a session
 // was made before there was something to keep.
 func TestNoHook(t *testing.T) {
