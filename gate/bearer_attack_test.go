@@ -97,6 +97,7 @@ func TestBearerRows(t *testing.T) {
 		"row 75 own patient, search":   {"GET", "/fhir/Observation?patient=A-1", []string{"Authorization: Bearer t-patient"}, 200, nil, "allowed"},
 		"row 75 another patient":       {"GET", "/fhir/Patient/B-2/Observation", []string{"Authorization: Bearer t-patient"}, 403, nil, "no-rule"},
 		"row 75 another patient, list": {"GET", "/fhir/Observation?patient=A-1,B-2", []string{"Authorization: Bearer t-patient"}, 403, nil, "no-rule"},
+		"row 75 a patient in a body":   {"GET", "/fhir/Observation?patient=A-1", []string{"Authorization: Bearer t-patient", "Content-Type: application/x-www-form-urlencoded", "Transfer-Encoding: chunked\r\n\r\nb\r\npatient=B-2\r\n0"}, 403, nil, "no-rule"},
 		"row 75 two patients":          {"GET", "/fhir/Observation?patient=A-1&patient=B-2", []string{"Authorization: Bearer t-patient"}, 403, nil, "no-rule"},
 		"row 75 by id":                 {"GET", "/fhir/Observation/7?patient=A-1", []string{"Authorization: Bearer t-patient"}, 403, nil, "no-rule"},
 		"row 75 not said":              {"GET", "/fhir/Observation", []string{"Authorization: Bearer t-patient"}, 403, nil, "no-rule"},

@@ -41,7 +41,7 @@ func (x *exchange) who() refusal {
 
 // mayThey asks the policy once. Without a session there is one answer for everything that is not public.
 func (x *exchange) mayThey() refusal {
-	ask := policy.Request{Method: x.r.Method, Path: x.path, Query: x.r.URL.RawQuery}
+	ask := policy.Request{Method: x.r.Method, Path: x.path, Query: x.r.URL.RawQuery, Body: x.hasBody()}
 	var subject policy.Subject
 	if g := x.grant(); g != nil {
 		subject = policy.Subject{Username: g.Username, Roles: g.Roles, ACR: g.ACR, AMR: g.AMR, AuthTime: g.AuthTime}

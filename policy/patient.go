@@ -12,6 +12,7 @@ const maxID = 64
 //     has. A path with an id after the type is a read, and servers pay no regard to a query there. What a body says cannot be
 //     seen, so that nothing but GET and HEAD is bound by a query.
 //
+// A GET with a body is bound by nothing: several frameworks read parameters out of that, too, before those of the query.
 // In both cases each parameter that names a patient has to name this one, and what leads on from there to others is refused.
 func (q *query) isAboutPatient(bound bool, kind string) bool {
 	if !isID(q.who.Patient) {
@@ -21,7 +22,10 @@ func (q *query) isAboutPatient(bound bool, kind string) bool {
 	if said&another != 0 || includes(q.request.Query) || isGraph(path.folded) {
 		return false
 	}
-	return bound || (q.method == "GET" || q.method == "HEAD") && isSearch(path.raw, kind, said)
+	if q.method != "GET" && q.method != "HEAD" {
+		return bound
+	}
+	return !q.request.Body && (bound || isSearch(path.raw, kind, said))
 }
 
 // isPatient compares a decoded segment with the token's patient. An empty or impossible one equals nothing; without any, a search

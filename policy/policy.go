@@ -63,7 +63,8 @@ type Subject struct {
 type Request struct {
 	Method string
 	Path   Path
-	Query  string    // as received, without "?"; only scopes of a patient look at it
+	Query  string    // as received, without "?"; only scopes of SMART look at it
+	Body   bool      // there is, or could be, a body
 	Who    *Subject  // nil: nobody is signed in
 	Now    time.Time // the zero Time meets no max_age
 }

@@ -160,6 +160,12 @@ func TestRow75Searches(t *testing.T) {
 		path, query, _ := strings.Cut(target, "?")
 		checkAsks(t, p, []ask{{token("A", "patient/*.cruds"), "GET", path + "?" + query, reason}})
 	}
+	for _, target := range []string{"/fhir/Observation?patient=A", "/own/Patient/A/Observation"} {
+		path, query, _ := strings.Cut(target, "?")
+		if d := p.Decide(Request{Method: "GET", Path: parse(t, path), Query: query, Body: true, Who: token("A", "patient/*.rs")}); d.Reason != ReasonNoRule {
+			t.Errorf("%s with a body: %+v", target, d)
+		}
+	}
 	for _, words := range []string{"allow scope patient/Patient.rs GET /fhir/Patient", "allow scope patient/Practitioner.rs GET /fhir/Practitioner"} {
 		if _, err := Compile(lines(words)); err == nil || !strings.Contains(err.Error(), "{patient}") {
 			t.Errorf("%s: %v", words, err)
