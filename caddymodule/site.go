@@ -13,6 +13,7 @@ import (
 
 	"github.com/anteroom-proxy/anteroom/audit"
 	"github.com/anteroom-proxy/anteroom/gate"
+	"github.com/anteroom-proxy/anteroom/identity/bearer"
 	"github.com/anteroom-proxy/anteroom/policy"
 	"github.com/anteroom-proxy/anteroom/portal"
 	"github.com/caddyserver/caddy/v2"
@@ -265,6 +266,10 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if strings.HasPrefix(r.URL.Path, s.app.Prefix) {
 		// Sign-in answers carry codes and states in their addresses; they stand in the audit log
 		// without them, and not in an access log.
+		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
+	}
+	if len(s.Bearer.From) > 0 && bearer.TokenInQuery(r.URL.RawQuery) {
+		// It is refused and recorded in the audit log, but the token is as good as before.
 		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
 	}
 	on := passage{next: next}

@@ -42,10 +42,10 @@ func FuzzAuthorization(f *testing.F) {
 			}
 		}
 		values, _ := url.ParseQuery(query)
-		if values.Has("access_token") && !tokenInQuery(query) {
+		if values.Has("access_token") && !TokenInQuery(query) {
 			t.Fatalf("%q hides a token", query)
 		}
-		if tokenInQuery(query) && !strings.Contains(strings.ToLower(query), "a") && !strings.Contains(query, "%") {
+		if TokenInQuery(query) && !strings.Contains(strings.ToLower(query), "a") && !strings.Contains(query, "%") {
 			t.Fatalf("%q holds none", query)
 		}
 	})

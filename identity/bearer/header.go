@@ -78,11 +78,11 @@ func letterOrDigit(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
-// tokenInQuery says whether some reader would find an access token in the query
+// TokenInQuery says whether some reader would find an access token in the query
 // (RFC 6750, section 2.3): addresses end up in logs and histories, so one there is
 // refused whether it is good or not. Separators, case and escapes are read as
 // laxly as any application does.
-func tokenInQuery(query string) bool {
+func TokenInQuery(query string) bool {
 	for _, pair := range strings.FieldsFunc(query, func(r rune) bool { return r == '&' || r == ';' || r == '?' }) {
 		name, _, _ := strings.Cut(pair, "=")
 		if decoded, err := url.QueryUnescape(name); err == nil {

@@ -79,7 +79,7 @@ func (s *Site) Valid() error {
 // token that is not honoured is a [Refusal]; any other error is of kind
 // identity.ErrUnavailable, and the request must be refused as well.
 func (s *Site) Check(ctx context.Context, r Request) (*Caller, error) {
-	if tokenInQuery(r.Query) {
+	if TokenInQuery(r.Query) {
 		return nil, no("request.query").with(schemeBearer)
 	}
 	scheme, token, err := readAuthorization(r.Authorization)
