@@ -132,6 +132,9 @@ func (b *BearerIssuer) provision(ctx caddy.Context) error {
 		i := &bearer.Introspection{}
 		problems = append(problems, resolve("introspect", b.Introspect, &i.URL), resolve("client_id", b.ClientID, &i.ClientID), resolve("client_secret", b.ClientSecret, &i.ClientSecret))
 		cfg.Introspection = i
+		if i.ClientSecret == b.ClientSecret && i.ClientSecret != "" {
+			ctx.Slogger().Warn("the client secret stands in the config itself, which is stored and shown by the admin API; write {file./path} or {env.NAME} instead", "bearer", b.Name)
+		}
 	}
 	if err := errors.Join(problems...); err != nil {
 		return located(b.At, fmt.Errorf("bearer %s: %w", b.Name, err))

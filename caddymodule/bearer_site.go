@@ -84,7 +84,28 @@ func (s *Site) bearerOf() gate.Bearer {
 	if len(s.Bearer.From) == 0 {
 		return nil
 	}
-	return tokens{s.bearerSite()}
+	return tokens{s.bearerSite(), s.app.foreignPrefixes()}
+}
+
+// foreignPrefixes are for each issuer the prefixes of usernames that are others': of ways to sign in and of other issuers. One that
+// is shorter than the issuer's own, such as none, is not among them.
+func (a *App) foreignPrefixes() map[string][]string {
+	all := make([]string, 0, len(a.sources)+len(a.Bearer))
+	for _, g := range a.sources {
+		all = append(all, g.Prefixed())
+	}
+	for _, b := range a.Bearer {
+		all = append(all, b.UsernamePrefix)
+	}
+	foreign := map[string][]string{}
+	for _, b := range a.Bearer {
+		for _, prefix := range all {
+			if len(prefix) > len(b.UsernamePrefix) {
+				foreign[b.Name] = append(foreign[b.Name], prefix)
+			}
+		}
+	}
+	return foreign
 }
 
 func (s *Site) bearerSite() *bearer.Site {
@@ -98,7 +119,10 @@ func (s *Site) bearerSite() *bearer.Site {
 }
 
 // tokens is a site's bearer check as the gate wants it: plain values, no identity.
-type tokens struct{ *bearer.Site }
+type tokens struct {
+	*bearer.Site
+	foreign map[string][]string // issuer → prefixes that its usernames must not begin with
+}
 
 // Check hands the request's parts over and translates the answer.
 func (t tokens) Check(r *http.Request) (*gate.Caller, error) {
@@ -113,6 +137,8 @@ func (t tokens) Check(r *http.Request) (*gate.Caller, error) {
 		return nil, &gate.BearerError{Status: no.Status, Scheme: no.Scheme, Code: no.Code, Reason: no.Reason}
 	case err != nil || c == nil:
 		return nil, err
+	case !t.owns(c):
+		return nil, &gate.BearerError{Status: http.StatusUnauthorized, Scheme: c.Scheme, Code: "invalid_token", Reason: "identity.prefix"}
 	}
 	return &gate.Caller{
 		Grant: session.Grant{
@@ -121,6 +147,14 @@ func (t tokens) Check(r *http.Request) (*gate.Caller, error) {
 		},
 		ClientID: c.ClientID, Scopes: c.Scopes, Patient: c.Patient, Expires: c.Expires, Scheme: c.Scheme, Token: c.Token,
 	}, nil
+}
+
+// owns reports whether the username is no other issuer's, and nobody's who signs in: "clinic:bob" is the clinic's Bob, whoever says
+// that this is his name. Case does not count, since it does not for people and some apps.
+func (t tokens) owns(c *bearer.Caller) bool {
+	return !slices.ContainsFunc(t.foreign[c.Source], func(prefix string) bool {
+		return len(c.Username) >= len(prefix) && strings.EqualFold(c.Username[:len(prefix)], prefix)
+	})
 }
 
 // clientCertificate is the one of the connection. It need not chain to anything: the token names it by its hash (RFC 8705,
