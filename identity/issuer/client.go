@@ -190,6 +190,10 @@ func ParseObject(body []byte) (jws.Claims, error) {
 	return object, nil
 }
 
+// errNoAnswer says that the other side may have done what was asked: a token in the
+// request may be used up.
+var errNoAnswer = fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
+
 // Cause keeps of a network error what helps an operator and drops what might
 // quote the other side, such as a malformed status line.
 func Cause(err error) error {
@@ -208,7 +212,7 @@ func Cause(err error) error {
 		return e
 	}
 	if timed, ok := errors.AsType[net.Error](err); ok && timed.Timeout() {
-		return errors.New("no answer in time")
+		return errNoAnswer
 	}
 	return errors.New("connection failed")
 }
