@@ -89,6 +89,11 @@ func TestAssertCallerReuse(t *testing.T) {
 	} {
 		other := first
 		change(&other)
+		again, err := m.AssertCaller(first, host, "records") // the one in memory then
+		if err != nil {
+			t.Fatal(err)
+		}
+		made[again] = "first, again"
 		add(what, other, host, "records")
 	}
 	add("host", first, "other.example", "records")
