@@ -48,7 +48,7 @@ func (s *Source) readTokens(ctx context.Context, answer jws.Claims) (tokens, err
 	if err != nil || !strings.EqualFold(kind, s.tokenType()) || !visible(kind) {
 		return tokens{}, refused("token.type")
 	}
-	if t.id, present, err = answer.String("id_token"); err != nil {
+	if t.id, present, err = optional(answer, "id_token"); err != nil {
 		return tokens{}, refused("token.id_token")
 	}
 	if present && t.id == "" { // not the same as none

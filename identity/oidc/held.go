@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -80,11 +81,15 @@ func (s *Source) pack(h held, t tokens) ([]byte, bool) {
 	if s.config.NoRefresh {
 		h.Refresh = ""
 	}
-	keep, err := json.Marshal(h)
-	if err != nil || len(keep) > maxHeld { // never: all of it is bounded
+	// Without the escapes for HTML, which make six bytes of a letter that tokens may
+	// have: one that was replaced and could not be kept would be used again.
+	var keep bytes.Buffer
+	enc := json.NewEncoder(&keep)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(h); err != nil || keep.Len() > maxHeld { // never: all of it is bounded
 		return nil, false
 	}
-	return keep, h.Refresh != ""
+	return keep.Bytes(), h.Refresh != ""
 }
 
 // unpack reads what was kept. What another source, issuer or client of ours kept
