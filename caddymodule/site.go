@@ -181,8 +181,11 @@ func (s *Site) rules() []string {
 func (s *Site) Provision(ctx caddy.Context) error {
 	s.logger = ctx.Slogger()
 	app, err := ctx.AppIfConfigured("anteroom")
-	if err != nil {
+	switch {
+	case errors.Is(err, caddy.ErrNotConfigured):
 		return fmt.Errorf("%s: the anteroom handler needs the anteroom app (the global option `anteroom { … }`): %w", siteAt(s), err)
+	case err != nil: // the app is there, and says itself what is wrong with it
+		return fmt.Errorf("%s: %w", siteAt(s), err)
 	}
 	s.app = app.(*App)
 	if s.policy, err = s.compile(); err != nil {
