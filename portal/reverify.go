@@ -77,10 +77,11 @@ func (p *Portal) Reverify(ctx context.Context, s *session.Session, k session.Kep
 	case err == nil:
 	case errors.Is(err, identity.ErrUnavailable), ctx.Err() != nil && identity.Reason(err) == "":
 		return p.unanswered(ctx, s, k, asked.Patience(), err)
-	case k.Unsure:
-		// A node that went down in the middle, perhaps, and not the person. Nobody can
-		// tell; who is still welcome signs in again.
-		return p.gone(ctx, s, reasonUnsure, err), nil
+	case k.Unsure && errors.Is(err, identity.ErrDeclined):
+		// The provider refuses a token that an asking before may have used up: one that
+		// was too slow for us, or a node that went down in the middle. That says nothing
+		// of the person, and a slow hour at the provider must not sign everybody out.
+		return p.unanswered(ctx, s, k, asked.Patience(), &identity.Failure{Kind: identity.ErrUnavailable, Reason: reasonUnsure, Err: err})
 	default:
 		return p.gone(ctx, s, identity.Reason(err), err), nil
 	}

@@ -113,8 +113,20 @@ func TestReverify(t *testing.T) {
 		t.Parallel()
 		w, s, k := asked(t, func(i ident) (ident, error) { return ident{}, declined })
 		k.Unsure = true
-		if v, err := w.portal.Reverify(t.Context(), s, k); err != nil || !v.Gone || w.audit.last(t).Reason != reasonUnsure {
+		if v, err := w.portal.Reverify(t.Context(), s, k); !errors.Is(err, identity.ErrUnavailable) || v.Gone || w.audit.last(t).Reason != reasonUnsure || w.audit.last(t).Decision != "degraded" {
 			t.Errorf("%+v, %v, %+v", v, err, w.audit.last(t))
+		}
+		k.Verified = k.Verified.Add(-24 * time.Hour)
+		if v, err := w.portal.Reverify(t.Context(), s, k); err != nil || !v.Gone || w.audit.last(t).Reason != reasonPatience {
+			t.Errorf("beyond its patience: %+v, %v, %+v", v, err, w.audit.last(t))
+		}
+	})
+	t.Run("another person after an asking that was cut off", func(t *testing.T) {
+		t.Parallel()
+		w, s, k := asked(t, func(i ident) (ident, error) { i.Subject = "another"; return i, nil })
+		k.Unsure = true
+		if v, err := w.portal.Reverify(t.Context(), s, k); err != nil || !v.Gone {
+			t.Errorf("%+v, %v", v, err)
 		}
 	})
 	t.Run("a source that is not asked any more", func(t *testing.T) {

@@ -85,7 +85,7 @@ func (s *Source) Refresh(ctx context.Context, keep []byte) (identity.Identity, e
 func refreshFailure(err error) error {
 	switch identity.Reason(err) {
 	case "token.invalid_grant", "token.declined":
-		return err
+		return fail(identity.ErrDeclined, identity.Reason(err), err)
 	}
 	if errors.Is(err, identity.ErrUnavailable) {
 		return err

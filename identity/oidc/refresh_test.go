@@ -180,8 +180,8 @@ func TestRefreshFailures(t *testing.T) {
 		kind   error
 		reason string
 	}{
-		{"invalid_grant", refusal(400, "invalid_grant"), identity.ErrRefused, "token.invalid_grant"},
-		{"a new proof is needed", refusal(400, "interaction_required"), identity.ErrRefused, "token.declined"},
+		{"invalid_grant", refusal(400, "invalid_grant"), identity.ErrDeclined, "token.invalid_grant"},
+		{"a new proof is needed", refusal(400, "interaction_required"), identity.ErrDeclined, "token.declined"},
 		{"our secret expired", refusal(401, "invalid_client"), identity.ErrUnavailable, "token.client"},
 		{"our registration changed", refusal(400, "unauthorized_client"), identity.ErrUnavailable, "token.client"},
 		{"the request is read otherwise", refusal(400, "invalid_request"), identity.ErrUnavailable, "token.refused"},
@@ -216,7 +216,7 @@ func TestRefreshFailures(t *testing.T) {
 		first := r.accepts(t)
 		r.server.Provider.Disable("doctor")
 		who, err := r.again(t, first)
-		wantFailure(t, who, err, identity.ErrRefused, "token.invalid_grant")
+		wantFailure(t, who, err, identity.ErrDeclined, "token.invalid_grant")
 	})
 	t.Run("the provider ended the session", func(t *testing.T) {
 		r := newRig(t, nil)
@@ -225,14 +225,14 @@ func TestRefreshFailures(t *testing.T) {
 			t.Fatal(err)
 		}
 		who, err := r.again(t, first)
-		wantFailure(t, who, err, identity.ErrRefused, "token.invalid_grant")
+		wantFailure(t, who, err, identity.ErrDeclined, "token.invalid_grant")
 	})
 	t.Run("the token was used before", func(t *testing.T) {
 		r := newRig(t, nil)
 		first := r.accepts(t)
 		r.stillGood(t, first)
 		who, err := r.again(t, first)
-		wantFailure(t, who, err, identity.ErrRefused, "token.invalid_grant")
+		wantFailure(t, who, err, identity.ErrDeclined, "token.invalid_grant")
 	})
 }
 
