@@ -91,8 +91,12 @@ func (a *App) portalConfig(st openStore, log audit.Recorder, sessions *session.M
 	for i, s := range a.sources {
 		sources[i] = s.Source()
 	}
+	var reserved []string
+	for _, b := range a.Bearer {
+		reserved = append(reserved, b.UsernamePrefix)
+	}
 	return portal.Config{
-		Prefix: a.Prefix, Sources: sources, Sessions: sessions, Store: st, Sealer: st.envelope,
+		Reserved: reserved, Prefix: a.Prefix, Sources: sources, Sessions: sessions, Store: st, Sealer: st.envelope,
 		Audit: log, ClientAddr: clientAddr, Logger: a.logger, Home: a.Portal, HomeAlone: a.portalAlone(), Served: a.serves, Posted: a.posted,
 	}
 }

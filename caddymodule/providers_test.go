@@ -179,3 +179,20 @@ func TestJournalFile(t *testing.T) {
 		t.Errorf("an empty journal is a file: %v", err)
 	}
 }
+
+// TestResourceServerAlone: a site for programs only needs no way to sign in; one for people does.
+func TestResourceServerAlone(t *testing.T) {
+	b := newBench(t)
+	site := func(lines string) string { return "app.test:8443 {\n\tTLS\n\tanteroom {\n" + lines + "\n\t}\n\treverse_proxy 127.0.0.1:9\n}\n" }
+	text := b.file("", site("allow scope system/Observation.rs GET /fhir/**\nbearer from apps"))
+	i, j := strings.Index(text, "\t\tidentity oidc"), strings.Index(text, "\t\tsession {")
+	apps := "\t\tbearer apps {\n\t\t\tissuer https://as.hospital.example\n\t\t}\n"
+	if err := check(t, text[:i]+apps+text[j:]); err != nil {
+		t.Error(err)
+	}
+	text = b.file("", site("allow role doctor"))
+	i, j = strings.Index(text, "\t\tidentity oidc"), strings.Index(text, "\t\tsession {")
+	if err := check(t, text[:i]+apps+text[j:]); err == nil || !strings.Contains(err.Error(), "nobody could sign in") {
+		t.Errorf("a site for people: %v", err)
+	}
+}

@@ -206,7 +206,7 @@ func (s *Site) Provision(ctx caddy.Context) error {
 
 // Validate reads the whole http app, whose shape is final by now, for ways round the gate.
 func (s *Site) Validate() error {
-	if len(s.app.sources) == 0 {
+	if len(s.app.sources) == 0 && len(s.Bearer.From) == 0 {
 		return fmt.Errorf("%s: nobody could sign in: add `identity oidc NAME { … }` to the global option `anteroom`", siteAt(s))
 	}
 	for _, role := range s.policy.Roles() {

@@ -31,6 +31,7 @@ func TestAttackForeignPrefix(t *testing.T) {
 	w.portal.sources = []identity.Source{
 		w.sources[0], prefixed{w.sources[1], "lab:"}, prefixed{w.sources[2], "lab:our-"},
 	}
+	w.portal.reserved = []string{"app:"} // of callers with access tokens
 	for _, c := range []struct {
 		source, username string
 		good             bool
@@ -40,6 +41,7 @@ func TestAttackForeignPrefix(t *testing.T) {
 		{"hospital", "lab:adoe", false},
 		{"hospital", "LAB:adoe", false},
 		{"hospital", "lab:our-adoe", false},
+		{"hospital", "App:ada", false},
 		{"lab", "lab:adoe", true},
 		{"lab", "lab:our-adoe", false},
 		{"lab", "lab:OUR-adoe", false},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/anteroom-proxy/anteroom/identity"
@@ -165,8 +166,11 @@ func (p *Portal) finish(r *http.Request, s identity.Source, a attempt, q url.Val
 // "lab:" before its names. Case does not count, as some apps ignore it.
 func (p *Portal) ownsUsername(s identity.Source, username string) bool {
 	own := len(usernamePrefix(s))
+	prefixes := slices.Clone(p.reserved)
 	for _, other := range p.sources {
-		prefix := usernamePrefix(other)
+		prefixes = append(prefixes, usernamePrefix(other))
+	}
+	for _, prefix := range prefixes {
 		if len(prefix) > own && len(username) >= len(prefix) && strings.EqualFold(username[:len(prefix)], prefix) {
 			return false
 		}

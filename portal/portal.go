@@ -87,6 +87,10 @@ type Config struct {
 	// stranger can register a name below.
 	Served func(host string) bool
 
+	// Reserved are prefixes of usernames that no source gives: those of callers who
+	// come with access tokens.
+	Reserved []string
+
 	// Posted reports whether the provider of the source of this name answers with a
 	// form post; to the others' callbacks nothing may be posted. Nil: none does.
 	Posted func(source string) bool
@@ -111,6 +115,7 @@ type Portal struct {
 	hub
 	client   func(*http.Request) string
 	posted   func(source string) bool
+	reserved []string // prefixes of usernames that are no source's
 	limit    *limiter // sign-ins: what reaches a provider, or comes from one with a browser
 	notices  *limiter // what comes from a provider without a browser
 	degraded *seldom  // records of sessions whose provider is silent
@@ -176,7 +181,7 @@ func New(c Config) (*Portal, error) {
 	}
 	return &Portal{
 		prefix: c.Prefix, sources: c.Sources, sessions: c.Sessions, store: c.Store, sealer: c.Sealer,
-		hub: hub{originHost(c.Home), c.HomeAlone, c.Served}, posted: c.Posted,
+		hub: hub{originHost(c.Home), c.HomeAlone, c.Served}, posted: c.Posted, reserved: c.Reserved,
 		notices: newLimiter(c.Now), degraded: new(seldom),
 		audit: c.Audit, client: c.ClientAddr, limit: newLimiter(c.Now), handLimit: newLimiter(c.Now), now: c.Now, log: c.Logger,
 	}, nil
