@@ -34,6 +34,11 @@ const (
 	// one that was removed on purpose vouches for nobody beyond it.
 	absentPatience = time.Hour
 
+	// unsurePatience is how long a session goes on at most after its provider refused
+	// a token that it may have used up itself: nobody can tell that from an account
+	// that was closed.
+	unsurePatience = 15 * time.Minute
+
 	// degradedEvery bounds the records of one session while its source is silent.
 	degradedEvery = time.Minute
 	degradedMost  = 16 << 10 // sessions remembered for that
@@ -81,7 +86,7 @@ func (p *Portal) Reverify(ctx context.Context, s *session.Session, k session.Kep
 		// The provider refuses a token that an asking before may have used up: one that
 		// was too slow for us, or a node that went down in the middle. That says nothing
 		// of the person, and a slow hour at the provider must not sign everybody out.
-		return p.unanswered(ctx, s, k, asked.Patience(), &identity.Failure{Kind: identity.ErrUnavailable, Reason: reasonUnsure, Err: err})
+		return p.unanswered(ctx, s, k, min(asked.Patience(), unsurePatience), &identity.Failure{Kind: identity.ErrUnavailable, Reason: reasonUnsure, Err: err})
 	default:
 		return p.gone(ctx, s, identity.Reason(err), err), nil
 	}

@@ -116,7 +116,7 @@ func TestReverify(t *testing.T) {
 		if v, err := w.portal.Reverify(t.Context(), s, k); !errors.Is(err, identity.ErrUnavailable) || v.Gone || w.audit.last(t).Reason != reasonUnsure || w.audit.last(t).Decision != "degraded" {
 			t.Errorf("%+v, %v, %+v", v, err, w.audit.last(t))
 		}
-		k.Verified = k.Verified.Add(-24 * time.Hour)
+		k.Verified = w.portal.now().Add(-unsurePatience) // far less than the source's own
 		if v, err := w.portal.Reverify(t.Context(), s, k); err != nil || !v.Gone || w.audit.last(t).Reason != reasonPatience {
 			t.Errorf("beyond its patience: %+v, %v, %+v", v, err, w.audit.last(t))
 		}

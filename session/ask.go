@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -183,10 +184,13 @@ func (m *Manager) consult(a *asking) (*kept, error) {
 	return &next, nil
 }
 
-// wasCutOff says whether a source may have answered without our hearing it.
+// wasCutOff says whether a source may have answered without our hearing it: anything
+// that failed after the connection was made.
 func wasCutOff(ctx context.Context, err error) bool {
 	var timeout net.Error
+	var op *net.OpError
 	return ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &op) && op.Op != "dial" ||
 		errors.As(err, &timeout) && timeout.Timeout()
 }
 

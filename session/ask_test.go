@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -364,4 +366,22 @@ func TestHookGetsCopies(t *testing.T) {
 		t.Errorf("%v, %+v", err, s)
 	}
 	wantKept(t, m, v.s.ID, "0")
+}
+
+// A source that may have heard a question is not taken for one that was not reached: a refresh token in it may be used up.
+func TestWasCutOff(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"no answer in time":  {fmt.Errorf("asking: %w", context.DeadlineExceeded), true},
+		"broken off":         {fmt.Errorf("connection failed: %w", io.ErrUnexpectedEOF), true},
+		"reset":              {&net.OpError{Op: "read", Err: errors.New("connection reset by peer")}, true},
+		"never reached":      {&net.OpError{Op: "dial", Err: errors.New("connection refused")}, false},
+		"an answer like 503": {errors.New("answer has status 503"), false},
+	} {
+		if got := wasCutOff(t.Context(), c.err); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
 }

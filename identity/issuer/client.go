@@ -190,9 +190,12 @@ func ParseObject(body []byte) (jws.Claims, error) {
 	return object, nil
 }
 
-// errNoAnswer says that the other side may have done what was asked: a token in the
-// request may be used up.
-var errNoAnswer = fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
+// These say that the other side may have done what was asked: a token in the request
+// may be used up.
+var (
+	errNoAnswer = fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
+	errBroken   = fmt.Errorf("connection failed: %w", io.ErrUnexpectedEOF)
+)
 
 // Cause keeps of a network error what helps an operator and drops what might
 // quote the other side, such as a malformed status line.
@@ -214,5 +217,5 @@ func Cause(err error) error {
 	if timed, ok := errors.AsType[net.Error](err); ok && timed.Timeout() {
 		return errNoAnswer
 	}
-	return errors.New("connection failed")
+	return errBroken
 }

@@ -40,8 +40,10 @@ func (s *Source) Refresh(ctx context.Context, keep []byte) (identity.Identity, e
 	if err != nil {
 		return nobody, err
 	}
-	if s.config.NoRefresh { // since that sign-in
-		return s.unchanged(h, tokens{})
+	if s.config.NoRefresh { // since that sign-in; what was kept is good when asking is switched on again
+		who, err := s.asFound(h)
+		who.Keep, who.Renews = keep, true
+		return who, err
 	}
 	if h.Refresh == "" {
 		return nobody, refused("refresh.keep")
@@ -216,8 +218,18 @@ func (c *claimSet) checkContinuity(h held) error {
 		return refused("idtoken.nonce")
 	}
 	at, present, err := c.Time("auth_time")
-	if err != nil || (present && h.Person.AuthTime != 0 && at.Unix() != h.Person.AuthTime) {
+	if err != nil || (present && h.Person.AuthTime != 0 && at.Unix() != h.Person.AuthTime && !c.provedAgain(at, h)) {
 		return refused("idtoken.auth_time")
 	}
 	return nil
+}
+
+// provedAgain says whether the same person has proved themselves once more in the same
+// session of the provider, for another application or another page of ours. That moves
+// the time at large providers, for every token of the session. It ends nothing, and
+// raises nothing either: the level stays that of the sign-in.
+func (c *claimSet) provedAgain(at time.Time, h held) bool {
+	issued, _, err := c.Time("iat")
+	return err == nil && !at.After(issued.Add(skew)) && at.Unix() > h.Person.AuthTime &&
+		h.Person.Session != "" && providerSession(*c) == h.Person.Session
 }

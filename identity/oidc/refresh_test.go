@@ -120,6 +120,10 @@ func TestR39Continuity(t *testing.T) {
 		{"R39 aud with somebody else", "idtoken.aud", idptest.Claims(func(m map[string]any) { m["aud"] = []any{m["aud"], "other"} })},
 		{"R39 azp", "idtoken.azp", claim("azp", "other")},
 		{"R39 auth_time", "idtoken.auth_time", idptest.Claims(func(m map[string]any) { m["auth_time"] = 1_000_000_000 })},
+		{"R39 auth_time, later in another session", "idtoken.auth_time", idptest.Claims(func(m map[string]any) {
+			m["auth_time"], m["sid"] = time.Now().Unix()+30, "another"
+		})},
+		{"R39 auth_time to come", "idtoken.auth_time", idptest.Claims(func(m map[string]any) { m["auth_time"] = 4_000_000_000 })},
 		{"R39 auth_time a string", "idtoken.auth_time", claim("auth_time", "1000000000")},
 		{"R39 nonce of another attempt", "idtoken.nonce", claim("nonce", "another")},
 		{"R39 nonce empty", "idtoken.nonce", claim("nonce", "")},
@@ -152,6 +156,18 @@ func TestR39Continuity(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Somebody who proved themselves once more in the same session of the provider, at
+// another site, is the same person, with the level of the sign-in here.
+func TestR39ProvedAgain(t *testing.T) {
+	r := newRig(t, nil)
+	who := r.accepts(t)
+	if who.Session == "" {
+		t.Fatal("the provider names no session")
+	}
+	r.server.Pass(time.Minute)
+	r.stillGood(t, who, idptest.Claims(func(m map[string]any) { m["auth_time"], m["acr"] = m["iat"], idp.ACRMultiFactor }))
 }
 
 // swapEnd changes the signature.
