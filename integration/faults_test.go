@@ -277,7 +277,7 @@ func TestFaultReloads(t *testing.T) {
 // what was acknowledged stays, and when there is room everything goes on.
 func TestFaultDiskFull(t *testing.T) {
 	r := prepare(t, strings.Replace(standard, "\tanteroom {", "\tanteroom {\n\t\taudit off", 1))
-	r.limitKiB = 64
+	r.limitKiB = 256
 	r.run(t)
 	c := newCrowd(t, &hall{nodes: []*rig{r}}, 8)
 	c.signOut(0, 2)

@@ -42,10 +42,16 @@ const [lowLevel, highLevel] = ['urn:example:pwd', 'urn:example:mfa'];
 const realLookup = dns.lookup;
 dns.lookup = (host, options, done) => (host.endsWith('.test') ? realLookup('127.0.0.1', options, done) : realLookup(host, options, done));
 
-const makeKey = (alg, type, options) => ({
-  ...crypto.generateKeyPairSync(type, options).privateKey.export({ format: 'jwk' }),
-  alg, use: 'sig', kid: `${alg.toLowerCase()}-${crypto.randomBytes(4).toString('hex')}`,
-});
+// Keys go through PEM: exporting one object of a pair while the other one is garbage stops Node 20 for ever, now and then.
+const makeKey = (alg, type, options) => {
+  const pair = crypto.generateKeyPairSync(type, {
+    ...options, publicKeyEncoding: { type: 'spki', format: 'pem' }, privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
+  });
+  return {
+    ...crypto.createPrivateKey(pair.privateKey).export({ format: 'jwk' }),
+    alg, use: 'sig', kid: `${alg.toLowerCase()}-${crypto.randomBytes(4).toString('hex')}`,
+  };
+};
 const keys = [
   makeKey('RS256', 'rsa', { modulusLength: 2048 }),
   makeKey('ES256', 'ec', { namedCurve: 'P-256' }),
