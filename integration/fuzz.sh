@@ -20,6 +20,7 @@ targets=(
 	identity/bearer:FuzzProof
 	identity/oidc:FuzzCallback
 	identity/oidc:FuzzLogoutToken
+	identity/oidc:FuzzTokenAnswer
 	jws:FuzzClaims
 	jws:FuzzParse
 	policy:FuzzPath
