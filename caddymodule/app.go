@@ -240,7 +240,9 @@ func (a *App) equip(st openStore) {
 		}
 	}
 	for _, b := range a.Bearer {
-		b.issuer.Use(st.Store)
+		if b.issuer != nil {
+			b.issuer.Use(st.Store)
+		}
 	}
 }
 

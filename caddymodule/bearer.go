@@ -40,7 +40,9 @@ type BearerIssuer struct {
 	// Where the block stands, for messages.
 	At string `json:"at,omitempty"`
 
-	issuer *bearer.Issuer
+	issuer *bearer.Issuer // nil when it is broken
+	named  string         // Issuer with its placeholders replaced
+	broken error          // why this issuer's tokens cannot be judged as the machine is now
 }
 
 // unmarshal reads
@@ -114,7 +116,8 @@ func (b *BearerIssuer) addRoles(more map[string][]string) {
 	}
 }
 
-// provision resolves the secret and builds the issuer. It does not talk to it.
+// provision resolves the secret and builds the issuer. It does not talk to it. A file that is missing on this machine keeps
+// nothing else from working: who comes with this issuer's tokens is refused until it is there.
 func (b *BearerIssuer) provision(ctx caddy.Context) error {
 	cfg := bearer.Config{
 		Name: b.Name, Roles: b.RolesClaim, RoleNames: map[string][]string{}, Username: b.UsernameClaim, UsernamePrefix: b.UsernamePrefix, Logger: ctx.Slogger(),
@@ -137,8 +140,11 @@ func (b *BearerIssuer) provision(ctx caddy.Context) error {
 		}
 	}
 	if err := errors.Join(problems...); err != nil {
-		return located(b.At, fmt.Errorf("bearer %s: %w", b.Name, err))
+		b.broken = located(b.At, fmt.Errorf("bearer %s: %w", b.Name, err))
+		ctx.Slogger().Error("this issuer's tokens are refused until the machine has what is needed", "bearer", b.Name, "error", err)
+		return nil
 	}
+	b.named = cfg.Issuer
 	if b.issuer, err = bearer.New(cfg); err != nil {
 		return located(b.At, err)
 	}
@@ -166,7 +172,7 @@ func (a *App) checkBearers() error {
 			problems = append(problems, located(b.At, fmt.Errorf("the name %q is taken by a way to sign in or another `bearer`; choose another", b.Name)))
 		}
 		names[b.Name] = true
-		prefix, whose := strings.ToLower(b.UsernamePrefix), namespace(b.Issuer, cmp.Or(b.UsernameClaim, "sub"))
+		prefix, whose := strings.ToLower(b.UsernamePrefix), namespace(cmp.Or(b.named, b.Issuer), cmp.Or(b.UsernameClaim, "sub"))
 		if slices.ContainsFunc(prefixes[prefix], func(other string) bool { return other != whose }) {
 			problems = append(problems, located(b.At, fmt.Errorf("bearer %s could give somebody the username of a person who signs in elsewhere: add for example `username_prefix %s:` (where people sign in at the same issuer, the same `username_claim` will do)", b.Name, b.Name)))
 		}

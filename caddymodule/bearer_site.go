@@ -70,8 +70,9 @@ func (s *Site) checkBearer() error {
 		problems = append(problems, errors.New("the site accepts bearer tokens, but no rule lets one in: add for example `allow scope patient/Observation.rs GET /fhir/Observation`"))
 	}
 	if len(problems) == 0 && len(s.Bearer.From) > 0 {
-		site := s.bearerSite()
-		problems = append(problems, site.Valid())
+		if site := s.bearerSite(); len(site.Issuers) > 0 {
+			problems = append(problems, site.Valid())
+		}
 	}
 	if err := errors.Join(problems...); err != nil {
 		return fmt.Errorf("%s: %w", siteAt(s), err)
@@ -84,8 +85,31 @@ func (s *Site) bearerOf() gate.Bearer {
 	if len(s.Bearer.From) == 0 {
 		return nil
 	}
-	return tokens{s.bearerSite(), s.app.foreignPrefixes()}
+	site := s.bearerSite()
+	if len(site.Issuers) == 0 {
+		return noTokens{}
+	}
+	return tokens{site, s.app.foreignPrefixes()}
 }
+
+// noTokens stands for issuers that cannot be asked as the machine is now: tokens are an outage, people sign in as ever.
+type noTokens struct{}
+
+var errNoIssuer = errors.New("no token issuer of this site can be used")
+
+// Check fails for whoever comes with credentials of any kind.
+func (noTokens) Check(r *http.Request) (*gate.Caller, error) {
+	if len(r.Header["Authorization"]) > 0 || len(r.Header["Dpop"]) > 0 {
+		return nil, errNoIssuer
+	}
+	return nil, nil
+}
+
+// Metadata is none.
+func (noTokens) Metadata(string) []byte { return nil }
+
+// Challenge is none.
+func (noTokens) Challenge(string) []string { return nil }
 
 // foreignPrefixes are for each issuer the prefixes of usernames that are others': of ways to sign in and of other issuers. One that
 // is shorter than the issuer's own, such as none, is not among them.
@@ -111,7 +135,7 @@ func (a *App) foreignPrefixes() map[string][]string {
 func (s *Site) bearerSite() *bearer.Site {
 	site := &bearer.Site{Audience: s.Bearer.Audience, Unbound: s.Bearer.Unbound, Scopes: s.policy.Scopes()}
 	for _, b := range s.app.Bearer {
-		if slices.Contains(s.Bearer.From, b.Name) {
+		if b.issuer != nil && slices.Contains(s.Bearer.From, b.Name) {
 			site.Issuers = append(site.Issuers, b.issuer)
 		}
 	}

@@ -137,7 +137,8 @@ func examineProvider(ctx caddy.Context, raw json.RawMessage) []finding {
 
 func examineIssuer(ctx caddy.Context, b *BearerIssuer) []finding {
 	about := "bearer " + b.Name
-	if err := b.provision(ctx); err != nil {
+	err := b.provision(ctx)
+	if err = errors.Join(err, b.broken); err != nil {
 		return []finding{{stateFail, about, err.Error(), "mend the line or put the file there"}}
 	}
 	if err := b.issuer.Ready(ctx); err != nil {

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -183,7 +184,9 @@ func TestJournalFile(t *testing.T) {
 // TestResourceServerAlone: a site for programs only needs no way to sign in; one for people does.
 func TestResourceServerAlone(t *testing.T) {
 	b := newBench(t)
-	site := func(lines string) string { return "app.test:8443 {\n\tTLS\n\tanteroom {\n" + lines + "\n\t}\n\treverse_proxy 127.0.0.1:9\n}\n" }
+	site := func(lines string) string {
+		return "app.test:8443 {\n\tTLS\n\tanteroom {\n" + lines + "\n\t}\n\treverse_proxy 127.0.0.1:9\n}\n"
+	}
 	text := b.file("", site("allow scope system/Observation.rs GET /fhir/**\nbearer from apps"))
 	i, j := strings.Index(text, "\t\tidentity oidc"), strings.Index(text, "\t\tsession {")
 	apps := "\t\tbearer apps {\n\t\t\tissuer https://as.hospital.example\n\t\t}\n"
@@ -194,5 +197,24 @@ func TestResourceServerAlone(t *testing.T) {
 	i, j = strings.Index(text, "\t\tidentity oidc"), strings.Index(text, "\t\tsession {")
 	if err := check(t, text[:i]+apps+text[j:]); err == nil || !strings.Contains(err.Error(), "nobody could sign in") {
 		t.Errorf("a site for people: %v", err)
+	}
+}
+
+// TestBrokenBearer: what one issuer of tokens lacks on this machine stops nothing else; its tokens are an outage, and a request
+// without one is as ever.
+func TestBrokenBearer(t *testing.T) {
+	b := newBench(t)
+	apps := "\t\tbearer apps {\n\t\t\tissuer https://as.hospital.example\n\t\t\tusername_prefix app:\n\t\t\tintrospect https://as.hospital.example/i\n\t\t\tclient_id a\n\t\t\tclient_secret {file." + b.dir + "/nothing}\n\t\t}\n"
+	text := b.withProvider("client_secret {file."+b.dir+"/secret}", "", "allow scope x GET /fhir/**\nbearer from apps")
+	if err := check(t, strings.Replace(text, "\t\tsession {", apps+"\t\tsession {", 1)); err != nil {
+		t.Errorf("an issuer lacks its secret: %v", err)
+	}
+	r := httptest.NewRequest("GET", "https://app.test/fhir/x", nil)
+	if c, err := (noTokens{}).Check(r); c != nil || err != nil {
+		t.Errorf("without a token: %v, %v", c, err)
+	}
+	r.Header.Set("Authorization", "Bearer x")
+	if c, err := (noTokens{}).Check(r); c != nil || err == nil {
+		t.Errorf("with one: %v, %v", c, err)
 	}
 }
