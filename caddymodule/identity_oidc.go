@@ -125,6 +125,9 @@ func (o *OIDC) needsSecret() bool {
 // provider's lost secret must not keep a whole hospital out.
 func (o *OIDC) Provision(ctx caddy.Context) error {
 	where := located(o.At, errors.New("identity oidc "+o.Name)).Error()
+	if err := o.checkFixed(); err != nil {
+		return fmt.Errorf("%s: %w", where, err)
+	}
 	cfg, missing := o.config(ctx)
 	if missing == nil {
 		source, err := oidc.New(cfg)

@@ -1,6 +1,8 @@
 package caddymodule
 
 import (
+	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -106,13 +108,6 @@ func (o *OIDC) line(d *caddyfile.Dispenser, word string) error {
 	list := map[string]*[]string{
 		"scopes": &o.Scopes, "acr_values": &o.ACRValues, "hosts": &o.Hosts, "id_token_algs": &o.Algs, "may_give": &o.MayGive, "email_domains": &o.EmailDomains,
 	}
-	fixed := map[string]struct {
-		values []string
-		target *string
-	}{
-		"profile": {[]string{"fapi2"}, &o.Profile}, "response_mode": {[]string{"query", "form_post"}, &o.ResponseMode},
-		"userinfo": {[]string{"signed", "off"}, &o.UserInfo}, "refresh": {[]string{"off"}, &o.Refresh}, "logout_token": {[]string{"typed"}, &o.LogoutToken},
-	}
 	if target := single[word]; target != nil {
 		return oneArg(d, target)
 	}
@@ -122,9 +117,12 @@ func (o *OIDC) line(d *caddyfile.Dispenser, word string) error {
 		}
 		return nil
 	}
-	if f, ok := fixed[word]; ok {
+	for _, f := range o.fixed() {
+		if f.word != word {
+			continue
+		}
 		if !d.AllArgs(f.target) || !slices.Contains(f.values, *f.target) {
-			return d.Errf("write `%s %s`", word, strings.Join(f.values, "` or `"+word+" "))
+			return d.Errf("%s", f.write())
 		}
 		return nil
 	}
@@ -154,6 +152,38 @@ func (o *OIDC) line(d *caddyfile.Dispenser, word string) error {
 		return o.lossLine(d, args)
 	}
 	return d.Errf("unrecognized line %q in identity oidc; want one of %s", word, oidcWords)
+}
+
+// fixed is a line that has one of a few values.
+type fixed struct {
+	word   string
+	target *string
+	values []string
+}
+
+func (f fixed) write() string {
+	return fmt.Sprintf("write `%s %s`", f.word, strings.Join(f.values, "` or `"+f.word+" "))
+}
+
+func (o *OIDC) fixed() []fixed {
+	return []fixed{
+		{"profile", &o.Profile, []string{"fapi2"}},
+		{"response_mode", &o.ResponseMode, []string{"query", "form_post"}},
+		{"userinfo", &o.UserInfo, []string{"signed", "off"}},
+		{"refresh", &o.Refresh, []string{"off"}},
+		{"logout_token", &o.LogoutToken, []string{"typed"}},
+	}
+}
+
+// checkFixed looks at those lines in a config that was written as JSON: a slip of the pen in a demand must not switch it off.
+func (o *OIDC) checkFixed() error {
+	var problems []error
+	for _, f := range o.fixed() {
+		if *f.target != "" && !slices.Contains(f.values, *f.target) {
+			problems = append(problems, fmt.Errorf("%s %q: %s, or leave it out", f.word, *f.target, f.write()))
+		}
+	}
+	return errors.Join(problems...)
 }
 
 func (o *OIDC) clientAuthLine(d *caddyfile.Dispenser, args []string) error {
