@@ -20,7 +20,7 @@ type BearerIssuer struct {
 	Name string `json:"name"`
 	// The issuer exactly as the authorization server states it.
 	Issuer string `json:"issuer"`
-	// Address of its introspection endpoint (RFC 7662), for tokens that are no JWTs.
+	// Address of its introspection endpoint (RFC 7662), which then judges all of the issuer's tokens. Default: they are JWTs.
 	Introspect string `json:"introspect,omitempty"`
 	// Our client at the introspection endpoint. The secret is a placeholder: {file./path} or {env.NAME}.
 	ClientID     string `json:"client_id,omitempty"`

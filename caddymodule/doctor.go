@@ -42,7 +42,7 @@ const (
 	doctorTimeout = 20 * time.Second
 	// expiresSoon is when a certificate should have been renewed: public ones are renewed a third of their life before their end.
 	expiresSoon = 14 * 24 * time.Hour
-	// clockApart is how far two clocks may differ before sign-ins begin to fail.
+	// clockApart is how far Redis' clock may be from this machine's before an operator should know.
 	clockApart = 5 * time.Second
 	// probeSize is what must fit on the disk: a few hours of audit log.
 	probeSize = 4 << 20
