@@ -52,7 +52,7 @@ type Request struct {
 	Scopes     []string          // nil: openid profile email; openid is always asked for
 	ACR        []string          // acr_values, the best first
 	MaxAge     time.Duration     // of the person's proof; 0: any
-	Prompt     string            // login, consent, select_account; never none
+	Prompt     string            // of login, consent, select_account, create; never none
 	Parameters map[string]string // added as they are
 	FormPost   bool              // the answer comes as a form post (OAuth 2.0 Form Post Response Mode)
 	PAR        bool              // the request is pushed (RFC 9126); done unasked when the provider demands it
@@ -178,7 +178,7 @@ var reserved = []string{
 func (c Config) checkAnswers(wrong func(string, ...any)) {
 	for _, alg := range c.Algs {
 		if !slices.Contains(knownAlgs, alg) {
-			wrong("ID token algorithm %q: write of %s", alg, strings.Join(knownAlgs, ", "))
+			wrong("ID token algorithm %q: write one of %s", alg, strings.Join(knownAlgs, ", "))
 		}
 	}
 	if !slices.Contains([]string{"", userinfoSigned, userinfoOff}, c.UserInfo) {

@@ -115,12 +115,7 @@ func (s *Source) readMetadata(d jws.Claims) (*provider, error) {
 }
 
 // authMethod is the way in which we authenticate at the token endpoint.
-func (s *Source) authMethod() string {
-	if s.config.Client.Auth == "" {
-		return "client_secret_basic"
-	}
-	return s.config.Client.Auth
-}
+func (s *Source) authMethod() string { return s.config.Client.method() }
 
 func (s *Source) readAuthMethods(p *provider, d jws.Claims) error {
 	var err error
@@ -144,7 +139,6 @@ func acceptedAlgs(d jws.Claims, pinned []string) ([]string, error) {
 	if err != nil {
 		return nil, errors.New("id_token_signing_alg_values_supported is not a list of strings")
 	}
-	candidates := knownAlgs
 	switch {
 	case !present && len(pinned) == 0:
 		return usualAlgs, nil
@@ -152,7 +146,7 @@ func acceptedAlgs(d jws.Claims, pinned []string) ([]string, error) {
 		listed = pinned
 	}
 	var algs []string
-	for _, alg := range candidates {
+	for _, alg := range knownAlgs {
 		if slices.Contains(listed, alg) && (len(pinned) == 0 || slices.Contains(pinned, alg)) {
 			algs = append(algs, alg)
 		}

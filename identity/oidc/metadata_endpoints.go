@@ -21,7 +21,7 @@ func (s *Source) readEndpoints(p *provider, d jws.Claims) error {
 		{"authorization_endpoint", &p.authURL, true, true},
 		{"token_endpoint", &p.tokenURL, true, true},
 		{"jwks_uri", &p.jwksURL, true, true},
-		{"userinfo_endpoint", &p.userinfoURL, false, s.config.UserInfo != "off"},
+		{"userinfo_endpoint", &p.userinfoURL, false, s.config.UserInfo != userinfoOff},
 		{"pushed_authorization_request_endpoint", &p.parURL, false, true},
 		{"end_session_endpoint", &p.endSessionURL, false, true},
 	} {
