@@ -208,9 +208,9 @@ func keepForeign(h http.Header, name string, lines []string) {
 	h[name] = kept
 }
 
-// renew keeps shared caches away from what a session or a token saw, and adds the renewed cookie, which a token has none of. An answer that the app marks public or
-// immutable is left alone: a cookie in it would be handed to the next reader of the cache. A renewal that fails, or that takes
-// too long, is no error of this request; the session goes on until its end.
+// renew keeps shared caches away from what a session or a token saw, and adds the renewed cookie, which a token has none of. An
+// answer that the app marks public or immutable is left alone: a cookie in it would be handed to the next reader of the cache. A
+// renewal that fails, or that takes too long, is no error of this request; the session goes on until its end.
 func (a *answer) renew() {
 	h := a.Header()
 	shared, private := cacheability(h["Cache-Control"])

@@ -119,8 +119,9 @@ func (x *exchange) recordRefusal(no refusal) (ref string, err error) {
 	return ref, g.audit.Record(x.r.Context(), x.event(ref, decision, no.reason))
 }
 
-// toLogin sends a page to the sign-in, again where a stronger or newer one is asked for. A safe request returns to itself afterwards. A form that came too late does not: its body
-// is not kept and never sent again, so that the way leads to the start page, by 303, which makes a GET of it.
+// toLogin sends a page to the sign-in, again where a stronger or newer one is asked for. A safe request returns to itself
+// afterwards. A form that came too late does not: its body is not kept and never sent again, so that the way leads to the start
+// page, by 303, which makes a GET of it.
 func (x *exchange) toLogin() {
 	status, to := http.StatusSeeOther, "/"
 	if x.r.Method == http.MethodGet || x.r.Method == http.MethodHead {

@@ -35,8 +35,8 @@ type ending struct {
 
 func (f *flight) ended() bool { return f.end.Load() != nil }
 
-// pass calls next with a copy of the request whose context ends with the session, or with the token. It is a copy in any case: net/http writes
-// trailers into the request that it made when the body ends, and no proxy may find them there. own: see Gate.Handle.
+// pass calls next with a copy of the request whose context ends with the session, or with the token. It is a copy in any case:
+// net/http writes trailers into the request that it made when the body ends, and no proxy may find them there. own: see Gate.Handle.
 func (x *exchange) pass(next http.Handler) (own bool) {
 	ctx := x.r.Context()
 	if x.grant() == nil {

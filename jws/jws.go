@@ -16,9 +16,10 @@
 // are JSON objects (RFC 8259) in valid UTF-8 without duplicate members at any
 // depth, trailing text, huge numbers or deep nesting; member names are compared
 // exactly, never case-folded; "none", HMAC algorithms, JWE and every header
-// member that brings a key or changes the meaning of a token (jwk, but for
-// ParseProof, jku, x5u, crit, b64, zip, enc) are refused; one key verifies one algorithm only
-// (RFC 8725, sections 3.1 to 3.12). Nothing is ever fetched because of a token.
+// member that brings a key or changes the meaning of a token (jku, x5u, crit,
+// b64, zip, enc, and jwk except in ParseProof) are refused; one key verifies one
+// algorithm only (RFC 8725, sections 3.1 to 3.12). Nothing is ever fetched because
+// of a token.
 //
 // Trusted: the key that the caller passes to Verify, apart from its kind, size
 // and a few known weaknesses, which are checked.

@@ -18,9 +18,10 @@
 //
 // An access token is nobody's presence: public and scope lines alone allow something to its holder, and scope lines to nobody
 // else. One scope of the line is enough. Those of SMART App Launch 2.2 (patient/Observation.rs, and version 1's .read) are
-// granted by scopes of the same context that have all their letters for that type or for "*"; all others compare as they are. One
-// of a patient/ needs a patient in the token and holds for what is that patient's: the path has its {patient}, or it is a search,
-// GET .../Observation?patient=ID, by a parameter that the type has, and brings nothing else along (_include). A line that lists `user/` or `system/` scopes trusts the app to know whose data it gives out.
+// granted by scopes of the same context that have all their letters for that type or for "*"; all others compare as they are. A
+// patient/ scope needs a patient in the token and holds for what is that patient's: the path has its {patient}, or it is a search,
+// GET .../Observation?patient=ID, by a parameter that the type has, and brings nothing else along (_include). A line that lists
+// user/ or system/ scopes trusts the app to know whose data it gives out.
 //
 // A require line narrows what the allow lines open, for sessions and tokens, and asks for a session where they open it to all. It
 // matches as a deny does; all lines that match must be met. What no sign-in can meet is denied.
@@ -111,7 +112,8 @@ type Policy struct {
 	usesTime             bool
 }
 
-// Decide answers r. It never fails, and allocates only to put several require lines together for a step-up: whatever is not allowed for a stated reason is denied.
+// Decide answers r. It never fails: whatever is not allowed for a stated reason is denied. It allocates only to put several
+// require lines together for a step-up.
 func (p *Policy) Decide(r Request) Decision {
 	switch {
 	case p == nil:

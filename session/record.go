@@ -108,8 +108,8 @@ func (m *Manager) touch(ctx context.Context, s *Session) error {
 }
 
 // enlistAgain puts a sign-on whose record was gone, or may have been for others, back
-// into its account's list. Who signed in meanwhile had a right to the place: where the limit leaves none, this
-// sign-on goes on until its token's idle end and no longer.
+// into its account's list. Who signed in meanwhile had a right to the place: where the
+// limit leaves none, this sign-on goes on until its token's idle end and no longer.
 func (m *Manager) enlistAgain(ctx context.Context, s *Session) error {
 	err := m.enlist(ctx, s, Admission{}, m.lifetime.Of(s.Roles))
 	if err != nil {
