@@ -161,8 +161,12 @@ func (a *App) checkBearers() error {
 		name := g.Source().Name()
 		names[name] = true
 		whose := name
-		if o, ok := g.(*OIDC); ok && o.broken == nil {
-			whose = namespace(o.source.(identity.Vouched).Issuer(), cmp.Or(o.UsernameClaim, "preferred_username"))
+		if o, ok := g.(*OIDC); ok {
+			issuer := o.Issuer
+			if v, ok := o.source.(identity.Vouched); ok { // one that lacks a file does not say
+				issuer = v.Issuer()
+			}
+			whose = namespace(issuer, cmp.Or(o.UsernameClaim, "preferred_username"))
 		}
 		prefix := strings.ToLower(g.Prefixed())
 		prefixes[prefix] = append(prefixes[prefix], whose)

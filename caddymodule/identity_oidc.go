@@ -44,6 +44,8 @@ type OIDC struct {
 	ClientKey string `json:"client_key,omitempty"`
 	// File of our client certificate (PEM) for TLS.
 	ClientCertificate string `json:"client_certificate,omitempty"`
+	// Whom our signed client assertions are for. Default: the issuer; some providers want the address of their token endpoint.
+	AssertionAudience string `json:"assertion_audience,omitempty"`
 	// A bundle of demands on the provider and on us: `fapi2` (FAPI 2.0 Security Profile). Default: none.
 	Profile string `json:"profile,omitempty"`
 
@@ -150,7 +152,7 @@ func (o *OIDC) Provision(ctx caddy.Context) error {
 func (o *OIDC) config(ctx caddy.Context) (oidc.Config, error) {
 	cfg := oidc.Config{
 		Name: o.Name, Title: o.Title,
-		Client: oidc.Client{Auth: o.ClientAuth},
+		Client: oidc.Client{Auth: o.ClientAuth, AssertionAudience: o.AssertionAudience},
 		Request: oidc.Request{
 			Scopes: o.Scopes, ACR: o.ACRValues, MaxAge: time.Duration(o.MaxAge), Prompt: o.Prompt, Parameters: o.Parameters,
 			FormPost: o.ResponseMode == "form_post", PAR: o.PAR,
@@ -217,9 +219,12 @@ func fetching(hosts []string, caFile, proxy string) (issuer.ClientConfig, error)
 		}
 	}
 	if proxy != "" {
+		if err := resolve("proxy", proxy, &proxy); err != nil { // it may hold a password
+			return c, err
+		}
 		u, err := url.Parse(proxy)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" {
-			return c, errors.New("proxy: write an address such as http://proxy.hospital.example:3128") // it may hold a password
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" && u.Scheme != "socks5h" {
+			return c, errors.New("proxy: write an address such as http://proxy.hospital.example:3128, as a placeholder when it holds a password")
 		}
 		c.Proxy = u
 	}

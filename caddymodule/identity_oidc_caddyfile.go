@@ -20,6 +20,7 @@ import (
 //		client_id       anteroom
 //		client_secret   {file./run/secrets/oidc}
 //		client_auth     basic | post | secret_jwt | private_key_jwt [KEYFILE] | tls CERT KEY | self_signed_tls CERT KEY
+//		assertion_audience https://login.hospital.example/token
 //		profile         fapi2
 //		par
 //		response_mode   form_post
@@ -94,7 +95,7 @@ func (o *OIDC) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 var domainName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)+$`)
 
 // oidcWords are all lines of the block, for the message about another one.
-const oidcWords = "title, issuer, client_id, client_secret, client_auth, profile, par, response_mode, scopes, acr_values, max_age, prompt, parameter, hosts, ca_file, proxy, " +
+const oidcWords = "title, issuer, client_id, client_secret, client_auth, assertion_audience, profile, par, response_mode, scopes, acr_values, max_age, prompt, parameter, hosts, ca_file, proxy, " +
 	"userinfo, id_token_algs, roles_claim, role, may_give, username_claim, username_prefix, name_claim, email_claim, org_claim, email_domains, refresh, on_provider_loss, logout_token"
 
 // line reads one line of the block; the dispenser stands on its first word.
@@ -103,7 +104,7 @@ func (o *OIDC) line(d *caddyfile.Dispenser, word string) error {
 		"title": &o.Title, "issuer": &o.Issuer, "client_id": &o.ClientID, "client_secret": &o.ClientSecret,
 		"roles_claim": &o.RolesClaim, "username_claim": &o.UsernameClaim, "username_prefix": &o.UsernamePrefix,
 		"name_claim": &o.NameClaim, "email_claim": &o.EmailClaim, "org_claim": &o.OrgClaim,
-		"prompt": &o.Prompt, "ca_file": &o.CAFile, "proxy": &o.Proxy,
+		"prompt": &o.Prompt, "ca_file": &o.CAFile, "proxy": &o.Proxy, "assertion_audience": &o.AssertionAudience,
 	}
 	list := map[string]*[]string{
 		"scopes": &o.Scopes, "acr_values": &o.ACRValues, "hosts": &o.Hosts, "id_token_algs": &o.Algs, "may_give": &o.MayGive, "email_domains": &o.EmailDomains,

@@ -32,6 +32,8 @@ func TestProviderLines(t *testing.T) {
 		"post":             secret + "client_auth post",
 		"secret_jwt":       "client_secret {file." + b.write(t, "long", strings.Repeat("long secret ", 4)) + "}\nclient_auth secret_jwt",
 		"key of our own":   "client_auth private_key_jwt",
+		"audience":         "client_auth private_key_jwt\nassertion_audience http://127.0.0.1:9/token",
+		"proxy in a file":  secret + "proxy {file." + b.write(t, "proxy", "socks5h://user:word@proxy.hospital.example:1080") + "}",
 		"key file":         "client_auth private_key_jwt " + b.dir + "/tls.key",
 		"tls":              "client_auth tls " + b.dir + "/tls.pem " + b.dir + "/tls.key",
 		"self signed":      "client_auth self_signed_tls " + b.dir + "/tls.pem " + b.dir + "/tls.key",
@@ -216,5 +218,16 @@ func TestBrokenBearer(t *testing.T) {
 	r.Header.Set("Authorization", "Bearer x")
 	if c, err := (noTokens{}).Check(r); c != nil || err == nil {
 		t.Errorf("with one: %v, %v", c, err)
+	}
+}
+
+// TestBrokenProviderBesideItsTokens: a provider that lacks its secret is still the issuer whose tokens name the same people.
+func TestBrokenProviderBesideItsTokens(t *testing.T) {
+	b := newBench(t)
+	text := b.withProvider("client_secret {file."+b.dir+"/nothing}", "", "allow scope x GET /fhir/**\nbearer from apps")
+	apps := "\t\tbearer apps {\n\t\t\tissuer http://127.0.0.1:9\n\t\t\tusername_claim preferred_username\n\t\t}\n"
+	text = strings.Replace(text, "\t\tsession {", apps+strings.ReplaceAll(second("secret"), "DIR", b.dir), 1)
+	if err := check(t, text); err != nil {
+		t.Error(err)
 	}
 }
