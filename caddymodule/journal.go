@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/anteroom-proxy/anteroom/session"
 )
@@ -15,6 +16,9 @@ import (
 // journalFile keeps the ends of sessions that the store could not take, until it can: a provider says once that somebody is
 // signed out, and a node that is restarted meanwhile must not forget it.
 type journalFile struct{ path string }
+
+// journaling guards the files: around a reload with other lifetimes two managers write one.
+var journaling sync.Mutex
 
 // journal is the journal of this app's store.
 func (a *App) journal() session.Journal {
@@ -24,6 +28,8 @@ func (a *App) journal() session.Journal {
 
 // Load returns what was saved, nil when nothing waits.
 func (j journalFile) Load() ([]byte, error) {
+	journaling.Lock()
+	defer journaling.Unlock()
 	text, err := os.ReadFile(j.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -33,6 +39,8 @@ func (j journalFile) Load() ([]byte, error) {
 
 // Save replaces the file, so that a crash leaves the old one or the new one. Nothing to keep is no file.
 func (j journalFile) Save(text []byte) error {
+	journaling.Lock()
+	defer journaling.Unlock()
 	if len(text) == 0 {
 		if err := os.Remove(j.path); !errors.Is(err, fs.ErrNotExist) {
 			return err
