@@ -18,6 +18,7 @@ wanted=(
 	openssl:openssl gcc:gcc curl:curl ss:iproute2 node:nodejs npm:npm
 	redis-server:redis-server redis-sentinel:redis-sentinel redis-cli:redis-tools faketime:faketime
 	java:default-jre-headless mvn:maven unzip:unzip
+	/usr/share/tomcat10/bin/catalina.sh:tomcat10-common php-cgi:php-cgi gunicorn:gunicorn
 )
 
 missing=()
