@@ -31,6 +31,7 @@ func everywhere(s string) Event {
 	return Event{
 		Ref: s, Kind: s, Source: s, Subject: s, Name: s, Roles: slices.Repeat([]string{s}, 500), Session: s, Site: s,
 		Method: s, Route: s, Decision: s, Rule: s, Reason: s, Degraded: s, Client: s, ClientID: s, Scopes: slices.Repeat([]string{s}, 500),
+		ACR: s, AMR: slices.Repeat([]string{s}, 500), Path: s, Missing: s, Shadow: s, Emergency: s, Purpose: s,
 	}
 }
 
@@ -66,7 +67,7 @@ func TestRow181LogInjection(t *testing.T) {
 		if len(hostile[i]) < capShort && r.Seq == uint64(i+1) && utf8.ValidString(hostile[i]) && (r.Name != want || r.Roles[0] != want) {
 			t.Errorf("event %d: name is %q; want %q", i, r.Name, want)
 		}
-		if r.Seq != uint64(i+1) || r.Name != r.Subject || len(r.Roles) != maxRoles+1 || len(r.Scopes) != maxScopes+1 {
+		if r.Seq != uint64(i+1) || r.Name != r.Subject || len(r.Roles) != maxRoles+1 || len(r.Scopes) != maxScopes+1 || len(r.AMR) != maxAMR+1 || r.ACR != r.Name {
 			t.Errorf("event %d: %+v", i, r)
 		}
 	}

@@ -88,7 +88,8 @@ type fullRecord struct {
 	Seq                                                                                                            uint64
 	Time                                                                                                           time.Time
 	Prev, Kind, Ref, Source, Subject, Name, Session, Site, Method, Route, Decision, Rule, Reason, Degraded, Client string
-	Roles, Scopes                                                                                                  []string
+	ACR, Path, Missing, Shadow, Emergency, Purpose                                                                 string
+	Roles, AMR, Scopes                                                                                             []string
 	ClientID                                                                                                       string `json:"client_id"`
 }
 
@@ -137,6 +138,8 @@ func TestRecord(t *testing.T) {
 		Ref: "ABCDEFGHJK", Kind: "request", Source: "hospital", Subject: "s-1", Name: "doctor", Roles: []string{"doctor", "staff"},
 		Session: SessionLabel("sid"), Site: "app.example", Method: "GET", Route: "/patients/{user}/*", Decision: "allowed",
 		Rule: "allow role doctor (Caddyfile:12)", Reason: "rule", Degraded: "store-loss", Client: "192.0.2.1", ClientID: "heart-app", Scopes: []string{"patient/Observation.rs", "openid"},
+		ACR: "urn:level:2", AMR: []string{"pwd", "otp"}, Path: "/patients/*/notes", Missing: "role", Shadow: "would deny: shadow deny any (Caddyfile:13)",
+		Emergency: "4F9K2M7QXR", Purpose: "ETREAT",
 	}
 	if err := l.Record(t.Context(), e); err != nil {
 		t.Fatal(err)
@@ -146,7 +149,12 @@ func TestRecord(t *testing.T) {
 	want := fullRecord{
 		Seq: 1, Time: newClock().at, Kind: e.Kind, Ref: e.Ref, Source: e.Source, Subject: e.Subject, Name: e.Name, Roles: e.Roles,
 		Session: e.Session, Site: e.Site, Method: e.Method, Route: e.Route, Decision: e.Decision, Rule: e.Rule, Reason: e.Reason, Degraded: e.Degraded, Client: e.Client,
-		ClientID: e.ClientID, Scopes: e.Scopes,
+		ClientID: e.ClientID, Scopes: e.Scopes, ACR: e.ACR, AMR: e.AMR, Path: e.Path, Missing: e.Missing, Shadow: e.Shadow, Emergency: e.Emergency, Purpose: e.Purpose,
+	}
+	for _, name := range []string{"acr", "amr", "path", "missing", "shadow", "emergency", "purpose"} {
+		if first := lines(t, dir); !strings.Contains(first[0], `"`+name+`":`) || strings.Contains(first[1], `"`+name+`":`) {
+			t.Errorf("%s is not written exactly when it is not empty", name)
+		}
 	}
 	if got[1].Degraded != "" || strings.Contains(lines(t, dir)[1], "degraded") {
 		t.Errorf("nothing was missing: %+v", got[1])

@@ -11,12 +11,13 @@ import (
 // let through (a subject has at most 255 bytes, a role 64), so that what is cut here
 // came around those checks. The longest record stays below maxLine.
 const (
-	capShort  = 64  // ref, kind, source, session, method, decision, reason, degraded, client, one role, one scope
-	capName   = 256 // subject, name, site, client_id
-	capLong   = 512 // route, rule
+	capShort  = 64  // ref, kind, source, session, method, decision, reason, missing, degraded, emergency, purpose, client, one role, method or scope
+	capName   = 256 // subject, name, site, acr, client_id
+	capLong   = 512 // route, path, rule, shadow
 	maxRoles  = 64
+	maxAMR    = 8
 	maxScopes = 32
-	maxLine   = 64 << 10
+	maxLine   = 96 << 10
 	cutMark   = "…" // ends a field that was cut
 	hexDigits = "0123456789abcdef"
 )
@@ -46,13 +47,20 @@ func appendEvent(b []byte, e *Event) []byte {
 	b = appendField(b, `,"subject":`, e.Subject, capName)
 	b = appendField(b, `,"name":`, e.Name, capName)
 	b = appendList(b, `,"roles":[`, e.Roles, maxRoles)
+	b = appendField(b, `,"acr":`, e.ACR, capName)
+	b = appendList(b, `,"amr":[`, e.AMR, maxAMR)
 	b = appendField(b, `,"session":`, e.Session, capShort)
 	b = appendField(b, `,"site":`, e.Site, capName)
 	b = appendField(b, `,"method":`, e.Method, capShort)
 	b = appendField(b, `,"route":`, e.Route, capLong)
+	b = appendField(b, `,"path":`, e.Path, capLong)
 	b = appendField(b, `,"decision":`, e.Decision, capShort)
 	b = appendField(b, `,"rule":`, e.Rule, capLong)
 	b = appendField(b, `,"reason":`, e.Reason, capShort)
+	b = appendField(b, `,"missing":`, e.Missing, capShort)
+	b = appendField(b, `,"shadow":`, e.Shadow, capLong)
+	b = appendField(b, `,"emergency":`, e.Emergency, capShort)
+	b = appendField(b, `,"purpose":`, e.Purpose, capShort)
 	b = appendField(b, `,"degraded":`, e.Degraded, capShort)
 	b = appendField(b, `,"client":`, e.Client, capShort)
 	b = appendField(b, `,"client_id":`, e.ClientID, capName)

@@ -18,21 +18,37 @@ type Event struct {
 	Ref string
 	// Kind is "request", "stream" (a request that ended with its session), "sign-in",
 	// "hand-off" (a sign-in at the one portal opened this site), "sign-out", "admin" (an
-	// operator's command) or "hmac-service". It is required. "log" is the log's own.
+	// operator's command), "emergency" (somebody broke the glass, or it closed again),
+	// "review" (such an event was accepted or rejected), "budget" (somebody came to a limit
+	// of a view budget) or "hmac-service". It is required. "log" is the log's own.
 	Kind string
 	// Source, Subject and Name say who: the identity source's name, the subject there,
 	// and the username. All empty: nobody was signed in.
 	Source, Subject, Name string
 	// Roles are the roles of that moment; at most 64 are written.
 	Roles []string
+	// ACR and AMR are the level and the methods of the sign-in; at most 8 methods are written.
+	ACR string
+	AMR []string
 	// Session is the label of the session, made by SessionLabel; never the id itself.
 	Session string
 	// Site is the host, Method the request's method, Route the pattern of the rule that
 	// matched (never a raw path where the pattern has variables).
 	Site, Method, Route string
+	// Path is the shape of the path, as policy.Shape makes it: segments that stand in a rule,
+	// and a mark for every other one. Never the path itself: it names patients.
+	Path string
 	// Decision is "allowed", "denied", "failed" or "ended"; Rule is the line that decided, and
 	// Reason a fixed code.
 	Decision, Rule, Reason string
+	// Missing is what a denied request would have needed, as fixed codes: "role", "hours".
+	Missing string
+	// Shadow is what the shadow rules would have decided, where that is something else:
+	// "would deny: " and the line.
+	Shadow string
+	// Emergency is the id of the emergency access under which the request was let through,
+	// and Purpose then "ETREAT" (HL7 v3 PurposeOfUse: emergency treatment).
+	Emergency, Purpose string
 	// Degraded says what was missing when the decision fell: "store-loss", when nobody could
 	// say whether the session had been revoked lately. Empty: nothing.
 	Degraded string
