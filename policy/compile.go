@@ -15,6 +15,7 @@ type Problem struct {
 	Reason string // a fixed code, "who", "role", "user", "scope", "require", "method", "path", "blank", "duplicate", "action" or "no-allow"
 	Wrong  string // what is wrong
 	Write  string // what to write instead
+	Warn   bool   // the policy works, and perhaps not as it was meant
 }
 
 // Error returns place, line, fault and remedy as one line of text.

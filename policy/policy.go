@@ -38,6 +38,7 @@
 package policy
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -58,6 +59,11 @@ type Subject struct {
 	Bearer   bool      // an access token came and no session
 	Scopes   []string  // of the token; what is no scope-token matches nothing
 	Patient  string    // the token's patient in context; "": none
+	Groups   []string
+	Org      string            // the organisation that the source names
+	Source   string            // which identity source it was
+	Device   bool              // this account signed in with this browser before
+	Claims   map[string]string // by the site's names for them. Read only
 }
 
 // Request is what is asked. Its zero value is denied.
@@ -67,7 +73,9 @@ type Request struct {
 	Query  string    // as received, without "?"; only scopes of SMART look at it
 	Body   bool      // there is, or could be, a body
 	Who    *Subject  // nil: nobody is signed in
-	Now    time.Time // the zero Time meets no max_age
+	Now    time.Time // the zero Time meets no max_age, and is within no hours
+	Host   string    // for `when`
+	Addr   netip.Addr
 }
 
 // Need is what a sign-in has to show. The zero Need asks nothing.
@@ -87,6 +95,8 @@ type Decision struct {
 	Need    Need   // for ReasonStepUp: all that a new sign-in has to show. Read only
 	// Scopes are for ReasonScope: any one of them would have been enough. Read only.
 	Scopes []string
+	// Missing is for ReasonNoRule and ReasonCondition: what the nearest line lacks.
+	Missing Missing
 }
 
 // The reasons of a Decision.
@@ -95,6 +105,7 @@ const (
 	ReasonDenied    = "denied"     // a deny line matches
 	ReasonNoRule    = "no-rule"    // somebody is signed in and no line matches
 	ReasonNoSession = "no-session" // nobody is signed in and no public line matches
+	ReasonCondition = "condition"  // a line would allow it elsewhere, at another time, or on another device
 	ReasonStepUp    = "step-up"    // an allow line matches, and a require line that is not met
 	ReasonScope     = "scope"      // a token whose scopes are too few
 	ReasonMethod    = "method"     // a method that this policy does not know
