@@ -15,7 +15,7 @@ var ErrAmbiguousPath = errors.New("ambiguous path")
 
 // PathError says why a path was refused. It never holds the path.
 type PathError struct {
-	Reason string // a fixed code: "slash", "length", "character", "escape", "encoded", "control", "utf-8", "double-encoding", "empty-segment", "dot", "blank"
+	Reason string // a fixed code: "slash", "length", "character", "escape", "encoded", "control", "utf-8", "double-encoding", "empty-segment", "dot", "blank", "readings"
 }
 
 // Error returns a text without any part of the path.
@@ -36,13 +36,16 @@ var (
 	errEmpty     = &PathError{"empty-segment"}   // "//"
 	errDot       = &PathError{"dot"}             // a segment that ends in "."
 	errBlank     = &PathError{"blank"}           // a segment that begins or ends in white space
+	errReadings  = &PathError{"readings"}        // more than maxReadings ways to read it
 )
 
-// Path is a path with one meaning only. It is made by ParsePath; the zero Path is denied everywhere.
+// Path is a path whose meanings are all known: one, or with Exceptions a few. It is made by ParsePath or ParsePathWith; the zero
+// Path is denied everywhere.
 type Path struct {
-	raw     string // as received
-	decoded string // percent-decoded; no segment holds a separator, so that both have the same segments
-	folded  string // decoded, ASCII letters in lower case
+	raw     string  // as received
+	decoded string  // percent-decoded, an accepted encoded "/" as keptSlash: raw and decoded have the same segments
+	folded  string  // decoded, ASCII letters in lower case
+	others  *[]Path // nil: it can be read in this one way only
 }
 
 // String returns the path byte for byte as it was received.
@@ -51,6 +54,11 @@ func (p Path) String() string { return p.raw }
 // Under reports whether somebody could read the path as prefix, which ends in "/", or as something below it: decoded, in any
 // case, also without the slash at the end.
 func (p Path) Under(prefix string) bool {
+	for _, other := range p.readings() {
+		if other.Under(prefix) {
+			return true
+		}
+	}
 	n := len(prefix) - 1
 	return n >= 0 && len(p.folded) >= n && equalFold(p.folded[:n], prefix[:n]) && (len(p.folded) == n || p.folded[n] == '/')
 }
@@ -64,6 +72,7 @@ const (
 	dot
 	percent
 	control
+	semicolon
 )
 
 // classes holds RFC 3986's pchar without ";": parameters of a segment are cut off by some servers and not by others. "[" and
@@ -81,6 +90,8 @@ var classes = func() (t [256]uint8) {
 			t[c] = dot
 		case b == '%':
 			t[c] = percent
+		case b == ';':
+			t[c] = semicolon
 		case b < 0x20 || b == 0x7f:
 			t[c] = control
 		}
@@ -94,56 +105,85 @@ var classes = func() (t [256]uint8) {
 // double encoding (every "%25": what follows it may be an escape to the next decoder), and segments that end in "." or begin
 // or end in white space, which file systems and frameworks drop. For a plain path it allocates nothing.
 func ParsePath(escaped string) (Path, error) {
+	p, _, err := parsePath(escaped, Exceptions{})
+	return p, err
+}
+
+// parsePath reads a path in one way, as it is written, and says which exceptions it took.
+func parsePath(escaped string, e Exceptions) (p Path, took Exceptions, err error) {
 	if escaped == "" || escaped[0] != '/' {
-		return Path{}, errSlash
+		return Path{}, took, errSlash
 	}
 	if len(escaped) > MaxPath {
-		return Path{}, errLength
+		return Path{}, took, errLength
 	}
-	prev, escapes, capitals := uint8(plain), false, false
+	prev, escapes, capitals, start := uint8(plain), false, false, 0
 	for i := 0; i < len(escaped); i++ {
 		class := classes[escaped[i]]
 		switch class {
 		case bad:
-			return Path{}, errCharacter
+			return Path{}, took, errCharacter
 		case control:
-			return Path{}, errControl
+			return Path{}, took, errControl
 		case upper:
 			capitals = true
 		case percent:
 			escapes = true
+		case semicolon:
+			if !e.Semicolon {
+				return Path{}, took, errCharacter
+			}
+			if prev == dot { // "..;/", which Tomcat reads as "../"
+				return Path{}, took, errDot
+			}
+			took.Semicolon = true
 		case slash:
 			if prev == slash {
-				return Path{}, errEmpty
+				return Path{}, took, errEmpty
 			}
 			if prev == dot {
-				return Path{}, errDot
+				if !e.TrailingDot || onlyDots(escaped[start:i]) {
+					return Path{}, took, errDot
+				}
+				took.TrailingDot = true
 			}
+			start = i + 1
 		}
 		prev = class
 	}
 	if prev == dot {
-		return Path{}, errDot
-	}
-	p := Path{raw: escaped, decoded: escaped, folded: escaped}
-	if escapes {
-		decoded, err := decode(escaped)
-		if err != nil {
-			return Path{}, err
+		if !e.TrailingDot || onlyDots(escaped[start:]) {
+			return Path{}, took, errDot
 		}
-		p.decoded, p.folded = decoded, lower(decoded)
+		took.TrailingDot = true
+	}
+	p = Path{raw: escaped, decoded: escaped, folded: escaped}
+	if escapes {
+		if p.decoded, err = decode(escaped, e, &took); err != nil {
+			return Path{}, took, err
+		}
+		p.folded = lower(p.decoded)
 	} else if capitals {
 		p.folded = lower(escaped)
 	}
-	return p, nil
+	return p, took, nil
 }
 
 // decode undoes percent-encoding once and refuses what must not come out of it.
-func decode(escaped string) (string, error) {
+func decode(escaped string, e Exceptions, took *Exceptions) (string, error) {
 	out := make([]byte, 0, len(escaped))
+	parameter := false // after a ";" of the segment
 	for i := 0; i < len(escaped); i++ {
 		c := escaped[i]
-		if c == '%' {
+		switch c {
+		case '/':
+			parameter = false
+		case ';':
+			if out[len(out)-1] == '.' { // "%2e%2e;"
+				return "", errDot
+			}
+			parameter = true
+		case '%':
 			if i+2 >= len(escaped) || !isHex(escaped[i+1]) || !isHex(escaped[i+2]) {
 				return "", errEscape
 			}
@@ -152,29 +192,48 @@ func decode(escaped string) (string, error) {
 			switch {
 			case c < 0x20 || c == 0x7f:
 				return "", errControl
-			case c == '/' || c == '\\' || c == ';' || c == '?' || c == '#':
+			case c == keptSlash:
+				return "", errUTF8
+			case c == '/':
+				if !e.EncodedSlash || parameter {
+					return "", errEncoded
+				}
+				if out[len(out)-1] == '.' { // "..%2f"
+					return "", errDot
+				}
+				took.EncodedSlash = true
+				c = keptSlash
+			case c == '\\' || c == ';' || c == '?' || c == '#':
 				return "", errEncoded
 			case c == '%':
-				return "", errDouble
+				if !e.EncodedPercent || !plainPercent(escaped[i+1:]) {
+					return "", errDouble
+				}
+				took.EncodedPercent = true
 			}
 		}
 		out = append(out, c)
 	}
 	decoded := string(out)
-	if !utf8.ValidString(decoded) {
+	if !utf8.ValidString(segmentText(decoded)) {
 		return "", errUTF8
 	}
-	for segment := range strings.SplitSeq(decoded[1:], "/") {
-		if err := checkSegment(segment); err != nil {
+	raw, rest := escaped, decoded
+	for rest != "" {
+		var written, segment string
+		written, raw = cut(raw)
+		segment, rest = cut(rest)
+		if err := checkSegment(segment, e.TrailingDot && strings.HasSuffix(written, ".")); err != nil {
 			return "", err
 		}
 	}
 	return decoded, nil
 }
 
-// checkSegment judges one decoded segment. ".", ".." and "..." are among those that end in ".".
-func checkSegment(segment string) error {
-	if strings.HasSuffix(segment, ".") {
+// checkSegment judges one decoded segment. ".", ".." and "..." are among those that end in ".", which only an exception for
+// dots written as such allows.
+func checkSegment(segment string, dotted bool) error {
+	if strings.HasSuffix(segment, ".") && (!dotted || onlyDots(segment)) {
 		return errDot
 	}
 	for _, r := range segment {
