@@ -30,8 +30,7 @@ var (
 	pageNeedsMore = &errorPage{http.StatusUnauthorized, "step-up", "This page needs a stronger sign-in", []string{
 		"You are signed in. To open this page, please confirm once more who you are."}}
 	pageForbidden = &errorPage{http.StatusForbidden, "forbidden", "This page is not for your role", []string{
-		"You are signed in, but your role does not open this page.",
-		"If you need it for your work, ask the people who look after access in your organisation and give them the reference number below."}}
+		"You are signed in, but your role does not open this page."}}
 	pageAmbiguous = &errorPage{http.StatusBadRequest, "ambiguous-path", "This address cannot be used", []string{
 		"It could mean more than one page, so it was not passed on. Please start again from the beginning of the application."}}
 	pageCrossOrigin = &errorPage{http.StatusForbidden, "cross-origin", "This was sent from another website", []string{
@@ -177,6 +176,7 @@ var refusals = map[string]*errorPage{
 	"misdirected":    pageMisdirected,
 	"application":    pageNoApp,
 	"step-up":        pageNeedsMore,
+	"budget":         pageBudget,
 }
 
 // writeProblem answers an API client (RFC 9457).

@@ -70,7 +70,7 @@ func (a *asset) serve(w http.ResponseWriter, r *http.Request) {
 // pages are the templates by name, each within the layout.
 var pages = func() map[string]*template.Template {
 	all := make(map[string]*template.Template)
-	for _, name := range []string{"login", "logout", "signedout", "who", "error", "sessions", "move", "limit", "notice"} {
+	for _, name := range []string{"login", "logout", "signedout", "who", "error", "sessions", "move", "limit", "notice", "why"} {
 		all[name] = template.Must(template.ParseFS(files, "templates/layout.html", "templates/"+name+".html"))
 	}
 	return all
@@ -98,6 +98,7 @@ type view struct {
 	Home              string  // host of the one portal for many sites, for the pages about signing out
 	Places            *places // where an account is signed in
 	Note              string  // what is good to know besides
+	Why               *whyView
 	welcome
 	farewell
 }

@@ -99,6 +99,10 @@ type Config struct {
 	// Nil means the address of the connection.
 	ClientAddr func(*http.Request) string
 
+	// Contact says whom to ask about access, as plain text: a name, a telephone number,
+	// an address. Empty: the pages say it in general words.
+	Contact string
+
 	Now    func() time.Time // nil means time.Now
 	Logger *slog.Logger     // nil means none
 }
@@ -119,6 +123,7 @@ type Portal struct {
 	limit    *limiter // sign-ins: what reaches a provider, or comes from one with a browser
 	notices  *limiter // what comes from a provider without a browser
 	degraded *seldom  // records of sessions whose provider is silent
+	contact  string
 	now      func() time.Time
 	log      *slog.Logger
 
@@ -182,7 +187,7 @@ func New(c Config) (*Portal, error) {
 	return &Portal{
 		prefix: c.Prefix, sources: c.Sources, sessions: c.Sessions, store: c.Store, sealer: c.Sealer,
 		hub: hub{originHost(c.Home), c.HomeAlone, c.Served}, posted: c.Posted, reserved: c.Reserved,
-		notices: newLimiter(c.Now), degraded: new(seldom),
+		notices: newLimiter(c.Now), degraded: new(seldom), contact: c.Contact,
 		audit: c.Audit, client: c.ClientAddr, limit: newLimiter(c.Now), handLimit: newLimiter(c.Now), now: c.Now, log: c.Logger,
 	}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"net/url"
 
 	"github.com/anteroom-proxy/anteroom/identity"
+	"github.com/anteroom-proxy/anteroom/policy"
 	"github.com/anteroom-proxy/anteroom/session"
 )
 
@@ -14,8 +15,10 @@ type errorLinks struct {
 	others []link           // other ways to sign in
 	who    *session.Session // of a person who is signed in
 	retry  string           // address to try once more
+	open   string           // address that may open all the same
 	home   bool             // offer the application's start page
 	change string           // address of the form that switches user
+	why    *whyView         // nil: the plain page of an error
 }
 
 // list puts the ways out into the order of the page, the likeliest first.
@@ -28,6 +31,8 @@ func (l errorLinks) list(p *Portal, e *errorPage) (list []link) {
 		add(p.prefix+"logout", "Try to sign out again")
 	case e == pageNeedsMore && l.again != "":
 		add(l.again, "Confirm who I am")
+	case l.open != "":
+		add(l.open, "Open the page")
 	case e == pageNoAnswer && l.again != "":
 		add(l.again, "Try again")
 	case l.again != "" && l.who != nil:
@@ -66,16 +71,27 @@ func (p *Portal) errorPage(w http.ResponseWriter, r *http.Request, e *errorPage,
 		v.Who = p.whoView(l.who)
 	}
 	retryLater(w.Header(), status)
+	if l.why != nil {
+		v.Why, v.Ref = l.why, "" // it stands beside whom to ask
+		p.show(w, r, "why", status, v)
+		return
+	}
 	p.show(w, r, "error", status, v)
 }
 
 // Refusal is a request that the gate refused, for Refuse.
 type Refusal struct {
-	Kind    string // no-session, forbidden, step-up, ambiguous-path, method, cross-origin, unavailable, misdirected, application
+	Kind    string // no-session, forbidden, step-up, budget, ambiguous-path, method, cross-origin, unavailable, misdirected, application
 	Status  int    // zero means the status of the kind
 	Ref     string // reference number in the audit log
 	Session *session.Session
 	Need    identity.Need // what the page asks for, with the kind step-up
+
+	// Missing is what the nearest rule asks for besides, with the kind forbidden. Emergency
+	// is set where the person may break the glass for this page.
+	Missing   policy.Missing
+	Emergency *policy.Emergency
+	Contact   string // whom to ask, as plain text; empty means Config.Contact
 }
 
 // Refuse shows the page of a refused request to a person, or of one that the application did not answer. An unknown kind
@@ -83,9 +99,14 @@ type Refusal struct {
 // host; its path stands, checked, in the address that switching user returns
 // to.
 func (p *Portal) Refuse(w http.ResponseWriter, r *http.Request, ref Refusal) {
-	e := refusals[ref.Kind]
-	if e == nil {
+	e, among := refusals[ref.Kind], []string(nil)
+	switch {
+	case e == nil:
 		e = pageUnavailable
+	case e == pageForbidden && ref.Session == nil:
+		e = pageStranger // who is not signed in learns nothing of the rules
+	case e == pageForbidden:
+		e, among = forbidden(ref.Missing)
 	}
 	status := ref.Status
 	if status < 400 || status > 599 {
@@ -106,7 +127,11 @@ func (p *Portal) Refuse(w http.ResponseWriter, r *http.Request, ref Refusal) {
 		l = errorLinks{retry: to}
 	case e == pageMisdirected:
 		l = errorLinks{}
-	case e == pageForbidden && ref.Session != nil:
+	case ref.Kind == "forbidden" || ref.Kind == "budget":
+		l.why = p.newWhy(ref, among)
+		if ref.Session == nil {
+			break
+		}
 		l.change = p.prefix + "switch"
 		if to != "/" {
 			l.change += "?return_to=" + url.QueryEscape(to)

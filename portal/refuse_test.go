@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -53,6 +54,9 @@ func TestRefuse(t *testing.T) {
 			if e == nil {
 				e = pageUnavailable
 			}
+			if e == pageForbidden {
+				e = pageStranger
+			}
 			expect(t, b.refuse("GET", "/%2e%2e//evil.example", Refusal{Kind: kind, Ref: "ABCDEFGHJK"}), status, e.title, "ABCDEFGHJK")
 		})
 	}
@@ -97,6 +101,11 @@ func allPages(t *testing.T) map[string]string {
 	for kind := range refusals {
 		out["refused-"+kind] = b.refuse("GET", "/patients/12", Refusal{Kind: kind, Ref: "7K3QWV9ZP2", Session: s}).Body.String()
 	}
+	for _, k := range missing {
+		out[fmt.Sprintf("why-%d", k.bit)] = b.refuse("GET", "/patients/12", Refusal{Kind: "forbidden", Ref: "7K3QWV9ZP2", Session: s, Missing: k.bit}).Body.String()
+	}
+	out["why-several"] = b.refuse("GET", "/patients/12", Refusal{Kind: "forbidden", Ref: "7K3QWV9ZP2", Session: s, Missing: 63, Contact: "IT help desk, telephone 5-1234, help@hospital.example"}).Body.String()
+	out["why-stranger"] = b.refuse("GET", "/patients/12", Refusal{Kind: "forbidden", Ref: "7K3QWV9ZP2"}).Body.String()
 	for name, e := range map[string]*errorPage{"declined": pageDeclined, "refused": pageRefused, "too-large": pageTooLarge, "loop": pageLoop, "too-many": pageTooMany,
 		"not-signed-out": pageNotSignedOut, "no-sources": pageNoSources} {
 		answer := httptest.NewRecorder()
