@@ -33,6 +33,8 @@ func (i Identity) Check() error {
 		{"name", checkHeader(i.Name, maxName)},
 		{"email", checkHeader(i.Email, maxEmail)},
 		{"roles", checkRoles(i.Roles)},
+		{"groups", checkGroups(i.Groups)},
+		{"claims", checkClaims(i.Claims)},
 		{"org", checkText(i.Org, 0, maxText)},
 		{"acr", checkText(i.ACR, 0, maxText)},
 		{"amr", checkMethods(i.AMR)},

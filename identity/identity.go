@@ -34,21 +34,23 @@ import (
 
 // Identity is a person as a source vouches for them at one sign-in.
 type Identity struct {
-	Source   string    // the instance's name, e.g. "hospital"
-	Issuer   string    // who vouches: an OpenID Connect issuer or a directory URL
-	Subject  string    // stable id at the issuer, case kept; with Issuer the account key
-	Username string    // name for policy and headers, with the source's prefix
-	Name     string    // display name, may be empty
-	Email    string    // may be empty; never an account key
-	Roles    []string  // role names of this installation, not the source's raw groups
-	Org      string    // organisation, may be empty
-	ACR      string    // authentication context class; empty means the lowest level
-	AMR      []string  // authentication methods, e.g. "pwd", "otp"
-	AuthTime time.Time // when the person proved themselves; zero when not told
-	Session  string    // the issuer's own id of its session, may be empty
-	Issued   time.Time // when the source vouched, by its own clock; zero when not told
-	Keep     []byte    // what the source wants back at Refresh and Depart; sealed in the store, never with the browser
-	Renews   bool      // Keep lets the source be asked again
+	Source   string            // the instance's name, e.g. "hospital"
+	Issuer   string            // who vouches: an OpenID Connect issuer or a directory URL
+	Subject  string            // stable id at the issuer, case kept; with Issuer the account key
+	Username string            // name for policy and headers, with the source's prefix
+	Name     string            // display name, may be empty
+	Email    string            // may be empty; never an account key
+	Roles    []string          // role names of this installation, not the source's raw groups
+	Groups   []string          `json:",omitempty"` // likewise: names that the configuration gives, never raw values
+	Org      string            // organisation, may be empty
+	ACR      string            // authentication context class; empty means the lowest level
+	AMR      []string          // authentication methods, e.g. "pwd", "otp"
+	AuthTime time.Time         // when the person proved themselves; zero when not told
+	Session  string            // the issuer's own id of its session, may be empty
+	Issued   time.Time         // when the source vouched, by its own clock; zero when not told
+	Claims   map[string]string `json:",omitempty"` // what rules may ask for besides; personal, never in a log
+	Keep     []byte            // what the source wants back at Refresh and Depart; sealed in the store, never with the browser
+	Renews   bool              // Keep lets the source be asked again
 }
 
 // Need is the level of proof that a request asks for (RFC 9470). The zero Need

@@ -177,7 +177,7 @@ func (m *Manager) consult(a *asking) (*kept, error) {
 	}
 	next.Silent, next.Unsure, next.Rest = false, false, 0
 	next.Verified = a.at.Unix()
-	next.Told = &told{Username: v.Grant.Username, Name: v.Grant.Name, Email: v.Grant.Email, Roles: slices.Clone(v.Grant.Roles), Org: v.Grant.Org}
+	next.Told = tell(v.Grant)
 	if len(v.Keep) > 0 {
 		next.Bytes = v.Keep
 	}
@@ -200,8 +200,11 @@ func acceptable(s *Session, g Grant) error {
 		return fmt.Errorf("another account: %w", ErrGrant)
 	}
 	size := len(g.Username) + len(g.Name) + len(g.Email) + len(g.Org)
-	for _, role := range g.Roles {
-		size += len(role)
+	for _, name := range slices.Concat(g.Roles, g.Groups) {
+		size += len(name)
+	}
+	for name, text := range g.Claims {
+		size += len(name) + len(text)
 	}
 	if size > maxCookie {
 		return ErrTooLarge

@@ -91,7 +91,7 @@ func (r *ring) assertCaller(c *Caller, key mintKey, now time.Time) (*assertion, 
 		return nil, fmt.Errorf("no key may sign: %w", ErrClosed)
 	}
 	held := *c // what the caller's slices hold is theirs
-	held.Roles, held.AMR, held.Scopes = slices.Clone(c.Roles), slices.Clone(c.AMR), slices.Clone(c.Scopes)
+	held.Grant, held.Scopes = c.Grant.clone(), slices.Clone(c.Scopes)
 	issued := second(now)
 	expires := earlier(issued.Add(assertionLife), second(c.Expires))
 	s := &Session{Grant: held.Grant, Issuer: key.issuer}

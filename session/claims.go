@@ -16,6 +16,12 @@ const (
 	idLength   = 22 // the same in base64url
 	maxSubject = 255
 	maxRole    = 64
+
+	maxGroups    = 64
+	maxClaims    = 8
+	maxClaimName = 32
+	maxClaimText = 255
+
 	// aheadAtMost is how far another node's clock may be ahead of ours when it
 	// wrote a token. It makes no token live longer.
 	aheadAtMost = time.Minute
@@ -32,6 +38,7 @@ type statement struct {
 	Name     string   `json:"name,omitempty"`
 	Email    string   `json:"email,omitempty"`
 	Roles    []string `json:"roles"`
+	Groups   []string `json:"groups,omitempty"`
 	Org      string   `json:"org,omitempty"`
 	ACR      string   `json:"acr,omitempty"`
 	AMR      []string `json:"amr,omitempty"`
@@ -45,10 +52,12 @@ type statement struct {
 // wire is the payload of a session token.
 type wire struct {
 	statement
-	Started  int64        `json:"start"`
-	Provider string       `json:"idp_sid,omitempty"`
-	Verify   bool         `json:"verify,omitempty"`
-	Confirm  confirmation `json:"cnf"`
+	Claims   map[string]string `json:"claims,omitempty"` // not for applications
+	Device   bool              `json:"device,omitempty"`
+	Started  int64             `json:"start"`
+	Provider string            `json:"idp_sid,omitempty"`
+	Verify   bool              `json:"verify,omitempty"`
+	Confirm  confirmation      `json:"cnf"`
 }
 
 // confirmation binds the token to the context cookie (RFC 7800, section 3.1:
@@ -60,7 +69,7 @@ type confirmation struct {
 func (s *Session) wire() wire {
 	return wire{
 		statement: s.statement(s.Audience, s.IssuedAt, s.Expires, s.TokenID, s.ID),
-		Started:   s.Started.Unix(), Provider: s.ProviderSession, Verify: s.verify,
+		Claims:    s.Claims, Device: s.Device, Started: s.Started.Unix(), Provider: s.ProviderSession, Verify: s.verify,
 		Confirm: confirmation{base64.RawURLEncoding.EncodeToString(s.context[:])},
 	}
 }
@@ -70,7 +79,7 @@ func (s *Session) wire() wire {
 func (s *Session) statement(audience string, issued, expires time.Time, tokenID, id string) statement {
 	w := statement{
 		Issuer: s.Issuer, Audience: audience, Subject: s.Subject, Source: s.Source,
-		Username: s.Username, Name: s.Name, Email: s.Email, Roles: s.Roles, Org: s.Org,
+		Username: s.Username, Name: s.Name, Email: s.Email, Roles: s.Roles, Groups: s.Groups, Org: s.Org,
 		ACR: s.ACR, AMR: s.AMR,
 		IssuedAt: issued.Unix(), Expires: expires.Unix(), TokenID: tokenID, ID: id,
 	}
@@ -130,17 +139,45 @@ func (r *reader) time(name string, required bool) time.Time {
 	return t.UTC()
 }
 
+func (r *reader) flag(name string) bool {
+	value, _, err := r.claims.Bool(name)
+	if err != nil {
+		r.fail(fmt.Errorf("claim %s", name))
+	}
+	return value
+}
+
+// texts is an object of texts.
+func (r *reader) texts(name string) map[string]string {
+	object, present, err := r.claims.Object(name)
+	if err != nil {
+		r.fail(fmt.Errorf("claim %s", name))
+	}
+	if !present {
+		return nil
+	}
+	texts := make(map[string]string, len(object))
+	for member := range object {
+		text, _, err := object.String(member)
+		if err != nil {
+			r.fail(fmt.Errorf("claim %s", name))
+		}
+		texts[member] = text
+	}
+	return texts
+}
+
 // readSession takes a session out of the claims of a verified token and checks
 // everything about it that does not depend on the request: types, the site, the
 // times, the confirmation.
 func (m *Manager) readSession(claims jws.Claims, now time.Time) (*Session, error) {
-	var err error
 	r := reader{claims: claims}
 	s := &Session{
 		Grant: Grant{
 			Source: r.text("idp", true), Subject: r.text("sub", true),
 			Username: r.text("preferred_username", false), Name: r.text("name", false),
 			Email: r.text("email", false), Roles: r.list("roles", true),
+			Groups: r.list("groups", false), Claims: r.texts("claims"), Device: r.flag("device"),
 			Org: r.text("org", false), ACR: r.text("acr", false), AMR: r.list("amr", false),
 			AuthTime: r.time("auth_time", false), ProviderSession: r.text("idp_sid", false),
 		},
@@ -148,9 +185,7 @@ func (m *Manager) readSession(claims jws.Claims, now time.Time) (*Session, error
 		Issuer: r.text("iss", true), Audience: r.text("aud", true),
 		IssuedAt: r.time("iat", true), Expires: r.time("exp", true), Started: r.time("start", true),
 	}
-	if s.verify, _, err = claims.Bool("verify"); err != nil {
-		r.fail(fmt.Errorf("claim verify"))
-	}
+	s.verify = r.flag("verify")
 	if notBefore := r.time("nbf", false); notBefore.After(now) {
 		r.fail(fmt.Errorf("claim nbf"))
 	}
@@ -206,8 +241,29 @@ func (g Grant) check() error {
 			return fmt.Errorf("role name: %w", ErrGrant)
 		}
 	}
+	if err := g.checkMore(); err != nil {
+		return err
+	}
 	if !g.AuthTime.IsZero() && g.AuthTime.Unix() < 1 {
 		return fmt.Errorf("authentication time: %w", ErrGrant)
+	}
+	return nil
+}
+
+// checkMore is check for groups and claims.
+func (g Grant) checkMore() error {
+	if len(g.Groups) > maxGroups || len(g.Claims) > maxClaims {
+		return fmt.Errorf("%d groups and %d claims, at most %d and %d: %w", len(g.Groups), len(g.Claims), maxGroups, maxClaims, ErrGrant)
+	}
+	for _, group := range g.Groups {
+		if !isRole(group) {
+			return fmt.Errorf("group name: %w", ErrGrant)
+		}
+	}
+	for name, text := range g.Claims {
+		if !isClaim(name) || text == "" || len(text) > maxClaimText || !isText(text) {
+			return fmt.Errorf("claim's name or value: %w", ErrGrant)
+		}
 	}
 	return nil
 }
@@ -235,6 +291,17 @@ func isRole(s string) bool {
 		}
 	}
 	return true
+}
+
+// isClaim accepts [a-z][a-z0-9_]{0,31}.
+func isClaim(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (i == 0 || (c < '0' || c > '9') && c != '_') {
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxClaimName
 }
 
 // isID accepts what [newID] makes.

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -17,7 +18,7 @@ import (
 // two cookies to set. Everything in it is new: no value that the browser held
 // before is adopted. It returns [ErrGrant] for a grant or host that a session
 // must not hold, [ErrTooLarge] when a cookie would exceed 4096 bytes (many roles,
-// long names), a [LimitError] when the person has as many sign-ins as the role
+// groups or claims, long names), a [LimitError] when the person has as many sign-ins as the role
 // allows, [ErrNone] when the provider's session was ended meanwhile, [ErrStale] and
 // [ErrClosed] as Find does.
 func (m *Manager) Issue(ctx context.Context, g Grant, host string, a Admission) (*Session, []*http.Cookie, error) {
@@ -38,7 +39,7 @@ func (m *Manager) issue(ctx context.Context, g Grant, host string, a Admission) 
 	if err := g.check(); err != nil {
 		return nil, nil, err
 	}
-	g.Roles, g.AMR = slices.Clone(g.Roles), slices.Clone(g.AMR)
+	g = g.clone()
 	if !g.AuthTime.IsZero() {
 		g.AuthTime = time.Unix(g.AuthTime.Unix(), 0).UTC()
 	}
@@ -137,7 +138,7 @@ func (m *Manager) join(ctx context.Context, s *Session, host string) (*Session, 
 	if err := next.Grant.check(); err != nil {
 		return nil, nil, err
 	}
-	next.Roles, next.AMR = slices.Clone(s.Roles), slices.Clone(s.AMR)
+	next.Grant = next.Grant.clone()
 	n := namesOf(next.ID, &next.Grant, next.Started)
 	if why := m.live.over.why(&n); why != notRevoked {
 		return nil, nil, why.err()
@@ -196,12 +197,40 @@ func (m *Manager) sign(s *Session) (token, kid string, err error) {
 	token, err = jws.Sign(k.private, k.kid, tokenType, s.wire())
 	if err != nil {
 		// Everything in it was checked before: only its size is left.
-		return "", "", fmt.Errorf("%w: %w", ErrTooLarge, err)
+		return "", "", fmt.Errorf("%w: %w", s.Grant.tooLarge(0), err)
 	}
-	if len(CookieToken)+len(token) > maxCookie {
-		return "", "", fmt.Errorf("%d bytes: %w", len(CookieToken)+len(token), ErrTooLarge)
+	if size := len(CookieToken) + len(token); size > maxCookie {
+		return "", "", s.Grant.tooLarge(size)
 	}
 	return token, k.kid, nil
+}
+
+// tooLarge says what of a grant takes the room, and what to do about it. Nothing that
+// the grant holds is in it.
+func (g Grant) tooLarge(size int) error {
+	bytes := func(list []string) (n int) {
+		for _, s := range list {
+			n += len(s) + len(`"",`)
+		}
+		return n
+	}
+	claims := 0
+	for name, text := range g.Claims {
+		claims += len(name) + len(text) + len(`"":"",`)
+	}
+	what := ""
+	if size > 0 {
+		what = fmt.Sprintf(" (%d bytes)", size)
+	}
+	// Encoding makes four bytes of three.
+	return fmt.Errorf("%w%s: %d roles take about %d bytes of it, %d groups %d, %d claims %d; let the configuration take over fewer with its lines `role`, `group` and `claim`",
+		ErrTooLarge, what, len(g.Roles), bytes(g.Roles)*4/3, len(g.Groups), bytes(g.Groups)*4/3, len(g.Claims), claims*4/3)
+}
+
+// clone is a grant that shares nothing with the caller's.
+func (g Grant) clone() Grant {
+	g.Roles, g.Groups, g.AMR, g.Claims = slices.Clone(g.Roles), slices.Clone(g.Groups), slices.Clone(g.AMR), maps.Clone(g.Claims)
+	return g
 }
 
 // newID returns 128 random bits (RFC 4648, base64url). rand.Read never fails.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -42,21 +43,31 @@ type kept struct {
 	Unsure bool   `json:"unsure,omitempty"`
 }
 
-// told is what a verdict may change of a grant. Who it is, how they proved it, and
-// the provider's session are not in it: a level never rises by itself.
+// told is what a verdict may change of a grant. Who it is, how they proved it, with
+// which browser, and the provider's session are not in it: a level never rises by
+// itself.
 type told struct {
-	Username string   `json:"username,omitempty"`
-	Name     string   `json:"name,omitempty"`
-	Email    string   `json:"email,omitempty"`
-	Roles    []string `json:"roles,omitempty"`
-	Org      string   `json:"org,omitempty"`
+	Username string            `json:"username,omitempty"`
+	Name     string            `json:"name,omitempty"`
+	Email    string            `json:"email,omitempty"`
+	Roles    []string          `json:"roles,omitempty"`
+	Groups   []string          `json:"groups,omitempty"`
+	Claims   map[string]string `json:"claims,omitempty"`
+	Org      string            `json:"org,omitempty"`
 }
 
 func (t *told) grant(g Grant) Grant {
 	if t != nil {
-		g.Username, g.Name, g.Email, g.Roles, g.Org = t.Username, t.Name, t.Email, slices.Clone(t.Roles), t.Org
+		g.Username, g.Name, g.Email, g.Org = t.Username, t.Name, t.Email, t.Org
+		g.Roles, g.Groups, g.Claims = slices.Clone(t.Roles), slices.Clone(t.Groups), maps.Clone(t.Claims)
 	}
 	return g
+}
+
+// tell is the inverse of told.grant.
+func tell(g Grant) *told {
+	g = g.clone()
+	return &told{Username: g.Username, Name: g.Name, Email: g.Email, Roles: g.Roles, Groups: g.Groups, Claims: g.Claims, Org: g.Org}
 }
 
 func keptKey(sid string) string { return cellKey(labelKept, sid) }

@@ -26,8 +26,8 @@
 // A source that can be asked again is asked at a renewal ([Config.Refresh]): whoever it does not vouch
 // for is out within one idle period, and roles follow it, on all sites.
 //
-// Token claims beside the registered ones: idp, preferred_username, name, email, roles, org, acr, amr,
-// auth_time, sid, cnf, idp_sid (a hash), start, the second in which the session began, and verify,
+// Token claims beside the registered ones: idp, preferred_username, name, email, roles, groups, org, acr,
+// amr, auth_time, claims (an object of texts), device (the browser was known at the sign-in), sid, cnf, idp_sid (a hash), start, the second in which the session began, and verify,
 // where the source is asked again. The cookies have no Max-Age: on a shared workstation a session
 // should not outlive the browser. Renewal leaves the older token valid until its own exp, at most the
 // idle time later.
@@ -79,8 +79,8 @@ type Sealer interface {
 	Open(ctx context.Context, label string, sealed []byte) ([]byte, error)
 }
 
-// Grant says who signed in and as what. Source and Subject are required; roles
-// are of the form [A-Za-z0-9._-]{1,64}; no field holds control characters.
+// Grant says who signed in and as what. Source and Subject are required; roles and
+// groups are of the form [A-Za-z0-9._-]{1,64}; no field holds control characters.
 type Grant struct {
 	Source   string // name of the identity source
 	Subject  string // the source's own, stable name; 1 to 255 bytes
@@ -92,6 +92,14 @@ type Grant struct {
 	ACR      string
 	AMR      []string
 	AuthTime time.Time // zero: not known
+
+	// Groups are names as roles are; at most 64. Claims is what rules may ask for
+	// besides: at most 8, names [a-z][a-z0-9_]{0,31}, values 1 to 255 bytes of text.
+	// They are personal: no application is told and no log holds them. Device says
+	// that the browser had signed in as this account before this sign-on.
+	Groups []string          `json:",omitempty"`
+	Claims map[string]string `json:",omitempty"`
+	Device bool              `json:",omitempty"`
 
 	// ProviderSession is the provider's own id of its session, or "". In a Session
 	// it is a hash of that, which is all that the token holds.

@@ -64,6 +64,7 @@ type Config struct {
 	RoleNames      map[string][]string // value of that claim -> role names; others are dropped
 	Username       string              // the claim of usernames; empty: "sub", the only one that every token has
 	UsernamePrefix string              // put in front of every username
+	Claims         map[string]string   // name in rules -> claim, or a dotted path into objects; at most 8
 	Algs           []string            // of access tokens; nil: RS256, ES256, EdDSA, PS256, ES384
 	Now            func() time.Time    // nil: time.Now
 	Logger         *slog.Logger        // nil: none
@@ -104,6 +105,7 @@ type Issuer struct {
 	proofs       atomic.Pointer[memory]
 	now          func() time.Time
 	log          *slog.Logger
+	warned       atomic.Int64 // Unix seconds: when a claim was left out last
 }
 
 // New checks the configuration and connects to nothing. Its errors say what to
@@ -122,12 +124,13 @@ func New(c Config) (*Issuer, error) {
 	}
 	i := &Issuer{
 		name: c.Name, issuer: c.Issuer, algs: slices.Clone(c.Algs), client: client,
-		mapping: mapping{roles: c.Roles, names: maps.Clone(c.RoleNames), username: c.Username, prefix: c.UsernamePrefix},
+		mapping: mapping{roles: c.Roles, names: maps.Clone(c.RoleNames), username: c.Username, prefix: c.UsernamePrefix, claims: maps.Clone(c.Claims)},
 		now:     c.Now, log: c.Logger.With("bearer", c.Name),
 	}
 	if i.algs == nil {
 		i.algs = []string{"RS256", "ES256", "EdDSA", "PS256", "ES384"}
 	}
+	i.mapping.leftOut = i.warnOfClaim
 	if i.mapping.roles == "" {
 		i.mapping.roles = "roles"
 	}

@@ -35,7 +35,7 @@ func (c Config) check() (*issuer.Client, error) {
 		wrong("no algorithm is accepted: leave the line out or name one")
 	}
 	for line, path := range map[string]string{"roles_claim": c.Roles, "username_claim": c.Username} {
-		if strings.HasPrefix(path, ".") || strings.HasSuffix(path, ".") || strings.Contains(path, "..") {
+		if brokenPath(path) {
 			wrong("%s %q: write a claim's name, or a path such as realm_access.roles", line, path)
 		}
 	}
@@ -49,6 +49,7 @@ func (c Config) check() (*issuer.Client, error) {
 			}
 		}
 	}
+	c.checkClaims(wrong)
 	if c.Introspection != nil {
 		c.checkIntrospection(client, wrong)
 	}

@@ -59,7 +59,7 @@ func (i *Issuer) facts(c jws.Claims, jwt bool, now time.Time) (facts, error) {
 	who := f.caller
 	err := identity.Identity{
 		Source: who.Source, Issuer: who.Issuer, Subject: who.Subject, Username: who.Username, Name: who.Name,
-		Email: who.Email, Roles: who.Roles, ACR: who.ACR, AMR: who.AMR, AuthTime: who.AuthTime,
+		Email: who.Email, Roles: who.Roles, Claims: who.Claims, ACR: who.ACR, AMR: who.AMR, AuthTime: who.AuthTime,
 	}.Check()
 	if err != nil {
 		return facts{}, no(identity.Reason(err))

@@ -16,9 +16,11 @@ type mapping struct {
 	names    map[string][]string
 	username string
 	prefix   string
+	claims   map[string]string // name in rules -> claim
+	leftOut  func(name string) // told of claims with a value that is none; may be nil
 }
 
-// apply reads username, name, e-mail and roles. A claim of the wrong type refuses
+// apply reads username, name, e-mail, roles and further claims. A claim of the wrong type refuses
 // the token: guessing what was meant is how an object becomes a user.
 func (m mapping) apply(c jws.Claims, to *Caller) error {
 	username := to.Subject
@@ -50,6 +52,7 @@ func (m mapping) apply(c jws.Claims, to *Caller) error {
 	if said && !checked {
 		to.Email = ""
 	}
+	to.Claims = m.claimsOf(c)
 	return m.readRoles(c, to)
 }
 

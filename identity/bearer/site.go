@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -41,7 +42,8 @@ type Caller struct {
 	Source, Issuer, Subject string
 	Username, Name, Email   string
 	Roles                   []string
-	ClientID                string // the application that holds the token; may be empty with introspection
+	Claims                  map[string]string // what rules may ask for besides; personal
+	ClientID                string            // the application that holds the token; may be empty with introspection
 	Scopes                  []string
 	Patient                 string // of the SMART launch; empty: none
 	ACR                     string
@@ -127,6 +129,7 @@ func (s *Site) check(ctx context.Context, r Request, scheme, token string) (*Cal
 	}
 	caller := f.caller
 	caller.Roles, caller.Scopes, caller.AMR = slices.Clone(caller.Roles), slices.Clone(caller.Scopes), slices.Clone(caller.AMR)
+	caller.Claims = maps.Clone(caller.Claims)
 	caller.Scheme, caller.Token = scheme, sha256.Sum256([]byte(token))
 	return &caller, nil
 }

@@ -69,6 +69,10 @@ type Claims struct {
 	Name           string              // empty: "name"
 	Email          string              // empty: "email"
 	Org            string              // empty: none
+
+	Groups     string              // empty: the same as Roles
+	GroupNames map[string][]string // value of that claim -> group names; others are dropped
+	More       map[string]string   // name in rules -> claim; at most 8, texts, numbers, true and false
 }
 
 // String, GoString, MarshalJSON and LogValue name the provider and nothing that
@@ -187,8 +191,28 @@ func (c Config) checkAnswers(wrong func(string, ...any)) {
 }
 
 func (c Claims) check(wrong func(string, ...any)) {
-	if strings.HasPrefix(c.Roles, ".") || strings.HasSuffix(c.Roles, ".") || strings.Contains(c.Roles, "..") {
-		wrong("roles_claim %q: write a claim's name, or a path such as realm_access.roles", c.Roles)
+	for line, path := range map[string]string{"roles_claim": c.Roles, "groups_claim": c.Groups} {
+		if brokenPath(path) {
+			wrong("%s %q: write a claim's name, or a path such as realm_access.roles", line, path)
+		}
+	}
+	if len(c.More) > identity.MaxClaims {
+		wrong("%d claims: a session has room for %d", len(c.More), identity.MaxClaims)
+	}
+	for name, path := range c.More {
+		if !identity.ValidClaim(name) {
+			wrong("claim %q: a name is a lower-case letter and at most 31 letters, digits or _", name)
+		}
+		if path == "" || brokenPath(path) {
+			wrong("claim %s from %q: write a claim's name, or a path such as address.country", name, path)
+		}
+	}
+	for value, groups := range c.GroupNames {
+		for _, group := range groups {
+			if !identity.ValidGroup(group) {
+				wrong("group %q from %q: a group is 1 to 64 of the characters A-Z a-z 0-9 . _ -", group, value)
+			}
+		}
 	}
 	if p := c.UsernamePrefix; p != "" && (!visible(p) || p[0] == ' ') {
 		wrong("username_prefix %q: write printable ASCII that does not begin with a blank", p)
@@ -200,6 +224,11 @@ func (c Claims) check(wrong func(string, ...any)) {
 			}
 		}
 	}
+}
+
+// brokenPath says whether a path has an empty step.
+func brokenPath(path string) bool {
+	return strings.HasPrefix(path, ".") || strings.HasSuffix(path, ".") || strings.Contains(path, "..")
 }
 
 // scopes are the configured ones, openid first, none twice.

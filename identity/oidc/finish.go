@@ -152,8 +152,8 @@ func (s *Source) person(ctx context.Context, p *provider, t tokens, token claimS
 	if i.Issued, _, err = token.Time("iat"); err != nil { // checkTimes has seen it
 		return identity.Identity{}, refused("idtoken.iat")
 	}
-	if s.claims.byReference(sources) {
-		s.log.Warn("the roles claim comes by reference and is never fetched: let the provider put it into the ID token", "claim", s.claims.rolesClaim)
+	if claim := s.claims.byReference(sources); claim != "" {
+		s.log.Warn("the claim of roles or groups comes by reference and is never fetched: let the provider put it into the ID token", "claim", claim)
 	}
 	if err := i.Check(); err != nil {
 		return identity.Identity{}, err

@@ -31,19 +31,21 @@ type held struct {
 	Person  person `json:"person"`
 }
 
-// person is an identity as it was found last; the fields after Roles are those of
+// person is an identity as it was found last; the fields after Claims are those of
 // the sign-in.
 type person struct {
-	Subject  string   `json:"sub"`
-	Username string   `json:"username"`
-	Name     string   `json:"name,omitempty"`
-	Email    string   `json:"email,omitempty"`
-	Org      string   `json:"org,omitempty"`
-	Roles    []string `json:"roles,omitempty"`
-	ACR      string   `json:"acr,omitempty"`
-	AMR      []string `json:"amr,omitempty"`
-	AuthTime int64    `json:"auth_time,omitempty"`
-	Session  string   `json:"sid,omitempty"`
+	Subject  string            `json:"sub"`
+	Username string            `json:"username"`
+	Name     string            `json:"name,omitempty"`
+	Email    string            `json:"email,omitempty"`
+	Org      string            `json:"org,omitempty"`
+	Roles    []string          `json:"roles,omitempty"`
+	Groups   []string          `json:"groups,omitempty"`
+	Claims   map[string]string `json:"claims,omitempty"`
+	ACR      string            `json:"acr,omitempty"`
+	AMR      []string          `json:"amr,omitempty"`
+	AuthTime int64             `json:"auth_time,omitempty"`
+	Session  string            `json:"sid,omitempty"`
 }
 
 // hold gives the bytes to keep of a sign-in and whether the provider can be asked
@@ -62,7 +64,7 @@ func (s *Source) hold(t tokens, who identity.Identity, nonce string) ([]byte, bo
 // follow takes over what may change while a session lasts.
 func (h *held) follow(who identity.Identity) {
 	p := &h.Person
-	p.Username, p.Name, p.Email, p.Org, p.Roles = who.Username, who.Name, who.Email, who.Org, who.Roles
+	p.Username, p.Name, p.Email, p.Org, p.Roles, p.Groups, p.Claims = who.Username, who.Name, who.Email, who.Org, who.Roles, who.Groups, who.Claims
 }
 
 // pack puts new tokens in the place of the old ones; those that did not come stay.
@@ -117,6 +119,7 @@ func (s *Source) asFound(h held) (identity.Identity, error) {
 			i.Roles = append(i.Roles, role)
 		}
 	}
+	i.Groups, i.Claims = s.claims.still(p)
 	if p.AuthTime != 0 {
 		i.AuthTime = time.Unix(p.AuthTime, 0)
 	}
@@ -128,8 +131,8 @@ func (s *Source) asFound(h held) (identity.Identity, error) {
 
 // remembered are the claims that the person was called by last and that no source
 // has now, under the names that the mapping reads. Large providers leave them out
-// of later ID tokens. Roles are not among them: a role that is not given again is
-// gone. An address that comes anew has to be checked anew.
+// of later ID tokens. Roles, groups and the claims of rules are not among them: what is
+// not given again is gone. An address that comes anew has to be checked anew.
 func (s *Source) remembered(h held, sources []claimSet) claimSet {
 	m := s.claims
 	absent := func(name string) bool {
@@ -138,7 +141,7 @@ func (s *Source) remembered(h held, sources []claimSet) claimSet {
 				return false
 			}
 		}
-		return name != "" && name != m.rolesClaim
+		return name != ""
 	}
 	c := jws.Claims{}
 	put := func(name, text string) {
@@ -155,5 +158,5 @@ func (s *Source) remembered(h held, sources []claimSet) claimSet {
 	if absent("email") && absent(m.emailClaim) {
 		c["email_verified"] = json.RawMessage("true") // or it would not have been kept
 	}
-	return claimSet{Claims: c, subject: h.Person.Subject}
+	return claimSet{Claims: c, subject: h.Person.Subject, ours: true}
 }

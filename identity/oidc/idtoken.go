@@ -30,6 +30,7 @@ type claimSet struct {
 	authTime time.Time
 	acr      string
 	amr      []string
+	ours     bool // what was said before, and not what the provider says
 }
 
 // verifierConfig sets go-oidc up as a second look after ours. Its clock is

@@ -25,6 +25,10 @@ type mapping struct {
 	nameClaim     string
 	emailClaim    string
 	orgClaim      string // empty: none
+	groupsClaim   string
+	groups        map[string][]string
+	claims        map[string]string // name in rules -> claim
+	leftOut       func(name string) // told of claims with a value that is none; may be nil
 }
 
 func (c Config) mapping() mapping {
@@ -42,6 +46,10 @@ func (c Config) mapping() mapping {
 	for value, roles := range c.Claims.RoleNames {
 		m.roles[value] = slices.Clone(roles)
 	}
+	m.groupsClaim, m.groups, m.claims = named(c.Claims.Groups, m.rolesClaim), map[string][]string{}, maps.Clone(c.Claims.More)
+	for value, groups := range c.Claims.GroupNames {
+		m.groups[value] = slices.Clone(groups)
+	}
 	return m
 }
 
@@ -54,11 +62,15 @@ func (m mapping) lacking(token claimSet) bool {
 	if len(m.roles) > 0 {
 		names = append(names, m.rolesClaim)
 	}
+	if len(m.groups) > 0 {
+		names = append(names, m.groupsClaim)
+	}
+	names = slices.AppendSeq(names, maps.Values(m.claims))
 	return slices.ContainsFunc(names, func(name string) bool { return isNull(find(token.Claims, name)) })
 }
 
-// apply reads username, name, e-mail, organisation and roles, each from the
-// first source that has it. A claim of the wrong type refuses the sign-in:
+// apply reads username, name, e-mail, organisation, roles, groups and further claims,
+// each from the first source that has it. A claim of the wrong type refuses the sign-in:
 // guessing what was meant is how an object becomes a user.
 func (m mapping) apply(sources []claimSet) (identity.Identity, error) {
 	var i identity.Identity
@@ -96,6 +108,10 @@ func (m mapping) apply(sources []claimSet) (identity.Identity, error) {
 	if i.Roles, err = m.rolesOf(sources); err != nil {
 		return i, refused("roles.type")
 	}
+	if i.Groups, err = m.groupsOf(sources); err != nil {
+		return i, refused("groups.type")
+	}
+	i.Claims = m.claimsOf(sources)
 	return i, nil
 }
 
@@ -103,21 +119,28 @@ func (m mapping) apply(sources []claimSet) (identity.Identity, error) {
 // dropped, and so is a role that this provider may not give, whatever the
 // mapping says. The result is sorted and holds no role twice.
 func (m mapping) rolesOf(sources []claimSet) ([]string, error) {
+	roles, err := mapped(sources, m.rolesClaim, m.roles)
+	if m.mayGive != nil {
+		roles = slices.DeleteFunc(roles, func(role string) bool { return !slices.Contains(m.mayGive, role) })
+	}
+	return roles, err
+}
+
+// mapped gives the names that the values of a claim stand for.
+func mapped(sources []claimSet, claim string, names map[string][]string) ([]string, error) {
 	for _, source := range sources {
-		raw := find(source.Claims, m.rolesClaim)
-		if isNull(raw) {
+		raw := find(source.Claims, claim)
+		if isNull(raw) || source.ours {
 			continue
 		}
-		values, _, err := jws.Claims{"roles": raw}.Strings("roles")
+		values, _, err := jws.Claims{"values": raw}.Strings("values")
 		if err != nil {
 			return nil, err
 		}
 		set := map[string]bool{}
 		for _, value := range values {
-			for _, role := range m.roles[value] {
-				if m.mayGive == nil || slices.Contains(m.mayGive, role) {
-					set[role] = true
-				}
+			for _, name := range names[value] {
+				set[name] = true
 			}
 		}
 		return slices.Sorted(maps.Keys(set)), nil
@@ -125,18 +148,20 @@ func (m mapping) rolesOf(sources []claimSet) ([]string, error) {
 	return nil, nil
 }
 
-// byReference says whether the roles claim is given as an address to fetch it
-// from (OpenID Connect Core 1.0, section 5.6.2): large providers do that when
-// somebody is in very many groups.
-func (m mapping) byReference(sources []claimSet) bool {
-	for _, source := range sources {
-		names, _, err := source.Object("_claim_names")
-		head, _, _ := strings.Cut(m.rolesClaim, ".")
-		if err == nil && (names[m.rolesClaim] != nil || names[head] != nil) {
-			return true
+// byReference says which of the claims of roles and groups is given as an address to
+// fetch it from (OpenID Connect Core 1.0, section 5.6.2), "" for neither: large
+// providers do that when somebody is in very many groups.
+func (m mapping) byReference(sources []claimSet) string {
+	for _, claim := range []string{m.rolesClaim, m.groupsClaim} {
+		head, _, _ := strings.Cut(claim, ".")
+		for _, source := range sources {
+			names, _, err := source.Object("_claim_names")
+			if err == nil && (names[claim] != nil || names[head] != nil) {
+				return claim
+			}
 		}
 	}
-	return false
+	return ""
 }
 
 // providerSession is the provider's id of its session (OpenID Connect Front-Channel

@@ -207,7 +207,7 @@ func TestC23NotLookedInto(t *testing.T) {
 		}
 	}
 	m := Config{Claims: Claims{Roles: "realm.roles"}}.mapping()
-	if !m.byReference([]claimSet{parse(t, `{"_claim_names":{"realm":"s"}}`)}) {
+	if m.byReference([]claimSet{parse(t, `{"_claim_names":{"realm":"s"}}`)}) != "realm.roles" {
 		t.Error("nobody is told that the object with the roles comes by reference")
 	}
 }

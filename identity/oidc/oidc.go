@@ -38,6 +38,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/identity"
@@ -72,6 +73,7 @@ type Source struct {
 	client   *issuer.Client
 	now      func() time.Time
 	log      *slog.Logger
+	warned   atomic.Int64 // Unix seconds: when a claim was left out last
 	provider *issuer.Cache[*provider]
 }
 
@@ -107,6 +109,7 @@ func New(c Config) (*Source, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.log = s.log.With("source", c.Name)
+	s.claims.leftOut = s.warnOfClaim
 	var err error
 	if s.client, err = issuer.NewClient(s.config.Fetch); err != nil {
 		return nil, err
