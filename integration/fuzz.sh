@@ -24,6 +24,7 @@ targets=(
 	jws:FuzzClaims
 	jws:FuzzParse
 	policy:FuzzPath
+	policy:FuzzPathExceptions
 	policy:FuzzPolicyLine
 	policy:FuzzScope
 	portal:FuzzDevice

@@ -12,7 +12,7 @@ import (
 
 // TestFuzzSeeds fails when a fuzz target lost its committed seeds.
 func TestFuzzSeeds(t *testing.T) {
-	for _, target := range []string{"FuzzPath", "FuzzPolicyLine", "FuzzScope"} {
+	for _, target := range []string{"FuzzPath", "FuzzPathExceptions", "FuzzPolicyLine", "FuzzScope"} {
 		entries, err := os.ReadDir(filepath.Join("testdata", "fuzz", target))
 		if err != nil || len(entries) == 0 {
 			t.Errorf("%s has no seeds: %v", target, err)
@@ -139,6 +139,15 @@ func FuzzScope(f *testing.F) {
 		}
 		if named && !other && !found {
 			t.Fatalf("%q names nobody", query)
+		}
+	})
+}
+
+// FuzzPathExceptions holds the promises of ParsePathWith for each path with each combination of switches.
+func FuzzPathExceptions(f *testing.F) {
+	f.Fuzz(func(t *testing.T, input string) {
+		for _, allow := range switches() {
+			checkReadings(t, input, allow)
 		}
 	})
 }

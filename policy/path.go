@@ -110,67 +110,79 @@ func ParsePath(escaped string) (Path, error) {
 }
 
 // parsePath reads a path in one way, as it is written, and says which exceptions it took.
-func parsePath(escaped string, e Exceptions) (p Path, took Exceptions, err error) {
+func parsePath(escaped string, e Exceptions) (Path, Exceptions, error) {
 	if escaped == "" || escaped[0] != '/' {
-		return Path{}, took, errSlash
+		return Path{}, Exceptions{}, errSlash
 	}
 	if len(escaped) > MaxPath {
-		return Path{}, took, errLength
+		return Path{}, Exceptions{}, errLength
 	}
-	prev, escapes, capitals, start := uint8(plain), false, false, 0
-	for i := 0; i < len(escaped); i++ {
-		class := classes[escaped[i]]
-		switch class {
-		case bad:
-			return Path{}, took, errCharacter
-		case control:
-			return Path{}, took, errControl
-		case upper:
-			capitals = true
-		case percent:
-			escapes = true
-		case semicolon:
-			if !e.Semicolon {
-				return Path{}, took, errCharacter
-			}
-			if prev == dot { // "..;/", which Tomcat reads as "../"
-				return Path{}, took, errDot
-			}
-			took.Semicolon = true
-		case slash:
-			if prev == slash {
-				return Path{}, took, errEmpty
-			}
-			if prev == dot {
-				if !e.TrailingDot || onlyDots(escaped[start:i]) {
-					return Path{}, took, errDot
-				}
-				took.TrailingDot = true
-			}
-			start = i + 1
-		}
-		prev = class
+	r := pathReader{allow: e}
+	escapes, capitals, err := r.scan(escaped)
+	if err != nil {
+		return Path{}, Exceptions{}, err
 	}
-	if prev == dot {
-		if !e.TrailingDot || onlyDots(escaped[start:]) {
-			return Path{}, took, errDot
-		}
-		took.TrailingDot = true
-	}
-	p = Path{raw: escaped, decoded: escaped, folded: escaped}
+	p := Path{raw: escaped, decoded: escaped, folded: escaped}
 	if escapes {
-		if p.decoded, err = decode(escaped, e, &took); err != nil {
-			return Path{}, took, err
+		if p.decoded, err = r.decode(escaped); err != nil {
+			return Path{}, Exceptions{}, err
 		}
 		p.folded = lower(p.decoded)
 	} else if capitals {
 		p.folded = lower(escaped)
 	}
-	return p, took, nil
+	return p, r.took, nil
+}
+
+type pathReader struct{ allow, took Exceptions }
+
+// scan judges the raw bytes.
+func (r *pathReader) scan(escaped string) (escapes, capitals bool, err error) {
+	prev, start := uint8(plain), 0
+	for i := 0; i < len(escaped); i++ {
+		class := classes[escaped[i]]
+		switch class {
+		case bad:
+			return false, false, errCharacter
+		case control:
+			return false, false, errControl
+		case upper:
+			capitals = true
+		case percent:
+			escapes = true
+		case semicolon:
+			if !r.allow.Semicolon {
+				return false, false, errCharacter
+			}
+			if prev == dot { // "..;/", which Tomcat reads as "../"
+				return false, false, errDot
+			}
+			r.took.Semicolon = true
+		case slash:
+			if prev == slash {
+				return false, false, errEmpty
+			}
+			if prev == dot && !r.dotted(escaped[start:i]) {
+				return false, false, errDot
+			}
+			start = i + 1
+		}
+		prev = class
+	}
+	if prev == dot && !r.dotted(escaped[start:]) {
+		return false, false, errDot
+	}
+	return escapes, capitals, nil
+}
+
+// dotted reports whether a raw segment may end in a dot.
+func (r *pathReader) dotted(segment string) bool {
+	r.took.TrailingDot = r.allow.TrailingDot
+	return r.allow.TrailingDot && !onlyDots(segment)
 }
 
 // decode undoes percent-encoding once and refuses what must not come out of it.
-func decode(escaped string, e Exceptions, took *Exceptions) (string, error) {
+func (r *pathReader) decode(escaped string) (string, error) {
 	out := make([]byte, 0, len(escaped))
 	parameter := false // after a ";" of the segment
 	for i := 0; i < len(escaped); i++ {
@@ -189,27 +201,11 @@ func decode(escaped string, e Exceptions, took *Exceptions) (string, error) {
 			}
 			c = unhex(escaped[i+1])<<4 | unhex(escaped[i+2])
 			i += 2
-			switch {
-			case c < 0x20 || c == 0x7f:
-				return "", errControl
-			case c == keptSlash:
-				return "", errUTF8
-			case c == '/':
-				if !e.EncodedSlash || parameter {
-					return "", errEncoded
-				}
-				if out[len(out)-1] == '.' { // "..%2f"
-					return "", errDot
-				}
-				took.EncodedSlash = true
+			if err := r.unescaped(c, out[len(out)-1], parameter, escaped[i+1:]); err != nil {
+				return "", err
+			}
+			if c == '/' {
 				c = keptSlash
-			case c == '\\' || c == ';' || c == '?' || c == '#':
-				return "", errEncoded
-			case c == '%':
-				if !e.EncodedPercent || !plainPercent(escaped[i+1:]) {
-					return "", errDouble
-				}
-				took.EncodedPercent = true
 			}
 		}
 		out = append(out, c)
@@ -223,11 +219,32 @@ func decode(escaped string, e Exceptions, took *Exceptions) (string, error) {
 		var written, segment string
 		written, raw = cut(raw)
 		segment, rest = cut(rest)
-		if err := checkSegment(segment, e.TrailingDot && strings.HasSuffix(written, ".")); err != nil {
+		if err := checkSegment(segment, r.allow.TrailingDot && strings.HasSuffix(written, ".")); err != nil {
 			return "", err
 		}
 	}
 	return decoded, nil
+}
+
+// unescaped judges a byte that was percent-encoded, by the byte before it and the path after it.
+func (r *pathReader) unescaped(c, before byte, parameter bool, rest string) error {
+	switch {
+	case c < 0x20 || c == 0x7f:
+		return errControl
+	case c == keptSlash:
+		return errUTF8
+	case c == '\\' || c == ';' || c == '?' || c == '#' || c == '/' && (!r.allow.EncodedSlash || parameter):
+		return errEncoded
+	case c == '/' && before == '.': // "..%2f"
+		return errDot
+	case c == '/':
+		r.took.EncodedSlash = true
+	case c == '%' && (!r.allow.EncodedPercent || !plainPercent(rest)):
+		return errDouble
+	case c == '%':
+		r.took.EncodedPercent = true
+	}
+	return nil
 }
 
 // checkSegment judges one decoded segment. ".", ".." and "..." are among those that end in ".", which only an exception for
