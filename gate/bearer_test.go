@@ -150,7 +150,7 @@ func TestWebSocketEndsWithToken(t *testing.T) {
 		t.Fatalf("upgrade: %+v %v", resp, err)
 	}
 	io.ReadFull(in, make([]byte, 7))
-	if rest, err := io.ReadAll(in); err != nil || !bytes.Equal(rest, closeFrame(closePolicy)) {
+	if rest, err := io.ReadAll(in); err != nil || !bytes.Equal(rest, closeFrame(closePolicy, closeText)) {
 		t.Errorf("%q %v", rest, err)
 	}
 	if e := r.audit.ends(t, 1)[0]; e.Reason != "token.exp" {

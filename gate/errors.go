@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +27,7 @@ const (
 	KindAmbiguousPath Kind = "ambiguous-path"
 	KindMethod        Kind = "method"
 	KindCrossOrigin   Kind = "cross-origin"
+	KindBudget        Kind = "budget" // more different records than this account may open in that time
 	KindUnavailable   Kind = "unavailable"
 	KindMisdirected   Kind = "misdirected"
 )
@@ -36,6 +36,7 @@ const (
 type Outcome struct {
 	Kind    Kind
 	Status  int
+	Reason  string           // the fixed code of the audit log
 	Session *session.Session // who is refused; nil: nobody is signed in
 	Ref     string           // the reference number that stands in the audit log
 }
@@ -49,6 +50,7 @@ var details = map[Kind]string{
 	KindAmbiguousPath: "The path can be read in more than one way.",
 	KindMethod:        "This method is not allowed here.",
 	KindCrossOrigin:   "The request was sent by a page of another origin.",
+	KindBudget:        "Too many different records were opened with this account in a short time.",
 	KindUnavailable:   "The request cannot be answered at the moment.",
 	KindMisdirected:   "The request came over a connection that is not meant for it.",
 }
@@ -58,8 +60,11 @@ const allowedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 // longestReturn is the greatest length of an address to return to; the portal takes no longer one.
 const longestReturn = 1024
 
-// refuse records the refusal and answers it. A refusal that cannot be recorded is answered as an outage.
+// refuse records the refusal and answers it; a preflight is only answered. A refusal that cannot be recorded is answered as an outage.
 func (x *exchange) refuse(no refusal) {
+	if x.answersPreflight(no) {
+		return
+	}
 	ref, err := x.recordRefusal(no)
 	if err != nil {
 		no = refusal{KindUnavailable, http.StatusServiceUnavailable, reasonAudit}
@@ -69,27 +74,40 @@ func (x *exchange) refuse(no refusal) {
 
 // say answers a refusal that was recorded. It is the one place where a refusal becomes HTTP.
 func (x *exchange) say(no refusal, ref string) {
-	w, r := x.answer.ResponseWriter, x.r
-	program := x.caller != nil || no.kind == KindToken || IsAPIClient(r)
+	w, r, how := x.answer.ResponseWriter, x.r, x.formOf(no)
+	if how == formWebSocket {
+		if x.closeSocket(no) {
+			return
+		}
+		how = formProblem
+	}
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
+	x.letRead(h)
 	switch no.kind {
 	case KindMethod:
 		h.Set("Allow", allowedMethods) // RFC 9110 section 15.5.6
 	case KindUnavailable:
 		h.Set("Retry-After", "1")
-	case KindNoSession, KindStepUp:
-		if !program {
-			x.toLogin()
-			return
-		}
 	}
-	if program {
+	if how != formPage {
 		x.challenge(no)
-		WriteProblem(w, no.status, string(no.kind), details[no.kind], ref)
-		return
 	}
-	x.gate.deny(w, r, Outcome{Kind: no.kind, Status: no.status, Session: x.session, Ref: ref})
+	switch {
+	case how == formGRPC:
+		x.tellGRPC(no, ref)
+	case how == formProblem:
+		WriteProblem(w, no.status, string(no.kind), details[no.kind], ref)
+	case no.kind == KindNoSession || no.kind == KindStepUp:
+		x.toLogin()
+	default:
+		x.gate.deny(w, r, x.outcome(no, ref))
+	}
+}
+
+// outcome is what a page is made of.
+func (x *exchange) outcome(no refusal, ref string) Outcome {
+	return Outcome{Kind: no.kind, Status: no.status, Reason: no.reason, Session: x.session, Ref: ref}
 }
 
 // recordRefusal writes the refusal down and returns its reference number; none when it is only counted (flood.go).
@@ -134,25 +152,6 @@ func (x *exchange) toLogin() {
 	w.Header().Set("Location", x.loginURL("return_to="+url.QueryEscape(to)))
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(status)
-}
-
-// IsAPIClient reports whether a program asks rather than a person's address bar: Sec-Fetch-Mode other than navigate,
-// X-Requested-With, Accept without text/html, or a WebSocket upgrade.
-func IsAPIClient(r *http.Request) bool {
-	for _, mode := range r.Header["Sec-Fetch-Mode"] {
-		if mode != "navigate" {
-			return true
-		}
-	}
-	if len(r.Header["X-Requested-With"]) > 0 || len(r.Header["Upgrade"]) > 0 && strings.EqualFold(r.Header["Upgrade"][0], "websocket") {
-		return true
-	}
-	for _, accept := range r.Header["Accept"] {
-		if strings.Contains(strings.ToLower(accept), "text/html") {
-			return false
-		}
-	}
-	return true
 }
 
 // WriteProblem answers with application/problem+json (RFC 9457) of the type urn:anteroom:problem:<kind>. ref is left out when it

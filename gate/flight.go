@@ -123,7 +123,7 @@ func (x *exchange) cut(cause error) {
 		if errors.Is(cause, session.ErrClosed) { // it is we who go; the client may come back
 			code = closeGoingAway
 		}
-		go t.bury(code) // the sign-out that waits for us need not wait for the client
+		go t.bury(closeFrame(code, closeText)) // the sign-out that waits for us need not wait for the client
 	}
 	x.recordEnd(end)
 }

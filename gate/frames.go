@@ -142,15 +142,19 @@ func (f *frames) judge() {
 
 const opClose = 0x8
 
-// The status codes of the close frame (section 7.4.1) and its text, which tells a stranger nothing.
+// The status codes of the close frame (section 7.4.1; those from 3000 on are IANA's) and the text where a session ended, which
+// tells a stranger nothing.
 const (
-	closeGoingAway = 1001
-	closePolicy    = 1008
-	closeText      = "session ended"
+	closeGoingAway    = 1001
+	closePolicy       = 1008
+	closeTryLater     = 1013
+	closeUnauthorized = 3000
+	closeForbidden    = 3003
+	closeText         = "session ended"
 )
 
-// closeFrame is a whole close frame, unmasked as a server sends it.
-func closeFrame(code uint16) []byte {
-	b := []byte{0x80 | opClose, byte(2 + len(closeText)), byte(code >> 8), byte(code)}
-	return append(b, closeText...)
+// closeFrame is a whole close frame, unmasked as a server sends it. The reason has at most 123 bytes.
+func closeFrame(code uint16, reason string) []byte {
+	b := []byte{0x80 | opClose, byte(2 + len(reason)), byte(code >> 8), byte(code)}
+	return append(b, reason...)
 }

@@ -120,11 +120,11 @@ func TestFramesEnd(t *testing.T) {
 }
 
 func TestCloseFrame(t *testing.T) {
-	if got, want := closeFrame(closePolicy), "\x88\x0f\x03\xf0session ended"; string(got) != want {
+	if got, want := closeFrame(closePolicy, closeText), "\x88\x0f\x03\xf0session ended"; string(got) != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	f := &frames{stage: inHeader}
-	f.see(closeFrame(closeGoingAway))
+	f.see(closeFrame(closeGoingAway, closeText))
 	if f.stage != lost {
 		t.Error("our own close frame is none")
 	}

@@ -175,6 +175,7 @@ func (g *Gate) Handle(w http.ResponseWriter, r *http.Request, next http.Handler)
 			return true
 		}
 	}
+	x.inside = true
 	if x.path.Under(g.prefix) {
 		g.portal.ServeHTTP(w, r)
 		return true
@@ -198,6 +199,7 @@ type exchange struct {
 	site     string // the host without port, lower case; empty until it was checked
 	path     policy.Path
 	upgrade  bool     // to a WebSocket
+	inside   bool     // it is past the door: transport, host, target and origin are as they must be
 	cookies  []string // Cookie lines as received
 	session  *session.Session
 	caller   *Caller // of a bearer request, which has no session

@@ -165,14 +165,14 @@ func (t *tunnel) condemn() bool {
 
 // bury sends the close frame, where one can stand, and closes the connection of a condemned tunnel. A client that is sending gets
 // a moment to read it: closing over bytes that nobody read would reset the connection and take our last words along.
-func (t *tunnel) bury(code uint16) {
+func (t *tunnel) bury(last []byte) {
 	force := time.AfterFunc(2*farewell, t.force)
 	defer force.Stop()
 	t.writing.Lock()
 	defer t.writing.Unlock()
 	if !t.broken && t.frames.between() {
 		_ = t.Conn.SetDeadline(time.Now().Add(farewell)) // waiting for the writer has not used it up
-		_, err := t.Conn.Write(closeFrame(code))
+		_, err := t.Conn.Write(last)
 		t.broken = err != nil
 		for rest := make([]byte, 1024); err == nil; {
 			_, err = t.Conn.Read(rest)

@@ -59,7 +59,7 @@ func testTunnelEnds(t *testing.T) {
 		t.Error(err)
 	}
 	start := time.Now()
-	go tun.bury(closePolicy)
+	go tun.bury(closeFrame(closePolicy, closeText))
 	got := make([]byte, len(sessionEnded))
 	if _, err := io.ReadFull(client, got); err != nil || !bytes.Equal(got, sessionEnded) {
 		t.Fatalf("%q %v", got, err)
@@ -101,7 +101,7 @@ func TestTunnelBlocked(t *testing.T) {
 		io.ReadFull(client, make([]byte, wrote))
 		start := time.Now()
 		tun.condemn()
-		tun.bury(closePolicy)
+		tun.bury(closeFrame(closePolicy, closeText))
 		if err := <-failed; err == nil {
 			t.Errorf("%s: written", name)
 		}
@@ -121,7 +121,7 @@ func TestTunnelBlocked(t *testing.T) {
 	defer client.Close()
 	start := time.Now()
 	tun.condemn()
-	tun.bury(closePolicy)
+	tun.bury(closeFrame(closePolicy, closeText))
 	if took := time.Since(start); took < farewell || took > within {
 		t.Errorf("close frame: it took %s", took)
 	}
@@ -155,7 +155,7 @@ func TestTunnelIsForced(t *testing.T) {
 		start := time.Now()
 		tun.condemn()
 		buried := make(chan struct{})
-		go func() { tun.bury(closePolicy); close(buried) }()
+		go func() { tun.bury(closeFrame(closePolicy, closeText)); close(buried) }()
 		if blocked {
 			<-gone // the client does not read
 		} else if _, err := io.ReadFull(client, make([]byte, len(sessionEnded))); err != nil {
@@ -191,7 +191,7 @@ func testTunnelAfterABuffer(t *testing.T) {
 		t.Fatal(err)
 	}
 	tun.condemn()
-	tun.bury(closePolicy)
+	tun.bury(closeFrame(closePolicy, closeText))
 	if all := <-got; string(all) != "half a fra" {
 		t.Errorf("%q", all)
 	}

@@ -20,7 +20,7 @@ import (
 // within is the time that the end of a session may take to end what it had open.
 const within = time.Second
 
-var sessionEnded = closeFrame(closePolicy)
+var sessionEnded = closeFrame(closePolicy, closeText)
 
 // sending is an app that accepts a WebSocket, sends bytes, and then takes what comes until its client goes.
 func sending(writes ...[]byte) http.Handler {
@@ -119,7 +119,7 @@ func TestWebSocketGoingAway(t *testing.T) {
 	_, in := r.webSocket(r.dana())
 	io.ReadFull(in, make([]byte, 7))
 	r.sessions.Close()
-	if rest, err := io.ReadAll(in); err != nil || !bytes.Equal(rest, closeFrame(closeGoingAway)) {
+	if rest, err := io.ReadAll(in); err != nil || !bytes.Equal(rest, closeFrame(closeGoingAway, closeText)) {
 		t.Errorf("%q %v", rest, err)
 	}
 	if end := r.audit.ends(t, 1)[0]; end.Reason != "closed" {
