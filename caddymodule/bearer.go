@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -34,6 +35,9 @@ type BearerIssuer struct {
 	// Claim that holds roles, and the values that give each of our roles. No other value becomes a role.
 	RolesClaim string              `json:"roles_claim,omitempty"`
 	Roles      map[string][]string `json:"roles,omitempty"`
+	// Claims that rules may ask for: the name in rules, and the issuer's claim; a dotted path reaches into objects. At
+	// most 8.
+	Claims map[string]string `json:"claims,omitempty"`
 	// Claim that becomes the username, and what is put before it.
 	UsernameClaim  string `json:"username_claim,omitempty"`
 	UsernamePrefix string `json:"username_prefix,omitempty"`
@@ -57,6 +61,7 @@ type BearerIssuer struct {
 //		proxy           http://proxy.hospital.example:3128
 //		roles_claim     groups
 //		role ROLE from  VALUE…
+//		claim NAME [from CLAIM]
 //		username_claim  preferred_username
 //		username_prefix app:
 //	}
@@ -72,7 +77,7 @@ func (b *BearerIssuer) unmarshal(d *caddyfile.Dispenser) error {
 	seen := map[string]bool{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		word := d.Val()
-		if seen[word] && word != "role" {
+		if seen[word] && word != "role" && word != "claim" {
 			return d.Errf("%q stands twice in bearer %s", word, b.Name)
 		}
 		seen[word] = true
@@ -89,8 +94,10 @@ func (b *BearerIssuer) unmarshal(d *caddyfile.Dispenser) error {
 			if err = o.roleLine(d, d.RemainingArgs()); err == nil {
 				b.addRoles(o.Roles)
 			}
+		case word == "claim":
+			err = claimLine(d, d.RemainingArgs(), &b.Claims)
 		default:
-			err = d.Errf("unrecognized line %q in bearer; want one of issuer, introspect, client_id, client_secret, hosts, ca_file, proxy, roles_claim, role, username_claim, username_prefix", word)
+			err = d.Errf("unrecognized line %q in bearer; want one of issuer, introspect, client_id, client_secret, hosts, ca_file, proxy, roles_claim, role, claim, username_claim, username_prefix", word)
 		}
 		if err != nil {
 			return err
@@ -116,16 +123,16 @@ func (b *BearerIssuer) addRoles(more map[string][]string) {
 	}
 }
 
+// RoleNames and ClaimNames are the roles and claims that callers with this issuer's tokens may have. They have no groups.
+func (b *BearerIssuer) RoleNames() []string  { return slices.Sorted(maps.Keys(b.Roles)) }
+func (b *BearerIssuer) GroupNames() []string { return nil }
+func (b *BearerIssuer) ClaimNames() []string { return slices.Sorted(maps.Keys(b.Claims)) }
+
 // provision resolves the secret and builds the issuer. It does not talk to it. A file that is missing on this machine keeps
 // nothing else from working: who comes with this issuer's tokens is refused until it is there.
 func (b *BearerIssuer) provision(ctx caddy.Context) error {
 	cfg := bearer.Config{
-		Name: b.Name, Roles: b.RolesClaim, RoleNames: map[string][]string{}, Username: b.UsernameClaim, UsernamePrefix: b.UsernamePrefix, Logger: ctx.Slogger(),
-	}
-	for role, values := range b.Roles {
-		for _, v := range values {
-			cfg.RoleNames[v] = append(cfg.RoleNames[v], role)
-		}
+		Name: b.Name, Roles: b.RolesClaim, RoleNames: byValue(b.Roles), Claims: b.Claims, Username: b.UsernameClaim, UsernamePrefix: b.UsernamePrefix, Logger: ctx.Slogger(),
 	}
 	problems := []error{resolve("issuer", b.Issuer, &cfg.Issuer)}
 	var err error

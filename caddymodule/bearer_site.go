@@ -166,7 +166,7 @@ func (t tokens) Check(r *http.Request) (*gate.Caller, error) {
 	}
 	return &gate.Caller{
 		Grant: session.Grant{
-			Source: c.Source, Subject: c.Subject, Username: c.Username, Name: c.Name, Email: c.Email, Roles: c.Roles,
+			Source: c.Source, Subject: c.Subject, Username: c.Username, Name: c.Name, Email: c.Email, Roles: c.Roles, Claims: c.Claims,
 			ACR: c.ACR, AMR: c.AMR, AuthTime: c.AuthTime,
 		},
 		ClientID: c.ClientID, Scopes: c.Scopes, Patient: c.Patient, Expires: c.Expires, Scheme: c.Scheme, Token: c.Token,

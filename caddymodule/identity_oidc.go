@@ -82,6 +82,13 @@ type OIDC struct {
 	Roles map[string][]string `json:"roles,omitempty"`
 	// The roles that this provider is trusted to give at all. Default: those of Roles.
 	MayGive []string `json:"may_give,omitempty"`
+	// Claim that holds groups, and for each of our groups the values that give it. Default: the claim of RolesClaim. No
+	// other value becomes a group.
+	GroupsClaim string              `json:"groups_claim,omitempty"`
+	Groups      map[string][]string `json:"groups,omitempty"`
+	// Claims that rules may ask for: the name in rules, and the provider's claim; a dotted path reaches into objects. At
+	// most 8.
+	Claims map[string]string `json:"claims,omitempty"`
 	// Claim that becomes the username. Default: preferred_username.
 	UsernameClaim string `json:"username_claim,omitempty"`
 	// Put before every username of this provider; needed when there are several.
@@ -158,16 +165,11 @@ func (o *OIDC) config(ctx caddy.Context) (oidc.Config, error) {
 			FormPost: o.ResponseMode == "form_post", PAR: o.PAR,
 		},
 		Claims: oidc.Claims{
-			Roles: o.RolesClaim, RoleNames: map[string][]string{}, MayGive: o.MayGive, Username: o.UsernameClaim, UsernamePrefix: o.UsernamePrefix,
-			Name: o.NameClaim, Email: o.EmailClaim, Org: o.OrgClaim,
+			Roles: o.RolesClaim, RoleNames: byValue(o.Roles), MayGive: o.MayGive, Username: o.UsernameClaim, UsernamePrefix: o.UsernamePrefix,
+			Name: o.NameClaim, Email: o.EmailClaim, Org: o.OrgClaim, Groups: o.GroupsClaim, GroupNames: byValue(o.Groups), More: o.Claims,
 		},
 		FAPI2: o.Profile == "fapi2", Algs: o.Algs, UserInfo: o.UserInfo, TypedLogout: o.LogoutToken == "typed", NoRefresh: o.Refresh == "off",
 		Patience: time.Duration(o.OnProviderLoss), Domains: o.EmailDomains, Logger: ctx.Slogger(),
-	}
-	for role, values := range o.Roles {
-		for _, v := range values {
-			cfg.Claims.RoleNames[v] = append(cfg.Claims.RoleNames[v], role)
-		}
 	}
 	problems := []error{
 		resolve("issuer", o.Issuer, &cfg.Issuer), resolve("client_id", o.ClientID, &cfg.Client.ID), resolve("client_secret", o.ClientSecret, &cfg.Client.Secret),
@@ -269,6 +271,23 @@ func (o *OIDC) RoleNames() []string {
 		roles = slices.DeleteFunc(roles, func(r string) bool { return !slices.Contains(o.MayGive, r) })
 	}
 	return roles
+}
+
+// GroupNames are the groups that this provider can give.
+func (o *OIDC) GroupNames() []string { return slices.Sorted(maps.Keys(o.Groups)) }
+
+// ClaimNames are the claims that rules may ask for of this provider's people.
+func (o *OIDC) ClaimNames() []string { return slices.Sorted(maps.Keys(o.Claims)) }
+
+// byValue turns the lines of the config, our name → values of a claim, the way in which they are looked up.
+func byValue(lines map[string][]string) map[string][]string {
+	names := map[string][]string{}
+	for name, values := range lines {
+		for _, v := range values {
+			names[v] = append(names[v], name)
+		}
+	}
+	return names
 }
 
 // Broken is why this provider cannot be used on this machine, nil when it can.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/anteroom-proxy/anteroom/identity"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
@@ -37,6 +38,9 @@ import (
 //		roles_claim     groups
 //		role ROLE from  VALUE…
 //		may_give        ROLE…
+//		groups_claim    departments
+//		group GROUP from VALUE…
+//		claim NAME [from CLAIM]
 //		username_claim  preferred_username
 //		username_prefix staff:
 //		name_claim      name
@@ -56,7 +60,7 @@ func (o *OIDC) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	seen := map[string]bool{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		word := d.Val()
-		if seen[word] && word != "role" && word != "parameter" {
+		if seen[word] && !slices.Contains([]string{"role", "group", "claim", "parameter"}, word) {
 			return d.Errf("%q stands twice in identity oidc %s", word, o.Name)
 		}
 		seen[word] = true
@@ -78,6 +82,9 @@ func (o *OIDC) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if len(o.Roles) > 0 && o.RolesClaim == "" {
 		return d.Errf("identity oidc %s: `role … from` needs `roles_claim CLAIM`, the claim that holds the values", o.Name)
 	}
+	if len(o.Groups) > 0 && o.GroupsClaim == "" && o.RolesClaim == "" {
+		return d.Errf("identity oidc %s: `group … from` needs `groups_claim CLAIM`, the claim that holds the values", o.Name)
+	}
 	for role := range o.Roles {
 		if o.MayGive != nil && !slices.Contains(o.MayGive, role) {
 			return d.Errf("identity oidc %s: a line gives the role %q, which `may_give` does not trust this provider with; mend one of the two", o.Name, role)
@@ -96,13 +103,13 @@ var domainName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[
 
 // oidcWords are all lines of the block, for the message about another one.
 const oidcWords = "title, issuer, client_id, client_secret, client_auth, assertion_audience, profile, par, response_mode, scopes, acr_values, max_age, prompt, parameter, hosts, ca_file, proxy, " +
-	"userinfo, id_token_algs, roles_claim, role, may_give, username_claim, username_prefix, name_claim, email_claim, org_claim, email_domains, refresh, on_provider_loss, logout_token"
+	"userinfo, id_token_algs, roles_claim, role, may_give, groups_claim, group, claim, username_claim, username_prefix, name_claim, email_claim, org_claim, email_domains, refresh, on_provider_loss, logout_token"
 
 // line reads one line of the block; the dispenser stands on its first word.
 func (o *OIDC) line(d *caddyfile.Dispenser, word string) error {
 	single := map[string]*string{
 		"title": &o.Title, "issuer": &o.Issuer, "client_id": &o.ClientID, "client_secret": &o.ClientSecret,
-		"roles_claim": &o.RolesClaim, "username_claim": &o.UsernameClaim, "username_prefix": &o.UsernamePrefix,
+		"roles_claim": &o.RolesClaim, "groups_claim": &o.GroupsClaim, "username_claim": &o.UsernameClaim, "username_prefix": &o.UsernamePrefix,
 		"name_claim": &o.NameClaim, "email_claim": &o.EmailClaim, "org_claim": &o.OrgClaim,
 		"prompt": &o.Prompt, "ca_file": &o.CAFile, "proxy": &o.Proxy, "assertion_audience": &o.AssertionAudience,
 	}
@@ -135,6 +142,10 @@ func (o *OIDC) line(d *caddyfile.Dispenser, word string) error {
 		return o.clientAuthLine(d, args)
 	case "role":
 		return o.roleLine(d, args)
+	case "group":
+		return o.groupLine(d, args)
+	case "claim":
+		return claimLine(d, args, &o.Claims)
 	case "parameter":
 		if len(args) != 2 {
 			return d.Errf("write `parameter NAME VALUE`, for example `parameter hd hospital.example`")
@@ -221,6 +232,42 @@ func (o *OIDC) roleLine(d *caddyfile.Dispenser, args []string) error {
 		o.Roles = map[string][]string{}
 	}
 	o.Roles[args[0]] = append(o.Roles[args[0]], args[2:]...)
+	return nil
+}
+
+func (o *OIDC) groupLine(d *caddyfile.Dispenser, args []string) error {
+	if len(args) < 3 || args[1] != "from" {
+		return d.Errf("write `group GROUP from VALUE…`, for example `group ward-3 from grp-ward-3`")
+	}
+	if !roleName.MatchString(args[0]) {
+		return d.Errf("group %q: a group's name has 1 to 64 letters, digits, `.`, `_`, `-`", args[0])
+	}
+	if o.Groups == nil {
+		o.Groups = map[string][]string{}
+	}
+	o.Groups[args[0]] = append(o.Groups[args[0]], args[2:]...)
+	return nil
+}
+
+// claimLine reads `claim NAME [from CLAIM]`.
+func claimLine(d *caddyfile.Dispenser, args []string, claims *map[string]string) error {
+	if len(args) != 1 && (len(args) != 3 || args[1] != "from") {
+		return d.Errf("write `claim NAME` or `claim NAME from CLAIM`, for example `claim patient_id from https://fhir.hospital.example/patient`")
+	}
+	name, from := args[0], args[len(args)-1]
+	if !identity.ValidClaim(name) {
+		return d.Errf("claim %q: the name that rules use is a lower-case letter and at most 31 letters, digits or `_`; write for example `claim patient_id from %s`", name, from)
+	}
+	if _, twice := (*claims)[name]; twice {
+		return d.Errf("the claim %q stands twice", name)
+	}
+	if len(*claims) == identity.MaxClaims {
+		return d.Errf("claim %s: a session has room for %d claims; take over only those that rules ask for", name, identity.MaxClaims)
+	}
+	if *claims == nil {
+		*claims = map[string]string{}
+	}
+	(*claims)[name] = from
 	return nil
 }
 

@@ -398,7 +398,7 @@ func TestAttackAnswers(t *testing.T) {
 	t.Run("96 cookies come along on the way back from the provider", func(t *testing.T) {
 		b := w.browser() // keep() checks SameSite=Lax of each
 		b.signIn("hospital", "/")
-		if len(b.jar) != 4 { // two halves, the round counter, and whose sign-in this was
+		if len(b.jar) != 5 { // two halves, the round counter, whose sign-in this was, and who has signed in here
 			t.Errorf("the browser keeps %v", b.jar)
 		}
 	})

@@ -194,7 +194,9 @@ func (p *Portal) admit(w http.ResponseWriter, r *http.Request, s identity.Source
 		p.fail(w, r, s, failure{page: pageStepUp, reason: reasonNotReached, session: old, ask: a.Ask, need: a.Need}, a.ReturnTo)
 		return
 	}
-	e := entry{name: s.Name(), attempt: a, old: old}
+	e := entry{name: s.Name(), attempt: a, old: old, who: id}
+	g := grant(id)
+	g.Device = p.knowsDevice(r, id)
 	ad := session.Admission{Device: deviceOf(r), Move: a.move, Proved: a.proved, Keep: keptOf(id), Verify: id.Renews && id.Keep != nil}
 	if old != nil {
 		ad.Replaces = old.ID
@@ -203,7 +205,7 @@ func (p *Portal) admit(w http.ResponseWriter, r *http.Request, s identity.Source
 	if sameSignOn(a, id, old, p.now()) {
 		e.session = old
 	} else {
-		e.session, e.cookies, err = p.sessions.Issue(r.Context(), grant(id), r.Host, ad)
+		e.session, e.cookies, err = p.sessions.Issue(r.Context(), g, r.Host, ad)
 	}
 	if limit := (*session.LimitError)(nil); errors.As(err, &limit) {
 		p.limited(w, r, s, a, id, limit)
@@ -230,6 +232,6 @@ func (p *Portal) admit(w http.ResponseWriter, r *http.Request, s identity.Source
 func grant(id identity.Identity) session.Grant {
 	return session.Grant{
 		Source: id.Source, Subject: id.Subject, Username: id.Username, Name: id.Name, Email: id.Email,
-		Roles: id.Roles, Org: id.Org, ACR: id.ACR, AMR: id.AMR, AuthTime: id.AuthTime, ProviderSession: id.Session,
+		Roles: id.Roles, Groups: id.Groups, Claims: id.Claims, Org: id.Org, ACR: id.ACR, AMR: id.AMR, AuthTime: id.AuthTime, ProviderSession: id.Session,
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/identity"
 	"github.com/anteroom-proxy/anteroom/session"
 )
 
@@ -14,6 +15,7 @@ type entry struct {
 	name     string // of the source, or handOffName
 	attempt  attempt
 	session  *session.Session
+	who      identity.Identity // as the source vouched; the zero one of a hand-off
 	cookies  []*http.Cookie
 	old      *session.Session // what this browser had until now, or nil
 	location string
@@ -57,6 +59,7 @@ func (p *Portal) enter(w http.ResponseWriter, r *http.Request, e entry) {
 	if e.name != handOffName {
 		p.remember(w, r, s)
 		p.rememberChoice(w, s.Source)
+		p.rememberDevice(w, r, e.who)
 	}
 	for _, name := range []string{promptCookie, moveCookie} { // a sign-in that waits may be another person's
 		if hasCookie(r, name) {

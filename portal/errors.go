@@ -75,8 +75,8 @@ var (
 	pageNoAnswer = &errorPage{http.StatusServiceUnavailable, "unavailable", "The sign-in service does not answer", []string{
 		"This is not your fault. Please try again in a minute."}}
 	pageTooLarge = &errorPage{http.StatusForbidden, "sign-in-too-large", "Your account does not fit", []string{
-		"Your account has more roles or longer names than a browser can keep for a session, so you were not signed in.",
-		"Give your help desk the reference number below: your account needs fewer roles for this application."}}
+		"Your account has more roles, groups or other details than a browser can keep for a session, so you were not signed in.",
+		"Give your help desk the reference number below: this application needs to take over less of your account."}}
 	pageLoop = &errorPage{http.StatusBadRequest, "sign-in-loop", "Your browser does not stay signed in", []string{
 		"You signed in, but your browser did not keep the two cookies that hold your session, so you would be sent round in a circle.",
 		"Please allow cookies for this site, or use another browser, and sign in again."}}

@@ -2,6 +2,7 @@ package portal
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -161,7 +162,12 @@ func (p *Portal) landing(r *http.Request, a attempt, s *session.Session) (string
 func sameSignOn(a attempt, id identity.Identity, old *session.Session, now time.Time) bool {
 	return old != nil &&
 		old.Source == id.Source && old.Subject == id.Subject && old.Started.Unix() >= a.Created &&
-		slices.Equal(old.Roles, grant(id).Roles) && meets(old.Grant, a.Need, now)
+		sameRights(old.Grant, grant(id)) && meets(old.Grant, a.Need, now)
+}
+
+// sameRights reports whether rules see the same in both.
+func sameRights(a, b session.Grant) bool {
+	return slices.Equal(a.Roles, b.Roles) && slices.Equal(a.Groups, b.Groups) && maps.Equal(a.Claims, b.Claims) && a.Org == b.Org
 }
 
 // onward is the last page of a sign-in that a form of ours finished. A redirect

@@ -27,6 +27,13 @@ const (
 	// labelLast is the associated data of the name of a browser's last sign-in.
 	labelLast = "anteroom/portal/last/v1"
 
+	// labelDevice is the associated data of the accounts that have signed in with a
+	// browser.
+	labelDevice = "anteroom/portal/device/v1"
+
+	// labelDeviceID separates the hash that names an account in it.
+	labelDeviceID = "anteroom/portal/device-id/v1"
+
 	// labelAsk is the associated data of a sealed ask: what a site sends along
 	// when it hands a browser to the portal.
 	labelAsk = "anteroom/portal/ask/v1"

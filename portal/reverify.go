@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -62,9 +63,9 @@ func splitKept(b []byte) (issuer string, keep []byte, ok bool) {
 }
 
 // Reverify asks the source of a session whether it still vouches for the person,
-// and as what. It is for session.Config.Refresh. Roles and names follow what it
-// says; how somebody proved who they are stays as it was at the sign-in, so that
-// no session's level rises by itself. A source that does not answer ends nobody's
+// and as what. It is for session.Config.Refresh. Roles, groups, claims and names
+// follow what it says; how somebody proved who they are, and with which browser, stays
+// as it was at the sign-in, so that no session's level rises by itself. A source that does not answer ends nobody's
 // session before its patience is over; one that is not configured any more counts
 // as silent.
 func (p *Portal) Reverify(ctx context.Context, s *session.Session, k session.Kept) (session.Verdict, error) {
@@ -95,8 +96,9 @@ func (p *Portal) Reverify(ctx context.Context, s *session.Session, k session.Kep
 		v.Keep = next
 	}
 	g := &v.Grant
-	g.Username, g.Name, g.Email, g.Roles, g.Org = id.Username, id.Name, id.Email, slices.Clone(id.Roles), id.Org
-	if g.Username != s.Username || g.Name != s.Name || g.Email != s.Email || g.Org != s.Org || !slices.Equal(g.Roles, s.Roles) {
+	g.Username, g.Name, g.Email, g.Org = id.Username, id.Name, id.Email, id.Org
+	g.Roles, g.Groups, g.Claims = slices.Clone(id.Roles), slices.Clone(id.Groups), maps.Clone(id.Claims)
+	if g.Username != s.Username || g.Name != s.Name || g.Email != s.Email || !sameRights(*g, s.Grant) {
 		// What the source gave back works once: losing it because the record failed
 		// would sign the person out. record has logged the failure.
 		_ = p.recordReverify(ctx, s, *g, audit.Event{Decision: "allowed", Reason: reasonChanged})

@@ -159,7 +159,7 @@ func TestEndAll(t *testing.T) {
 	for _, b := range []*browser{copied, there, third, here} {
 		b.mustNoSession()
 	}
-	if answer.Header().Get("Clear-Site-Data") != `"cache"` || len(here.jar) != 1 || here.jar[promptCookie] == "" {
+	if answer.Header().Get("Clear-Site-Data") != `"cache"` || len(here.jar) != 2 || here.jar[promptCookie] == "" || here.jar[deviceCookie] == "" {
 		t.Errorf("the browser keeps %v", here.jar)
 	}
 	for _, label := range labels {

@@ -28,7 +28,7 @@ func TestSignOut(t *testing.T) {
 	if got := answer.Header().Get("Clear-Site-Data"); got != `"cache"` {
 		t.Errorf("Clear-Site-Data %q", got)
 	}
-	if len(b.jar) != 1 || b.jar[promptCookie] == "" {
+	if len(b.jar) != 2 || b.jar[promptCookie] == "" || b.jar[deviceCookie] == "" {
 		t.Errorf("the browser keeps %v", b.jar)
 	}
 	copied.mustNoSession()

@@ -255,6 +255,10 @@ func TestAssertionComparesEveryClaim(t *testing.T) {
 			field.Set(reflect.ValueOf(append(slices.Clone(v), "x")))
 		case time.Time:
 			field.Set(reflect.ValueOf(v.Add(time.Second)))
+		case bool:
+			field.SetBool(!v)
+		case map[string]string:
+			field.Set(reflect.ValueOf(map[string]string{"x": "y"}))
 		default:
 			t.Fatalf("%s is of a new type", kind.Field(i).Name)
 		}
