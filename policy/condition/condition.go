@@ -21,8 +21,7 @@
 // network are constants, and are read at Compile.
 //
 // Whoever writes an expression is trusted, and whoever sends the request is not: the cost of an expression is estimated for the
-// longest request when it is compiled, counted when it is evaluated unless the length of the request has no part in it, and limited in
-// both.
+// longest request that is usual when it is compiled, counted when it is evaluated for a longer one, and limited in both.
 package condition
 
 import (
@@ -65,7 +64,8 @@ type User struct {
 
 // Condition is one compiled expression. A nil Condition has no answer.
 type Condition struct {
-	program  cel.Program
+	program  cel.Program // for a request that is no longer than the estimate reckoned with
+	counting cel.Program // for any other; nil: its length has no part in the cost
 	text     string
 	names    map[string]bool // what it looks at: "request.path", "claim.dept"
 	mentions map[string][]string
@@ -127,15 +127,15 @@ func Compile(text string, vars, claims []string) (*Condition, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
-	if !bounded {
-		options = append(options, cel.CostLimit(maxCost))
+	c := &Condition{text: text, names: s.names, mentions: s.mentions, warnings: s.warn(checked)}
+	c.program, err = env.Program(checked, cel.EvalOptions(cel.OptOptimize))
+	if err == nil && !bounded {
+		c.counting, err = env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
 	}
-	program, err := env.Program(checked, options...)
 	if err != nil {
 		return nil, &Error{Wrong: "it cannot be prepared: " + oneLine(err.Error()), Write: "it in another way"}
 	}
-	return &Condition{program: program, text: text, names: s.names, mentions: s.mentions, warnings: s.warn(checked)}, nil
+	return c, nil
 }
 
 // checkText looks at what can be said without a parser.
@@ -157,7 +157,11 @@ func (c *Condition) Eval(in *Input) (bool, error) {
 	if c == nil || in == nil {
 		return false, ErrNoAnswer
 	}
-	out, _, err := c.program.Eval((*activation)(in))
+	program := c.program
+	if c.counting != nil && !in.isShort() {
+		program = c.counting
+	}
+	out, _, err := program.Eval((*activation)(in))
 	if err != nil {
 		return false, &noAnswer{err}
 	}

@@ -36,6 +36,31 @@ var roots = []string{"request", "user", "path", "claim"}
 // presence is the prefix of the names that stand for has(NAME). No expression can contain them.
 const presence = "@has."
 
+// isShort reports whether no value is longer than the estimate of the cost reckoned with.
+func (in *Input) isShort() bool {
+	if len(in.Path) > longPath || len(in.Query) > longQuery || max(len(in.Method), len(in.Host), len(in.User.Name), len(in.User.Org), len(in.User.IDP), len(in.User.ACR)) > longText {
+		return false
+	}
+	for _, value := range in.Claims {
+		if len(value) > longText {
+			return false
+		}
+	}
+	return areShort(in.User.Roles) && areShort(in.User.Groups) && areShort(in.User.AMR)
+}
+
+func areShort(list []string) bool {
+	if len(list) > longList {
+		return false
+	}
+	for _, s := range list {
+		if len(s) > longText {
+			return false
+		}
+	}
+	return true
+}
+
 // activation answers CEL's questions for names out of an Input. What has no value is not found, which makes an error of it.
 type activation Input
 
@@ -72,7 +97,7 @@ func (a *activation) value(name string) (ref.Val, bool) {
 			return nil, false
 		}
 		v, ok := a.Vars(field)
-		return types.String(v), ok && v != ""
+		return types.String(v), ok && v != "" && len(v) <= longPath
 	}
 	return nil, false
 }
