@@ -70,7 +70,7 @@ func (a *asset) serve(w http.ResponseWriter, r *http.Request) {
 // pages are the templates by name, each within the layout.
 var pages = func() map[string]*template.Template {
 	all := make(map[string]*template.Template)
-	for _, name := range []string{"login", "logout", "signedout", "who", "error", "sessions", "move", "limit", "notice", "why"} {
+	for _, name := range []string{"login", "logout", "signedout", "who", "error", "sessions", "move", "limit", "notice", "why", "emergency", "begun"} {
 		all[name] = template.Must(template.ParseFS(files, "templates/layout.html", "templates/"+name+".html"))
 	}
 	return all
@@ -99,6 +99,8 @@ type view struct {
 	Places            *places // where an account is signed in
 	Note              string  // what is good to know besides
 	Why               *whyView
+	Emergency         *emergencyView // the form
+	Running           []begunView    // emergency accesses of this session here
 	welcome
 	farewell
 }

@@ -44,6 +44,7 @@ import (
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/emergency"
 	"github.com/anteroom-proxy/anteroom/identity"
 	"github.com/anteroom-proxy/anteroom/session"
 	"github.com/anteroom-proxy/anteroom/store"
@@ -103,6 +104,11 @@ type Config struct {
 	// an address. Empty: the pages say it in general words.
 	Contact string
 
+	// Emergency keeps the book of emergency accesses; BreakGlass asks the policy of the
+	// request's site. Both or none: without them nobody is offered any.
+	Emergency  *emergency.Ledger
+	BreakGlass BreakGlass
+
 	Now    func() time.Time // nil means time.Now
 	Logger *slog.Logger     // nil means none
 }
@@ -124,12 +130,20 @@ type Portal struct {
 	notices  *limiter // what comes from a provider without a browser
 	degraded *seldom  // records of sessions whose provider is silent
 	contact  string
-	now      func() time.Time
-	log      *slog.Logger
+	glassBox
+	now func() time.Time
+	log *slog.Logger
 
 	// handLimit is for hand-offs: they are many more than sign-ins and no
 	// provider sees them. A hand-off costs two units, and a few writes.
 	handLimit *limiter
+}
+
+// glassBox is what emergency access works with.
+type glassBox struct {
+	emergency  *emergency.Ledger
+	breakGlass BreakGlass
+	glassPace  *pace
 }
 
 // hub is the one portal for many sites.
@@ -172,6 +186,9 @@ func New(c Config) (*Portal, error) {
 	if c.Home != "" && (!validHost(c.Home) || c.Served == nil) {
 		return nil, fmt.Errorf("making portal: home %q must be a host, with its port unless that is 443, and come with the list of sites that it serves", c.Home)
 	}
+	if (c.Emergency == nil) != (c.BreakGlass == nil) {
+		return nil, errors.New("making portal: emergency access needs a ledger and a policy to ask")
+	}
 	if c.Posted == nil {
 		c.Posted = func(string) bool { return false }
 	}
@@ -187,7 +204,7 @@ func New(c Config) (*Portal, error) {
 	return &Portal{
 		prefix: c.Prefix, sources: c.Sources, sessions: c.Sessions, store: c.Store, sealer: c.Sealer,
 		hub: hub{originHost(c.Home), c.HomeAlone, c.Served}, posted: c.Posted, reserved: c.Reserved,
-		notices: newLimiter(c.Now), degraded: new(seldom), contact: c.Contact,
+		notices: newLimiter(c.Now), degraded: new(seldom), contact: c.Contact, glassBox: glassBox{c.Emergency, c.BreakGlass, newPace(c.Now)},
 		audit: c.Audit, client: c.ClientAddr, limit: newLimiter(c.Now), handLimit: newLimiter(c.Now), now: c.Now, log: c.Logger,
 	}, nil
 }

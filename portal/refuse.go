@@ -132,6 +132,7 @@ func (p *Portal) Refuse(w http.ResponseWriter, r *http.Request, ref Refusal) {
 		if ref.Session == nil {
 			break
 		}
+		l.why.Emergency = p.emergencyFor(r, ref)
 		l.change = p.prefix + "switch"
 		if to != "/" {
 			l.change += "?return_to=" + url.QueryEscape(to)

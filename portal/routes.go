@@ -39,6 +39,9 @@ var (
 //	<prefix>sessions            where the account is signed in
 //	<prefix>sessions/end        POST ends one sign-in of the account, sessions/end-all all
 //	<prefix>move                asks whether to move a session here, when the role allows no more; POST moves
+//	<prefix>emergency?return_to= the form for emergency access to a page; POST begins it
+//	<prefix>emergency/begun     says that it has begun, and leads to the record
+//	<prefix>emergency/end       POST ends one before its time
 //	<prefix>session             the session as JSON
 //	<prefix>jwks.json           the keys that sign sessions
 //	<prefix>jwks/<source>.json  the keys with which we sign in at its provider
@@ -112,12 +115,35 @@ func (p *Portal) own(rest string) (endpoint, bool) {
 		return endpoint{p.endAll, onlyPost}, true
 	case "move":
 		return endpoint{p.move, []string{http.MethodGet, http.MethodPost}}, true
+	case "emergency", "emergency/begun", "emergency/end":
+		return p.ofEmergency(rest)
 	case "session":
 		return endpoint{p.session, getHead}, true
 	case "jwks.json":
 		return endpoint{p.jwks, getHead}, true
 	}
 	return endpoint{}, false
+}
+
+// ofEmergency are the addresses of emergency access, where there is any.
+func (p *Portal) ofEmergency(rest string) (endpoint, bool) {
+	if !p.offersEmergency() {
+		return endpoint{}, false
+	}
+	switch rest {
+	case "emergency":
+		return endpoint{func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost {
+				p.beginEmergency(w, r)
+				return
+			}
+			p.askEmergency(w, r)
+		}, []string{http.MethodGet, http.MethodHead, http.MethodPost}}, true
+	case "emergency/begun":
+		return endpoint{p.emergencyBegun, getHead}, true
+	default:
+		return endpoint{p.endEmergency, onlyPost}, true
+	}
 }
 
 // ofSource are the addresses of one way to sign in, where this host offers it.

@@ -144,6 +144,7 @@ func (p *Portal) endAll(w http.ResponseWriter, r *http.Request) {
 		e.Session = audit.SessionLabel(i.ID)
 		_, _ = p.record(r, e)
 	}
+	p.endEmergencies(r, s)
 	p.forget(w, r)
 	p.showEndedAll(w, r, max(n, 1), ref, p.leaveLink(r, had.session, had.keep))
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/emergency"
 	"github.com/anteroom-proxy/anteroom/session"
 )
 
@@ -87,6 +88,7 @@ func (p *Portal) signOut(w http.ResponseWriter, r *http.Request, reason string) 
 		// The session is gone; saying that it is not, because the record
 		// failed, would be wrong. record has logged the failure.
 		_, _ = p.record(r, signOutEvent(s, reason))
+		p.endEmergencies(r, s)
 	}
 	p.forget(w, r)
 	return had, true
@@ -137,7 +139,7 @@ func (p *Portal) forget(w http.ResponseWriter, r *http.Request) {
 		dropCookie(w, h.name)
 	}
 	dropCookie(w, roundCookie)
-	for _, name := range []string{moveCookie, lastCookie} { // the mark below says more
+	for _, name := range []string{moveCookie, lastCookie, emergency.CookieName} { // the mark below says more
 		if hasCookie(r, name) {
 			dropCookie(w, name)
 		}

@@ -54,6 +54,7 @@ func (p *Portal) who(w http.ResponseWriter, r *http.Request) {
 	if !p.homeAlone || p.away(r) {
 		v.Links = append(v.Links, link{Href: "/", Text: "Go to the application"})
 	}
+	v.Running = p.running(r, s)
 	p.show(w, r, "who", http.StatusOK, v)
 }
 
@@ -82,12 +83,13 @@ func (p *Portal) session(w http.ResponseWriter, r *http.Request) {
 		Username string   `json:"preferred_username"`
 		Name     string   `json:"name"`
 		Roles    []string `json:"roles"`
+		Groups   []string `json:"groups"`
 		Source   string   `json:"idp"`
 		AuthTime int64    `json:"auth_time"`        // Unix seconds, 0 when the provider did not tell
 		Idle     int64    `json:"idle_seconds"`     // until the end when nothing more happens, the earliest there is
 		Absolute int64    `json:"absolute_seconds"` // until the end whatever happens
 	}{
-		s.Subject, s.Username, s.Name, append([]string{}, s.Roles...), s.Source, unix(s.AuthTime),
+		s.Subject, s.Username, s.Name, append([]string{}, s.Roles...), append([]string{}, s.Groups...), s.Source, unix(s.AuthTime),
 		seconds(min(s.Expires.Sub(now), s.Ends.Sub(now))), seconds(s.Ends.Sub(now)),
 	}
 	body, err := json.Marshal(answer)
