@@ -45,7 +45,7 @@ var (
 // refuse: guessing what was meant is how a list becomes somebody's record. The error
 // does not hold the value.
 func ClaimText(raw []byte) (string, error) {
-	raw = bytes.TrimSpace(raw)
+	raw = bytes.Trim(raw, " \t\r\n")
 	var text string
 	switch {
 	case len(raw) == 0 || string(raw) == "null":

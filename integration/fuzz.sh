@@ -14,6 +14,7 @@ targets=(
 	hardening:FuzzCompatQuery
 	hardening:FuzzProtectRequest
 	hardening:FuzzRecord
+	identity:FuzzClaimText
 	identity/issuer:FuzzKeySet
 	identity/bearer:FuzzAuthorization
 	identity/bearer:FuzzIntrospection
