@@ -214,10 +214,11 @@ func keepForeign(h http.Header, name string, lines []string) {
 func (a *answer) renew() {
 	h := a.Header()
 	shared, private := cacheability(h["Cache-Control"])
-	if shared {
-		return
-	}
 	switch {
+	case a.x.glass != nil: // what an emergency showed is not shown again when it is over
+		h["Cache-Control"] = justNoStore
+	case shared:
+		return
 	case private:
 	case len(h["Cache-Control"]) == 0:
 		h["Cache-Control"] = justPrivate
@@ -233,8 +234,11 @@ func (a *answer) renew() {
 	}
 }
 
-// justPrivate is shared by all answers that say no more; it has no room for an append to write into.
-var justPrivate = []string{"private"}
+// justNoStore and justPrivate are shared by all answers that say no more; they have no room for an append to write into.
+var (
+	justNoStore = []string{"no-store"}
+	justPrivate = []string{"private"}
+)
 
 // cacheability reads Cache-Control (RFC 9111 section 5.2.2).
 func cacheability(lines []string) (shared, private bool) {

@@ -15,6 +15,9 @@ type lack struct {
 	need   policy.Need  // what a new sign-in has to show
 	scopes []string     // any one of which is enough
 	token  *BearerError // what is wrong with the token
+	// For the page of somebody who is signed in:
+	missing   policy.Missing
+	emergency *policy.Emergency // what they may open by breaking the glass
 }
 
 // challenge tells a program what is missing, one line of WWW-Authenticate for each way to get it (RFC 9110 section 11.6.1).

@@ -59,7 +59,7 @@ func (x *exchange) checkMethod() refusal {
 func (x *exchange) checkTarget() refusal {
 	target := x.r.RequestURI
 	raw, query, asked := strings.Cut(target, "?")
-	path, err := policy.ParsePath(raw)
+	path, err := x.gate.policy.ParsePath(raw)
 	if err != nil {
 		reason := "path"
 		var ambiguous *policy.PathError
@@ -69,6 +69,9 @@ func (x *exchange) checkTarget() refusal {
 		return refusal{KindAmbiguousPath, http.StatusBadRequest, reason}
 	}
 	u := x.r.URL
+	if u.RawPath != "" && u.RawPath != raw { // EscapedPath passes over one that does not fit the path; others may not
+		return refusal{KindAmbiguousPath, http.StatusBadRequest, "path.changed"}
+	}
 	if u.Scheme != "" || u.Host != "" || u.User != nil || u.Opaque != "" || u.Fragment != "" || u.EscapedPath() != raw ||
 		u.RawQuery != query || (u.ForceQuery || u.RawQuery != "") != asked {
 		return refusal{KindAmbiguousPath, http.StatusBadRequest, "path.changed"}
@@ -76,8 +79,10 @@ func (x *exchange) checkTarget() refusal {
 	if strings.IndexByte(query, '#') >= 0 { // a fragment never stands in a request (RFC 9112 section 3.2)
 		return refusal{KindAmbiguousPath, http.StatusBadRequest, "path.fragment"}
 	}
-	if path.Under(x.gate.prefix) && raw+"/" != x.gate.prefix && !strings.HasPrefix(raw, x.gate.prefix) {
-		return refusal{KindAmbiguousPath, http.StatusBadRequest, "path.prefix"} // our own paths have one spelling
+	if path.Under(x.gate.prefix) { // our own paths have one spelling, also where the app's have more
+		if _, err := policy.ParsePath(raw); err != nil || raw+"/" != x.gate.prefix && !strings.HasPrefix(raw, x.gate.prefix) {
+			return refusal{KindAmbiguousPath, http.StatusBadRequest, "path.prefix"}
+		}
 	}
 	x.path = path
 	return refusal{}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/policy"
 	"github.com/anteroom-proxy/anteroom/session"
 )
 
@@ -39,6 +40,10 @@ type Outcome struct {
 	Reason  string           // the fixed code of the audit log
 	Session *session.Session // who is refused; nil: nobody is signed in
 	Ref     string           // the reference number that stands in the audit log
+	Missing policy.Missing   // for KindForbidden: what the nearest line lacks
+	// Emergency is what this person may open by breaking the glass; nil: nothing. Whoever shows a form for it asks Gate.Emergency
+	// again when it comes back.
+	Emergency *policy.Emergency
 }
 
 // details are the sentences for programs. They tell nothing about the site.
@@ -107,7 +112,11 @@ func (x *exchange) say(no refusal, ref string) {
 
 // outcome is what a page is made of.
 func (x *exchange) outcome(no refusal, ref string) Outcome {
-	return Outcome{Kind: no.kind, Status: no.status, Reason: no.reason, Session: x.session, Ref: ref}
+	o := Outcome{Kind: no.kind, Status: no.status, Reason: no.reason, Session: x.session, Ref: ref}
+	if x.lack != nil && no.kind == KindForbidden {
+		o.Missing, o.Emergency = x.lack.missing, x.lack.emergency
+	}
+	return o
 }
 
 // recordRefusal writes the refusal down and returns its reference number; none when it is only counted (flood.go).

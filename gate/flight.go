@@ -53,6 +53,9 @@ func (x *exchange) pass(next http.Handler) (own bool) {
 		f.stop = x.gate.sessions.Watch(x.session.ID, x.gate.storeLoss.tolerate, x.cut)
 		x.renewal = x.gate.sessions.StartRenewal(x.session, x.cookies, x.r.Host)
 	}
+	if x.glass != nil {
+		f.stop = x.watchGlass(f.stop)
+	}
 	x.serve(next, x.r.WithContext(ctx))
 	x.answer.finish()
 	if end := f.end.Load(); end != nil {
@@ -119,13 +122,20 @@ func (x *exchange) cut(cause error) {
 	f.mu.Unlock()
 	f.cancel(cause)
 	if t != nil {
-		code := uint16(closePolicy)
-		if errors.Is(cause, session.ErrClosed) { // it is we who go; the client may come back
-			code = closeGoingAway
-		}
-		go t.bury(closeFrame(code, closeText)) // the sign-out that waits for us need not wait for the client
+		go t.bury(farewellTo(cause)) // the sign-out that waits for us need not wait for the client
 	}
 	x.recordEnd(end)
+}
+
+// farewellTo is the close frame that says how it ended.
+func farewellTo(cause error) []byte {
+	switch {
+	case errors.Is(cause, session.ErrClosed): // it is we who go; the client may come back
+		return closeFrame(closeGoingAway, closeText)
+	case errors.Is(cause, errGlassEnd): // the session goes on
+		return closeFrame(closePolicy, closeGlass)
+	}
+	return closeFrame(closePolicy, closeText)
 }
 
 // breakOff ends what waits for the client, under the flight's lock. A writer without deadlines ends with its next write.
@@ -155,8 +165,11 @@ func (x *exchange) recordEnd(end *ending) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), 10*time.Second)
 	defer cancel()
 	reason := session.Reason(end.cause)
-	if errors.Is(end.cause, errTokenEnd) {
+	switch {
+	case errors.Is(end.cause, errTokenEnd):
 		reason = reasonTokenEnd
+	case errors.Is(end.cause, errGlassEnd):
+		reason = reasonGlassEnd
 	}
 	e := x.event(end.ref, "ended", reason)
 	e.Kind = "stream"
@@ -216,6 +229,8 @@ func (x *exchange) tellEnd(end *ending) (own bool) {
 		switch {
 		case errors.Is(end.cause, errTokenEnd):
 			no = x.refuseExpired(x.caller)
+		case errors.Is(end.cause, errGlassEnd):
+			no = refusal{KindForbidden, http.StatusForbidden, reasonGlassEnd}
 		case errors.Is(end.cause, session.ErrNone):
 			no = refusal{KindNoSession, http.StatusUnauthorized, ""}
 		}

@@ -19,9 +19,9 @@ const (
 // formOf chooses the form. What a stranger may not have, such as a status 101, is not given for one header alone.
 func (x *exchange) formOf(no refusal) form {
 	switch {
-	case x.inside && closeCodes[no.kind] != 0 && x.isOwnPageSocket():
+	case x.upgrade && x.inside && closeCodes[no.kind] != 0 && x.isOwnPageSocket():
 		return formWebSocket
-	case grpcStatus[no.kind] != 0 && no.status != http.StatusTooEarly && grpcType(x.r) != "": // who comes too early has to hear it (RFC 8470)
+	case grpcType(x.r) != "" && grpcStatus[no.kind] != 0 && no.status != http.StatusTooEarly: // who comes too early has to hear it (RFC 8470)
 		return formGRPC
 	case x.caller != nil || no.kind == KindToken || IsAPIClient(x.r):
 		return formProblem

@@ -142,8 +142,8 @@ func (f *frames) judge() {
 
 const opClose = 0x8
 
-// The status codes of the close frame (section 7.4.1; those from 3000 on are IANA's) and the text where a session ended, which
-// tells a stranger nothing.
+// The status codes of the close frame (section 7.4.1; those from 3000 on are IANA's) and the texts where a session or an
+// emergency access ended, which tell a stranger nothing.
 const (
 	closeGoingAway    = 1001
 	closePolicy       = 1008
@@ -151,6 +151,7 @@ const (
 	closeUnauthorized = 3000
 	closeForbidden    = 3003
 	closeText         = "session ended"
+	closeGlass        = "emergency access ended"
 )
 
 // closeFrame is a whole close frame, unmasked as a server sends it. The reason has at most 123 bytes.

@@ -40,7 +40,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/anteroom-proxy/anteroom/alarm"
 	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/budget"
+	"github.com/anteroom-proxy/anteroom/emergency"
 	"github.com/anteroom-proxy/anteroom/policy"
 	"github.com/anteroom-proxy/anteroom/session"
 )
@@ -62,6 +65,12 @@ type Config struct {
 	Posted func(source string) bool
 	// Bearer checks access tokens: the site is a resource server. nil: Authorization belongs to the app.
 	Bearer Bearer
+	// Emergency knows the emergency accesses that run. nil: no glass can be broken, whatever the rules say.
+	Emergency *emergency.Ledger
+	// Budget counts for the budget lines of the rules. nil: what such a line concerns is answered 503.
+	Budget *budget.Budget
+	// Alarm tells people that a budget is used up. nil: the audit log alone does.
+	Alarm *alarm.Alarm
 	// OnStoreLoss is how long after the store was last heard the sessions go on that this node had verified before. A silence is a
 	// loss after 30 s: anything less denies from then on. No revocation comes from other nodes meanwhile.
 	OnStoreLoss time.Duration
@@ -94,6 +103,12 @@ type Gate struct {
 	now          func() time.Time
 	misdirection *rareLog
 	strangers    *flood
+	shadowed     *flood // records of what is public, for shadow rules
+	special      special
+	ledger       ledger  // not nil where special.emergency
+	counter      counter // nil: no budget can be counted
+	local        localCounts
+	alarm        alarm.Raiser
 	unaudited    bool // the operator wants no log: no event is made up for it
 }
 
@@ -105,6 +120,11 @@ func New(c Config) (*Gate, error) {
 		noHSTS: c.NoHSTS, clientAddr: c.ClientAddr, ready: c.Ready,
 	}
 	g.storeLoss.tolerate = c.OnStoreLoss
+	g.special = specialOf(c.Policy, c.Emergency != nil)
+	g.ledger, g.alarm = c.Emergency, c.Alarm
+	if c.Budget != nil {
+		g.counter = c.Budget
+	}
 	var problems []error
 	if g.prefix == "" {
 		g.prefix = "/.anteroom/"
@@ -143,7 +163,7 @@ func New(c Config) (*Gate, error) {
 	}
 	g.unaudited = g.audit != nil && g.audit == audit.Off()
 	g.now = c.Now
-	g.strangers = &flood{now: c.Now}
+	g.strangers, g.shadowed = &flood{now: c.Now}, &flood{now: c.Now}
 	g.misdirection = &rareLog{log: c.Logger, now: c.Now}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
@@ -206,10 +226,12 @@ type exchange struct {
 	rule     string  // the line that decided
 	route    string  // its pattern
 	reason   string
-	public   bool   // the line allows everybody
-	degraded bool   // the store is silent; the session was known before
-	lack     *lack  // what the answer to a refusal has to say besides
-	client   string // address for the audit log, once it was asked
+	public   bool              // the line allows everybody
+	degraded bool              // the store is silent; the session was known before
+	lack     *lack             // what the answer to a refusal has to say besides
+	glass    *emergency.Active // the emergency access that lets it through
+	shadow   *string           // what the shadow rules would have decided, when that is something else
+	client   string            // address for the audit log, once it was asked
 	renewal  *session.Renewal
 	answer   answer
 	flight   flight

@@ -39,50 +39,29 @@ func (x *exchange) who() refusal {
 	return refusal{}
 }
 
-// mayThey asks the policy once. Without a session there is one answer for everything that is not public.
-func (x *exchange) mayThey() refusal {
-	ask := policy.Request{Method: x.r.Method, Path: x.path, Query: x.r.URL.RawQuery, Body: x.hasBody()}
-	var subject policy.Subject
-	if g := x.grant(); g != nil {
-		subject = policy.Subject{Username: g.Username, Roles: g.Roles, ACR: g.ACR, AMR: g.AMR, AuthTime: g.AuthTime}
-		ask.Who = &subject
-	}
-	if c := x.caller; c != nil {
-		subject.Bearer, subject.Scopes, subject.Patient = true, c.Scopes, c.Patient
-	}
-	if x.gate.policy.UsesTime() {
-		ask.Now = x.gate.now()
-	}
-	d := x.gate.policy.Decide(ask)
-	x.rule, x.route, x.reason, x.public = d.Rule, d.Route, d.Reason, d.Public
-	switch {
-	case d.Allowed:
-		return refusal{}
-	case x.grant() == nil:
-		return refusal{KindNoSession, http.StatusUnauthorized, policy.ReasonNoSession}
-	case d.Reason == policy.ReasonStepUp:
-		x.lack = &lack{need: d.Need}
-		return refusal{KindStepUp, http.StatusUnauthorized, policy.ReasonStepUp}
-	}
-	if d.Reason == policy.ReasonScope {
-		x.lack = &lack{scopes: d.Scopes}
-	}
-	return refusal{KindForbidden, http.StatusForbidden, d.Reason}
-}
-
 // record writes down that the request is let through, before it is. What is public to everybody needs no record as long as
 // nobody is named.
 func (x *exchange) record() refusal {
-	if x.public && x.grant() == nil {
+	if x.gate.unaudited {
 		return refusal{}
 	}
-	if x.gate.unaudited {
+	if x.public && x.grant() == nil && !x.recordsShadow() {
 		return refusal{}
 	}
 	if err := x.gate.audit.Record(x.r.Context(), x.event(audit.NewRef(), "allowed", x.reason)); err != nil {
 		return refusal{KindUnavailable, http.StatusServiceUnavailable, reasonAudit}
 	}
 	return refusal{}
+}
+
+// recordsShadow reports whether what is public is recorded all the same: a shadow rule would have decided otherwise, which is what
+// it was written for. Strangers fill no disk by it (flood.go).
+func (x *exchange) recordsShadow() bool {
+	if x.shadow == nil {
+		return false
+	}
+	record, _ := x.gate.shadowed.refused(x.clientAddr())
+	return record
 }
 
 // reasonAudit is the one refusal that cannot be recorded.
@@ -100,8 +79,22 @@ func (x *exchange) event(ref, decision, reason string) audit.Event {
 	if policy.ValidMethod(x.r.Method) {
 		e.Method = x.r.Method
 	}
+	shape := policy.Request{Method: x.r.Method, Path: x.path, Host: x.site}
 	if g := x.grant(); g != nil {
-		e.Source, e.Subject, e.Name, e.Roles = g.Source, g.Subject, g.Username, g.Roles
+		e.Source, e.Subject, e.Name, e.Roles, e.ACR, e.AMR = g.Source, g.Subject, g.Username, g.Roles, g.ACR, g.AMR
+		shape.Who = &policy.Subject{Username: g.Username}
+	}
+	if x.path.String() != "" {
+		e.Path = x.gate.policy.Shape(shape)
+	}
+	if x.lack != nil && decision == "denied" {
+		e.Missing = missingText(x.lack.missing)
+	}
+	if x.shadow != nil {
+		e.Shadow = *x.shadow
+	}
+	if x.glass != nil {
+		e.Emergency, e.Purpose = x.glass.ID, purposeEmergency
 	}
 	if x.session != nil {
 		e.Session = audit.SessionLabel(x.session.ID)
@@ -153,7 +146,7 @@ func (x *exchange) tell() refusal {
 		room[i] = value
 		x.r.Header[identityHeaders[i]] = room[i : i+1 : i+1]
 	}
-	return refusal{}
+	return x.tellGlass()
 }
 
 var identityHeaders = [...]string{"Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email", "Anteroom-Assertion"}

@@ -1,0 +1,166 @@
+package gate
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/anteroom-proxy/anteroom/policy"
+	"github.com/anteroom-proxy/anteroom/session"
+)
+
+// special is what few policies have. A request pays for none of it where it is not written.
+type special struct {
+	uses      policy.Uses    // of the rules and of the shadow rules
+	shadow    *policy.Policy // nil: none
+	emergency bool           // the glass can be broken somewhere
+	budgets   bool
+}
+
+// specialOf reads it from the policy once.
+func specialOf(p *policy.Policy, ledger bool) (s special) {
+	if p == nil {
+		return s
+	}
+	s.uses, s.shadow, s.emergency, s.budgets = p.Uses(), p.Shadow(), ledger && p.HasEmergency(), p.HasBudgets()
+	s.uses.Time = s.uses.Time || p.UsesTime()
+	if s.shadow != nil {
+		also := s.shadow.Uses()
+		s.uses.Time = s.uses.Time || also.Time || s.shadow.UsesTime()
+		s.uses.Addr = s.uses.Addr || also.Addr
+	}
+	return s
+}
+
+// mayThey asks the policy once. Without a session there is one answer for everything that is not public.
+func (x *exchange) mayThey() refusal {
+	g := x.gate
+	var who policy.Subject
+	ask := x.question(&who)
+	d := g.policy.Decide(ask)
+	if g.special.shadow != nil {
+		x.compare(&d)
+	}
+	if !d.Allowed && g.special.emergency {
+		d = x.tryGlass(d)
+	}
+	x.rule, x.route, x.reason, x.public = d.Rule, d.Route, d.Reason, d.Public
+	if !d.Allowed {
+		return x.refusalOf(&d)
+	}
+	if g.special.budgets {
+		return x.countAll()
+	}
+	return refusal{}
+}
+
+// question is what the policy is asked. The address is only read where a rule asks for it; one that cannot be read is none, and
+// meets no rule.
+func (x *exchange) question(who *policy.Subject) policy.Request {
+	ask := policy.Request{Method: x.r.Method, Path: x.path, Query: x.r.URL.RawQuery, Body: x.hasBody(), Host: x.site}
+	if g := x.grant(); g != nil {
+		fill(who, g)
+		ask.Who = who
+	}
+	if c := x.caller; c != nil {
+		who.Bearer, who.Scopes, who.Patient = true, c.Scopes, c.Patient
+	}
+	if x.gate.special.uses.Time {
+		ask.Now = x.gate.now()
+	}
+	if x.gate.special.uses.Addr {
+		ask.Addr = parseAddr(x.clientAddr())
+	}
+	return ask
+}
+
+// fill writes down whom a session or a token names.
+func fill(who *policy.Subject, g *session.Grant) {
+	*who = policy.Subject{
+		Username: g.Username, Roles: g.Roles, ACR: g.ACR, AMR: g.AMR, AuthTime: g.AuthTime,
+		Groups: g.Groups, Org: g.Org, Source: g.Source, Device: g.Device, Claims: g.Claims,
+	}
+}
+
+// questionAgain is the same question for who keeps it. What Decide is asked stays on the stack, so that a request allocates nothing
+// for it.
+func (x *exchange) questionAgain() policy.Request { return x.question(new(policy.Subject)) }
+
+// parseAddr reads an address without zone, IPv4 as such; the zero Addr when it is none.
+func parseAddr(text string) netip.Addr {
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Unmap().WithZone("")
+}
+
+// refusalOf is what a decision that denies means here.
+func (x *exchange) refusalOf(d *policy.Decision) refusal {
+	if x.grant() == nil {
+		return refusal{KindNoSession, http.StatusUnauthorized, policy.ReasonNoSession}
+	}
+	switch d.Reason {
+	case policy.ReasonStepUp:
+		x.lacks().need = d.Need
+		return refusal{KindStepUp, http.StatusUnauthorized, policy.ReasonStepUp}
+	case policy.ReasonScope:
+		x.lacks().scopes = d.Scopes
+	}
+	if d.Missing != 0 {
+		x.lacks().missing = d.Missing
+	}
+	return refusal{KindForbidden, http.StatusForbidden, d.Reason}
+}
+
+// lacks is for writing down what is missing.
+func (x *exchange) lacks() *lack {
+	if x.lack == nil {
+		x.lack = &lack{}
+	}
+	return x.lack
+}
+
+// compare writes down what the shadow rules would have decided, where that is something else. It decides nothing.
+func (x *exchange) compare(d *policy.Decision) {
+	would := x.gate.special.shadow.Decide(x.questionAgain())
+	before, after := outcomeOf(d), outcomeOf(&would)
+	if before == after {
+		return
+	}
+	text := "would " + after
+	if would.Rule != "" {
+		text += ": " + would.Rule
+	}
+	x.shadow = &text
+}
+
+// outcomeOf is a decision in one word.
+func outcomeOf(d *policy.Decision) string {
+	switch {
+	case d.Allowed:
+		return "allow"
+	case d.Reason == policy.ReasonStepUp:
+		return "step_up"
+	}
+	return "deny"
+}
+
+// missingNames are the codes of what is missing in the audit log.
+var missingNames = []struct {
+	bit  policy.Missing
+	name string
+}{
+	{policy.MissingRole, "role"}, {policy.MissingNetwork, "network"}, {policy.MissingHours, "hours"},
+	{policy.MissingLevel, "level"}, {policy.MissingDevice, "device"}, {policy.MissingOther, "other"},
+}
+
+func missingText(m policy.Missing) string {
+	var names []string
+	for _, known := range missingNames {
+		if m&known.bit != 0 {
+			names = append(names, known.name)
+		}
+	}
+	return strings.Join(names, ",")
+}
