@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"fmt"
 	"strings"
 	"time"
 	"unicode"
@@ -129,4 +130,43 @@ func clean(s string, limit int) string {
 		limit--
 	}
 	return s[:limit] + "…"
+}
+
+// sentence says what happened in words that everybody understands; names are in it, patients are not.
+func (e *Event) sentence() string {
+	who := plain(e.Who)
+	if who == "" {
+		who = "somebody"
+	}
+	at := ""
+	if e.Site != "" {
+		at = " at " + plain(e.Site)
+	}
+	ref := ""
+	if e.Ref != "" {
+		ref = " (reference " + plain(e.Ref) + ")"
+	}
+	switch e.Kind {
+	case KindEmergency:
+		return "Emergency access by " + who + at + ref + "; it waits for review."
+	case KindRate:
+		return fmt.Sprintf("%d emergency accesses within a day by %s%s%s.", e.Count, who, at, ref)
+	case KindUnreviewed:
+		return fmt.Sprintf("%d emergency accesses are not reviewed yet although they are older than 3 days; see `anteroom review`.", e.Count)
+	case KindBudget:
+		return fmt.Sprintf("%s has looked at %d different records%s%s.", who, e.Count, at, ref)
+	case KindLimit:
+		return fmt.Sprintf("%s has reached the limit of %d different records%s%s.", who, e.Limit, at, ref)
+	}
+	return "Alarm of kind " + plain(e.Kind) + ref + "."
+}
+
+// plain leaves out what chat programs take for markup or for a call to everybody.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if strings.ContainsRune("<>&*`~|[]()!", r) {
+			return -1
+		}
+		return r
+	}, s)
 }

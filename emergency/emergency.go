@@ -62,6 +62,8 @@ const (
 	StateAccepted = "accepted"
 	StateRejected = "rejected"
 	StateAll      = "all" // for List
+	// StateUnreadable is of a record that does not open: the master key was replaced, or somebody changed the store.
+	StateUnreadable = "unreadable"
 )
 
 var (
