@@ -101,7 +101,7 @@ func FuzzProof(f *testing.F) {
 // FuzzIntrospection: no answer makes a caller that could not be one, and none but a
 // plain "active": true makes one at all.
 func FuzzIntrospection(f *testing.F) {
-	i, err := New(Config{Name: "a", Issuer: "https://login.example", RoleNames: map[string][]string{"doctor": {"doctor"}}})
+	i, err := New(Config{Name: "a", Issuer: "https://login.example", RoleNames: map[string][]string{"doctor": {"doctor"}}, Claims: map[string]string{"unit": "unit", "a_b": "a.b"}})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -131,6 +131,10 @@ func FuzzIntrospection(f *testing.F) {
 		who := identity.Identity{Source: c.Source, Issuer: c.Issuer, Subject: c.Subject, Username: c.Username, Name: c.Name, Email: c.Email, Roles: c.Roles, ACR: c.ACR, AMR: c.AMR}
 		if err := who.Check(); err != nil || c.Issuer != "https://login.example" || !got.expires.Add(skew).After(now) {
 			t.Fatalf("%q: %v", body, err)
+		}
+		who.Claims = c.Claims
+		if err := who.Check(); err != nil || len(c.Claims) > 2 {
+			t.Fatalf("%q gives %q", body, c.Claims)
 		}
 		for _, role := range c.Roles {
 			if role != "doctor" {
