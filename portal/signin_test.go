@@ -353,6 +353,10 @@ func TestSessionEndpoint(t *testing.T) {
 		t.Errorf("roles are %v, want an empty list", got["roles"])
 	}
 	delete(got, "roles")
+	if groups, ok := got["groups"].([]any); !ok || len(groups) != 0 {
+		t.Errorf("groups are %v, want an empty list", got["groups"])
+	}
+	delete(got, "groups")
 	if len(got) != len(want) {
 		t.Errorf("members %v", got)
 	}
