@@ -8,11 +8,13 @@ import (
 	"strings"
 )
 
-// Problem is one mistake in one line. Compile joins all of them.
+// Problem is one mistake in one line. New joins all of them.
 type Problem struct {
-	At     string // where the line stands
-	Line   string // its words
-	Reason string // a fixed code, "who", "role", "user", "scope", "require", "method", "path", "blank", "duplicate", "action" or "no-allow"
+	At   string // where the line stands
+	Line string // its words
+	// Reason is a fixed code: "who", "role", "user", "group", "org", "idp", "device", "scope", "require", "network", "hours", "when",
+	// "condition", "method", "path", "break_glass", "budget", "blank", "duplicate", "action" or "no-allow", or one of those of a judgement.
+	Reason string
 	Wrong  string // what is wrong
 	Write  string // what to write instead
 	Warn   bool   // the policy works, and perhaps not as it was meant
@@ -31,43 +33,44 @@ func (p *Problem) Error() string {
 	return b.String()
 }
 
-type who uint8
+// Compile is New for lines that need nothing else.
+func Compile(lines []Line) (*Policy, error) { return New(Config{Lines: lines}) }
 
-const (
-	whoNone who = iota
-	whoPublic
-	whoAny
-	whoRole
-	whoUser
-	whoScope
-	whoEverybody // of a require line
-)
-
-// rule is a line that was understood.
-type rule struct {
-	deny     bool
-	demands  bool // a require line
-	who      who
-	within   who      // whoRole or whoUser: of the holders of a scope only these
-	names    []string // of roles or users
-	scopes   []scope
-	need     Need
-	methods  []string // none: all
-	patterns []string // at least one; "/**" for a line without paths
-	text     string   // the line as it was written, with its place
+// New reads all lines of a site. The error joins one *Problem for each mistake of each line, so that an operator can
+// mend them all at once; errors.As finds the first. A policy that allows nothing does not compile.
+func New(c Config) (*Policy, error) {
+	rules, problems := readLines(&c)
+	if len(problems) == 0 {
+		problems = spread(rules)
+	}
+	problems = append(problems, judge(&c, rules)...)
+	var faults []error
+	var warnings []*Problem
+	for _, problem := range problems {
+		if problem.Warn {
+			warnings = append(warnings, problem)
+		} else {
+			faults = append(faults, problem)
+		}
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	p := build(&c, rules, false)
+	p.warnings = warnings
+	if slices.ContainsFunc(rules, func(r *rule) bool { return r.shadow }) {
+		p.shadow = build(&c, rules, true)
+	}
+	return p, nil
 }
 
-// Compile reads all lines of a site. The error joins one *Problem for each mistake of each line, so that an operator can
-// mend them all at once; errors.As finds the first. A policy that allows nothing does not compile.
-func Compile(lines []Line) (*Policy, error) {
-	p := &Policy{methods: map[string]bool{}}
-	var problems []error
-	roles, scopes := map[string]bool{}, map[string]bool{}
-	var demands []*rule
+// readLines returns the lines that were understood, and what is wrong with the others.
+func readLines(c *Config) (rules []*rule, problems []*Problem) {
 	seen := map[string]string{}
+	var demands, needs []*rule
 	allows := false
-	for _, line := range lines {
-		r, found := parseLine(line)
+	for _, line := range c.Lines {
+		r, found := parseLine(c, line)
 		allows = allows || len(line.Words) > 0 && line.Words[0] == "allow"
 		if len(found) == 0 {
 			if first, twice := seen[r.key()]; twice {
@@ -76,55 +79,65 @@ func Compile(lines []Line) (*Policy, error) {
 				seen[r.key()] = line.At
 			}
 		}
-		if len(found) == 0 && r.demands {
-			found = append(tooMuch(line, r, demands), unmeetable(line, r, demands)...)
+		if len(found) == 0 && !r.need.isZero() {
+			found = tooMuch(line, r, needs)
+			needs = append(needs, r)
+		}
+		if len(found) == 0 && r.kind == kindRequire {
+			found = unmeetable(line, r, demands)
 			demands = append(demands, r)
 		}
-		for _, problem := range found {
-			problems = append(problems, problem)
-		}
+		problems = append(problems, found...)
 		if len(found) == 0 {
-			p.add(r, roles, scopes)
+			rules = append(rules, r)
 		}
 	}
 	if !allows {
 		problems = append(problems, &Problem{Reason: "no-allow", Wrong: "no line allows anything, so that nobody could reach the app",
 			Write: "who may, for example `allow role doctor`, or `allow any` for everybody who is signed in"})
 	}
-	if len(problems) > 0 {
-		return nil, errors.Join(problems...)
+	return rules, problems
+}
+
+// build makes the policy of the lines that decide, or with shadow of all.
+func build(c *Config, rules []*rule, shadow bool) *Policy {
+	p := &Policy{methods: map[string]bool{}, exceptions: c.Exceptions, loose: c.IgnoreCase, rules: rules, glasses: map[string]*rule{}}
+	roles, scopes := map[string]bool{}, map[string]bool{}
+	for _, r := range rules {
+		p.uses.add(r)
+		p.shapes.add(r)
+		for _, name := range r.names(byRole) {
+			roles[name] = true
+		}
+		for _, s := range r.scopes {
+			scopes[s.text] = true
+		}
+		if r.shadow && !shadow {
+			continue
+		}
+		for _, method := range r.methods {
+			p.methods[method] = true
+		}
+		p.add(r)
 	}
-	p.roles = slices.Sorted(maps.Keys(roles))
-	p.scopes = slices.Sorted(maps.Keys(scopes))
-	return p, nil
+	p.roles, p.scopes = slices.Sorted(maps.Keys(roles)), slices.Sorted(maps.Keys(scopes))
+	return p
 }
 
 // add puts a rule into the tree of its kind.
-func (p *Policy) add(r *rule, roles, scopes map[string]bool) {
-	tree := &p.allow
-	switch {
-	case r.deny:
-		tree = &p.deny
-	case r.demands:
-		tree, p.requires = &p.require, true
-	}
+func (p *Policy) add(r *rule) {
+	trees := [...]*node{kindAllow: &p.allow, kindDeny: &p.deny, kindRequire: &p.require, kindGlass: &p.glass, kindBudget: &p.budgets}
 	for _, pattern := range r.patterns {
-		tree.add(r, pattern)
-		p.usesUsername = p.usesUsername || hasSegment(pattern, "{user}")
+		trees[r.kind].add(r, pattern, p.loose)
 	}
-	for _, method := range r.methods {
-		p.methods[method] = true
+	switch r.kind {
+	case kindRequire:
+		p.requires = true
+	case kindGlass:
+		p.glasses[r.words] = r
+	case kindBudget:
+		p.counts = true
 	}
-	for _, s := range r.scopes {
-		scopes[s.text] = true
-	}
-	if r.who == whoRole || r.within == whoRole {
-		for _, name := range r.names {
-			roles[name] = true
-		}
-	}
-	p.usesTime = p.usesTime || r.need.MaxAge > 0
-	p.usesUsername = p.usesUsername || r.who == whoUser || r.within == whoUser
 }
 
 func duplicate(line Line, first string) *Problem {
@@ -134,19 +147,4 @@ func duplicate(line Line, first string) *Problem {
 	}
 	return &Problem{At: line.At, Line: strings.Join(line.Words, " "), Reason: "duplicate",
 		Wrong: "this says the same as " + where, Write: "it once"}
-}
-
-// key is equal for two rules that say the same, in whatever order.
-func (r *rule) key() string {
-	sorted := func(list []string) []string {
-		list = slices.Clone(list)
-		slices.Sort(list)
-		return slices.Compact(list)
-	}
-	var amr []string
-	for _, list := range r.need.AMR {
-		amr = append(amr, sorted(list)...)
-	}
-	return fmt.Sprintf("%t %t %d %d %q %q %q %q %d %q %q", r.deny, r.demands, r.who, r.within, sorted(r.names), sorted(r.scopeTexts()),
-		sorted(r.need.ACR), amr, r.need.MaxAge, sorted(r.methods), sorted(r.patterns))
 }

@@ -11,9 +11,9 @@ import (
 // longestAge is the greatest max_age.
 const longestAge = 30 * 24 * time.Hour
 
-// scopes reads the list after scope, and whom it is narrowed to.
+// scopes reads the list after scope.
 func (p *reader) scopes() {
-	if p.rule.deny {
+	if p.rule.kind == kindDeny {
 		p.wrong("scope", "an application asks for the scopes that it wants, so that a deny for one denies nothing", "`allow` lines for what it may, or `deny any`, which holds for tokens too")
 	}
 	for _, text := range p.list("scope", "scope", badScope) {
@@ -29,15 +29,7 @@ func (p *reader) scopes() {
 	if len(p.words) == 0 {
 		return
 	}
-	switch word := p.words[0]; {
-	case word == "role" || word == "user":
-		p.next()
-		p.rule.within = whoRole
-		if word == "user" {
-			p.rule.within = whoUser
-		}
-		p.names(word)
-	case strings.HasPrefix(word, "patient/") || strings.HasPrefix(word, "user/") || strings.HasPrefix(word, "system/"):
+	if word := p.words[0]; strings.HasPrefix(word, "patient/") || strings.HasPrefix(word, "user/") || strings.HasPrefix(word, "system/") {
 		p.wrong("blank", "the list of scopes has blanks in it", "several as `scope a,b`")
 		p.next()
 	}
@@ -67,28 +59,22 @@ func (p *reader) checkScopes() {
 	}
 }
 
-// need reads what a require line asks for.
-func (p *reader) need() {
-	switch word := p.next(); word {
-	case "acr":
-		p.rule.need.ACR = p.list("acr", "require", badLevel)
-	case "amr":
-		if list := p.list("amr", "require", badLevel); list != nil {
-			p.rule.need.AMR = [][]string{list}
-		}
-	case "max_age":
-		p.rule.need.MaxAge = p.age(p.next())
-	default:
-		wrong := fmt.Sprintf("%q is nothing that a sign-in shows", word)
-		if word == "" {
-			wrong = "it does not say what"
-		}
-		p.wrong("require", wrong, "`acr LEVEL`, `amr METHOD` or `max_age 5m` after the first word")
+// requirement reads what a require line asks for.
+func (p *reader) requirement() {
+	if p.is(conditionWords...) {
+		p.condition(p.next())
+		return
 	}
+	word := p.next()
+	wrong := fmt.Sprintf("%q is nothing that a sign-in shows, and no other condition", word)
+	if word == "" {
+		wrong = "it does not say what"
+	}
+	p.wrong("require", wrong, "`acr LEVEL`, `amr METHOD`, `max_age 5m`, `network NAME`, `hours mon-fri 07:00-19:00 Europe/Brussels`, `device known` or `when EXPRESSION` after the first word")
 }
 
 // age reads a time of whole seconds.
-func (p *reader) age(word string) time.Duration {
+func (p *reader) age(reason, example, word string) time.Duration {
 	age, err := time.ParseDuration(word)
 	if days, isDays := strings.CutSuffix(word, "d"); isDays {
 		var n int
@@ -97,7 +83,10 @@ func (p *reader) age(word string) time.Duration {
 		}
 	}
 	if err != nil || age < time.Second || age > longestAge || age%time.Second != 0 {
-		p.wrong("require", fmt.Sprintf("%q is no time from one second to thirty days", word), "`max_age 5m`: whole seconds, with one of the units s, m, h and d")
+		if strings.HasPrefix(word, "/") {
+			p.words = append([]string{word}, p.words...)
+		}
+		p.wrong(reason, fmt.Sprintf("%q is no time from one second to thirty days", word), "`"+example+"`: whole seconds, with one of the units s, m, h and d")
 		return 0
 	}
 	return age
@@ -183,7 +172,7 @@ func patternsOverlap(a, b string) bool {
 		var x, y string
 		x, a = cut(a)
 		y, b = cut(b)
-		wild := x == "*" || x == "{user}" || y == "*" || y == "{user}"
+		wild := isOpen(x) || isOpen(y)
 		switch {
 		case x == "**" || y == "**":
 			return true
@@ -193,3 +182,6 @@ func patternsOverlap(a, b string) bool {
 	}
 	return a == b || a == "/**" || b == "/**"
 }
+
+// isOpen reports whether a segment of a pattern is more than one text.
+func isOpen(segment string) bool { return segment == "*" || strings.HasPrefix(segment, "{") }

@@ -40,7 +40,7 @@ func badMethod(method string) string {
 
 // methods reads the word after WHO when it is no path.
 func (p *reader) methods() {
-	if len(p.words) == 0 || strings.HasPrefix(p.words[0], "/") {
+	if len(p.words) == 0 || strings.HasPrefix(p.words[0], "/") || p.is(conditionWords...) || p.rule.kind == kindGlass && p.is("on", "for") {
 		return
 	}
 	if p.looksLikePath(p.words[0]) {
@@ -72,7 +72,7 @@ func (p *reader) method(method string, before []string) {
 		p.wrong("method", fmt.Sprintf("%q is no method for a rule: it is never let through", method), "the line without it")
 	case fault != "":
 		write := "methods in upper case (`GET,POST`) and after them paths that start with `/`"
-		if p.rule.who == whoRole || p.rule.who == whoUser || p.rule.who == whoScope {
+		if p.rule.who == whoSome || p.rule.who == whoScope {
 			write += "; several names as `a,b`"
 		}
 		p.wrong("method", fmt.Sprintf("%q is neither a method nor a path", method), write)

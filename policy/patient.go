@@ -18,7 +18,7 @@ func (q *query) isAboutPatient(bound bool, kind string) bool {
 	if !isID(q.who.Patient) {
 		return false
 	}
-	path, said := &q.request.Path, namesPatient(q.request.Query, q.who.Patient)
+	path, said := q.path, namesPatient(q.request.Query, q.who.Patient)
 	if said&another != 0 || includes(q.request.Query) || isGraph(path.folded) {
 		return false
 	}

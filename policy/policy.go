@@ -115,55 +115,20 @@ const (
 
 // Policy is a compiled set of lines, safe for concurrent use. A nil or zero Policy denies everything.
 type Policy struct {
-	allow, deny, require node
-	methods              map[string]bool // beyond the usual ones
-	roles, scopes        []string
-	requires             bool // there are require lines
-	usesUsername         bool
-	usesTime             bool
-}
+	allow, deny, require, glass, budgets node
 
-// Decide answers r. It never fails: whatever is not allowed for a stated reason is denied. It allocates only to put several
-// require lines together for a step-up.
-func (p *Policy) Decide(r Request) Decision {
-	switch {
-	case p == nil:
-		return Decision{Reason: ReasonNoPolicy}
-	case r.Path.raw == "":
-		return Decision{Reason: ReasonPath}
-	case !p.Knows(r.Method):
-		return Decision{Reason: ReasonMethod}
-	}
-	q := query{method: r.Method, who: r.Who, fold: true, request: &r}
-	if e := p.deny.find(&q, r.Path.folded, r.Path.folded); e != nil {
-		return Decision{Rule: e.rule, Route: e.route, Reason: ReasonDenied}
-	}
-	q.fold = false
-	q.token = r.Who != nil && r.Who.Bearer
-	e := p.allow.find(&q, r.Path.raw, r.Path.decoded)
-	if e == nil {
-		return p.noRule(&r, &q)
-	}
-	if p.requires {
-		if d := p.unmet(&r); d.Reason != "" {
-			return d
-		}
-	}
-	return Decision{Allowed: true, Rule: e.rule, Route: e.route, Reason: ReasonAllowed, Public: e.public}
-}
-
-// noRule says what is missing when no line allows a request.
-func (p *Policy) noRule(r *Request, q *query) Decision {
-	if r.Who == nil {
-		return Decision{Reason: ReasonNoSession}
-	}
-	if q.token {
-		q.wanting = true
-		if e := p.allow.find(q, r.Path.raw, r.Path.decoded); e != nil {
-			return Decision{Rule: e.rule, Route: e.route, Reason: ReasonScope, Scopes: e.scopes}
-		}
-	}
-	return Decision{Reason: ReasonNoRule}
+	rules         []*rule          // all of them, also shadow ones
+	glasses       map[string]*rule // break_glass lines by their words
+	methods       map[string]bool  // beyond the usual ones
+	roles, scopes []string         // of all lines
+	requires      bool             // there are require lines
+	counts        bool             // there are budget lines
+	loose         bool             // allow lines ignore case, too
+	exceptions    Exceptions
+	uses          Uses
+	shapes        shapes
+	shadow        *Policy
+	warnings      []*Problem
 }
 
 // Knows reports whether the policy can allow the method at all: one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, or
@@ -176,8 +141,29 @@ func (p *Policy) Knows(method string) bool {
 	return p != nil && p.methods[method]
 }
 
-// UsesUsername reports whether a decision can depend on the username: a {user} or a user line.
-func (p *Policy) UsesUsername() bool { return p != nil && p.usesUsername }
+// Warnings returns what New found that is no error.
+func (p *Policy) Warnings() []*Problem {
+	if p == nil {
+		return nil
+	}
+	return slices.Clone(p.warnings)
+}
+
+// ParsePath is ParsePathWith with the exceptions of the site.
+func (p *Policy) ParsePath(escaped string) (Path, error) {
+	if p == nil {
+		return ParsePath(escaped)
+	}
+	return ParsePathWith(escaped, p.exceptions)
+}
+
+// Shadow returns the policy that the shadow lines would make together with the others, nil when there are none.
+func (p *Policy) Shadow() *Policy {
+	if p == nil {
+		return nil
+	}
+	return p.shadow
+}
 
 // Scopes returns the scopes of all lines, sorted.
 func (p *Policy) Scopes() []string {
@@ -186,12 +172,6 @@ func (p *Policy) Scopes() []string {
 	}
 	return slices.Clone(p.scopes)
 }
-
-// UsesBearer reports whether a line asks for a scope, which only an access token can have.
-func (p *Policy) UsesBearer() bool { return p != nil && len(p.scopes) > 0 }
-
-// UsesTime reports whether a decision can depend on the time.
-func (p *Policy) UsesTime() bool { return p != nil && p.usesTime }
 
 // Roles returns the names of all roles that the lines mention, sorted.
 func (p *Policy) Roles() []string {

@@ -52,7 +52,7 @@ func naive(texts []string, r Request, path string) string {
 				kind == "user" && r.Who.Username != "" && slices.ContainsFunc(names, func(n string) bool { return equal(n, r.Who.Username) })
 		}
 		for _, pattern := range rest {
-			hit := fits && naiveMatch(pattern, path, r.Who, words[0])
+			hit := fits && naiveMatch(naiveFree(pattern, who), path, r.Who, words[0])
 			if who == "scope" && r.Who != nil && r.Who.Bearer && r.Who.Patient == "" && (within == "" || is(within)) {
 				hope := *r.Who
 				hope.Patient = "anybody"
@@ -186,6 +186,14 @@ func naiveMine(pattern, path, scope string, r Request) bool {
 	end := regexp.MustCompile(`/([A-Z][a-z][A-Za-z]*/)?([A-Z][a-z][A-Za-z]*)$`).FindStringSubmatch(path)
 	kind := strings.Split(strings.TrimPrefix(scope, "patient/"), ".")[0]
 	return named && (r.Method == "GET" || r.Method == "HEAD") && end != nil && end[1] == "" && (kind == "*" || kind == end[2])
+}
+
+// naiveFree: a {patient} is somebody's in a line for scopes only.
+func naiveFree(pattern, who string) string {
+	if who == "scope" {
+		return pattern
+	}
+	return strings.ReplaceAll(pattern, "{patient}", "*")
 }
 
 func naiveMatch(pattern, path string, who *Subject, action string) bool {

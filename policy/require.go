@@ -8,11 +8,7 @@ import (
 // ahead is how far the clock of whoever signed somebody in may be before ours.
 const ahead = 60 * time.Second
 
-// demand is a require line, at the end of one of its patterns.
-type demand struct {
-	*rule
-	entry *entry
-}
+func (n *Need) isZero() bool { return n.ACR == nil && n.AMR == nil && n.MaxAge == 0 }
 
 // isMet reports whether the sign-in shows what one line asks for. Nobody meets anything.
 func (r *rule) isMet(who *Subject, now time.Time) bool {
@@ -34,76 +30,65 @@ func (r *rule) isMet(who *Subject, now time.Time) bool {
 	return !who.AuthTime.IsZero() && -ahead <= age && age <= r.need.MaxAge
 }
 
-// unmet returns what to answer to a request that a line allows and a require line does not; the zero Decision when all are met.
-func (p *Policy) unmet(r *Request) Decision {
-	q := query{method: r.Method, who: r.Who, fold: true, request: r}
-	first := p.require.unmet(&q, r.Path.folded, r.Path.folded, nil)
-	if first == nil {
+// demands collects the require lines that are not met.
+type demands struct {
+	level   *entry // the first that a sign-in could meet
+	other   *entry // the first that it could not
+	missing Missing
+	session bool // another one may be met by who signs in
+}
+
+// unmet returns what to answer to a request that an allow line opens, to a sign-in that shows need, and a require line does not;
+// the zero Decision when all are met. With anew need is not met yet either.
+func (p *Policy) unmet(q *query, need Need, anew bool) Decision {
+	fold := *q
+	fold.fold, fold.hidden = true, q.who == nil
+	var found demands
+	p.require.each(&fold, q.path.folded, func(e *entry) bool {
+		m := e.lacks(&fold)
+		switch {
+		case m == 0:
+		case q.who == nil && (m&(MissingLevel|MissingDevice) != 0 || m == MissingOther && e.when.UsesUser()):
+			found.session, found.level = true, first(found.level, e)
+		case m&^MissingLevel != 0 && found.other == nil:
+			found.other, found.missing = e, m
+		case m == MissingLevel:
+			found.level = first(found.level, e)
+		}
+		return true
+	})
+	switch {
+	case found.other != nil:
+		return Decision{Rule: found.other.text, Route: found.other.route, Reason: ReasonCondition, Missing: found.missing}
+	case found.session:
+		return Decision{Rule: found.level.text, Route: found.level.route, Reason: ReasonNoSession}
+	case found.level == nil && (!anew || need.isZero()):
 		return Decision{}
 	}
-	d := Decision{Rule: first.entry.rule, Route: first.entry.route}
-	if r.Who == nil {
-		d.Reason = ReasonNoSession
-		return d
+	return p.stepUp(&fold, found.level, need)
+}
+
+func first(a, b *entry) *entry {
+	if a != nil {
+		return a
 	}
-	// A new sign-in has to show all of it at once, also what this one shows already: it may be weaker.
-	d.Reason = ReasonStepUp
-	p.require.unmet(&q, r.Path.folded, r.Path.folded, &d.Need)
+	return b
+}
+
+// stepUp asks for a new sign-in. It has to show all of it at once, also what this one shows already: it may be weaker.
+func (p *Policy) stepUp(fold *query, e *entry, need Need) Decision {
+	d := Decision{Reason: ReasonStepUp, Need: need}
+	if e != nil {
+		d.Rule, d.Route = e.text, e.route
+	}
+	p.require.each(fold, fold.path.folded, func(e *entry) bool {
+		d.Need.add(&e.need)
+		return true
+	})
 	if d.Need.ACR != nil && len(d.Need.ACR) == 0 { // no level is in all lines
-		d.Reason, d.Need = ReasonDenied, Need{}
+		d.Reason, d.Need, d.Missing = ReasonDenied, Need{}, MissingLevel
 	}
 	return d
-}
-
-// unmet goes to all patterns that match, as a deny does, and returns the first line that is not met. With sum it adds all of them
-// up instead.
-func (n *node) unmet(q *query, key, text string, sum *Need) *demand {
-	if key == "" {
-		if d := n.here.unmet(q, sum); d != nil {
-			return d
-		}
-		return n.rest.unmet(q, sum)
-	}
-	segment, key2 := cut(key)
-	name, text2 := cut(text)
-	if next := n.exact[segment]; next != nil {
-		if d := next.unmet(q, key2, text2, sum); d != nil {
-			return d
-		}
-	}
-	// Nobody's name is not known yet, and anybody's may be this one.
-	if n.user != nil && segment != "" && (q.who == nil || q.isUser(name)) {
-		if d := n.user.unmet(q, key2, text2, sum); d != nil {
-			return d
-		}
-	}
-	if n.one != nil && segment != "" {
-		if d := n.one.unmet(q, key2, text2, sum); d != nil {
-			return d
-		}
-	}
-	if key == "/" {
-		if d := n.here.unmet(q, sum); d != nil {
-			return d
-		}
-	}
-	return n.rest.unmet(q, sum)
-}
-
-func (g *grants) unmet(q *query, sum *Need) *demand {
-	if g == nil {
-		return nil
-	}
-	for _, d := range g.demands {
-		switch {
-		case !d.lists(q.method):
-		case sum != nil:
-			sum.add(&d.need)
-		case !d.isMet(q.who, q.request.Now):
-			return d
-		}
-	}
-	return nil
 }
 
 // add makes n ask for what more asks for, too. It shares the lists of one line and changes none.
@@ -113,10 +98,10 @@ func (n *Need) add(more *Need) {
 	} else if more.ACR != nil {
 		n.ACR = common(n.ACR, more.ACR)
 	}
-	if n.AMR == nil {
-		n.AMR = more.AMR
-	} else if len(more.AMR) > 0 && !slices.ContainsFunc(n.AMR, func(list []string) bool { return slices.Equal(list, more.AMR[0]) }) {
-		n.AMR = append(slices.Clip(n.AMR), more.AMR...)
+	for _, list := range more.AMR {
+		if !slices.ContainsFunc(n.AMR, func(other []string) bool { return slices.Equal(other, list) }) {
+			n.AMR = append(slices.Clip(n.AMR), list)
+		}
 	}
 	if n.MaxAge == 0 || more.MaxAge != 0 && more.MaxAge < n.MaxAge {
 		n.MaxAge = more.MaxAge

@@ -129,16 +129,12 @@ func (s *scope) grantedBy(scopes []string) bool {
 }
 
 // scoped is an allow line for scopes, at the end of one of its patterns.
-type scoped struct {
-	*rule
-	entry *entry
-	bound bool // the pattern has a {patient}
-}
+type scoped struct{ *entry }
 
 // find returns the line's entry when the token opens it. With wanting it returns it when the token does not, and one with
 // other scopes would.
 func (l *scoped) find(q *query) *entry {
-	if !l.lists(q.method) || !l.isWithin(q.who) {
+	if !l.lists(q.method) || !l.isFor(q.who, false) {
 		return nil
 	}
 	for i := range l.scopes {
@@ -148,7 +144,10 @@ func (l *scoped) find(q *query) *entry {
 				return l.entry
 			}
 		} else if s.grantedBy(q.who.Scopes) && l.isAbout(q, s) {
-			return l.entry
+			if l.holds(q) {
+				return l.entry
+			}
+			return nil
 		}
 	}
 	return nil
@@ -167,20 +166,4 @@ func (l *scoped) isAbout(q *query, s *scope) bool {
 	}
 	all := scope{context: s.context, kind: "*", may: mayRead}
 	return all.grantedBy(q.who.Scopes)
-}
-
-// isWithin reports whether the caller is one of those whom the line names besides its scopes. An allow compares exactly.
-func (r *rule) isWithin(who *Subject) bool {
-	switch r.within {
-	case whoRole:
-		return slices.ContainsFunc(who.Roles, func(role string) bool { return slices.Contains(r.names, role) })
-	case whoUser:
-		return who.Username != "" && slices.Contains(r.names, who.Username)
-	}
-	return true
-}
-
-// lists reports whether the line is about the method.
-func (r *rule) lists(method string) bool {
-	return len(r.methods) == 0 || slices.Contains(r.methods, method) || method == "HEAD" && slices.Contains(r.methods, "GET")
 }

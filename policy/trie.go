@@ -3,50 +3,85 @@ package policy
 import "strings"
 
 // A node stands for the segments of a pattern up to here. Each pattern has one way through the tree, so that a search meets
-// a node at most once, and at most three children of each.
+// a node at most once, and of the children of each those that fit.
 type node struct {
-	exact map[string]*node // a literal segment
-	user  *node            // {user}
-	ill   *node            // {patient}
-	one   *node            // *
-	here  *grants          // patterns that end here
-	rest  *grants          // patterns that end in ** here
+	exact  children // a literal segment
+	user   *node    // {user}
+	claims []claim  // {claim.NAME}
+	ill    *node    // {patient} of a line for scopes
+	one    *node    // "*" and free variables
+	here   *grants  // patterns that end here
+	rest   *grants  // patterns that end in ** here
 }
 
-// entry is what a search returns: one line and the pattern of it.
-type entry struct {
-	rule, route string
-	public      bool
-	scopes      []string // of a line for scopes
+// claim is the child for one {claim.NAME}.
+type claim struct {
+	name string
+	node *node
 }
 
-// verbs holds the entry of each method for one WHO.
-type verbs struct {
-	all *entry
-	by  map[string]*entry
+// children are found by their segment: a few by looking at each, many in a map.
+type children struct {
+	few  []child
+	many map[string]*node
 }
 
-// grants holds who is concerned at a node.
-type grants struct {
-	public, any  *verbs
-	roles, users map[string]*verbs
-	scoped       []*scoped
-	demands      []*demand
+type child struct {
+	segment string
+	node    *node
+}
+
+const few = 4
+
+func (c *children) get(segment string) *node {
+	if c.many != nil {
+		return c.many[segment]
+	}
+	for i := range c.few {
+		if c.few[i].segment == segment {
+			return c.few[i].node
+		}
+	}
+	return nil
+}
+
+// make returns the child for a segment, a new one when there is none.
+func (c *children) make(segment string) *node {
+	if n := c.get(segment); n != nil {
+		return n
+	}
+	n := &node{}
+	switch {
+	case c.many != nil:
+		c.many[segment] = n
+	case len(c.few) < few:
+		c.few = append(c.few, child{segment, n})
+	default:
+		c.many = map[string]*node{segment: n}
+		for _, old := range c.few {
+			c.many[old.segment] = old.node
+		}
+		c.few = nil
+	}
+	return n
 }
 
 // query is what one search compares with.
 type query struct {
 	method  string
 	who     *Subject
-	fold    bool // a deny: ASCII case and a slash at the end do not count
-	token   bool // an allow for a token, which is nobody's presence
-	wanting bool // look for what other scopes would open
 	request *Request
+	path    *Path
+	fold    bool  // a line that must not be dodged: ASCII case and a slash at the end do not count
+	hidden  bool  // who is asking may turn out to be anybody: a {user} is anything as long as nobody is signed in
+	token   bool  // an allow for a token, which is nobody's presence
+	wanting bool  // look for what other scopes would open
+	near    *near // look for what lacks little, and find nothing
 }
 
-// find returns the entry of the most specific pattern that matches: literals before {user} before {patient} before "*" before
-// "**". key is what literals are compared with, text what variables are compared with; they have the same segments, each after its
-// slash.
+// find returns the entry of the most specific pattern that matches: literals before {user} before {claim.NAME} before {patient}
+// before "*" and free variables before "**". key is what literals are compared with, text what variables are compared with; they have
+// the same segments, each after its slash.
 func (n *node) find(q *query, key, text string) *entry {
 	if key == "" {
 		if e := n.here.find(q); e != nil {
@@ -55,23 +90,19 @@ func (n *node) find(q *query, key, text string) *entry {
 		return n.rest.find(q)
 	}
 	segment, key2 := cut(key)
-	name, text2 := cut(text)
-	if next := n.exact[segment]; next != nil {
+	if next := n.exact.get(segment); next != nil {
+		_, text2 := cut(text)
 		if e := next.find(q, key2, text2); e != nil {
 			return e
 		}
 	}
-	if n.user != nil && q.isUser(name) {
-		if e := n.user.find(q, key2, text2); e != nil {
-			return e
-		}
-	}
-	if n.ill != nil && q.token && q.isPatient(name) {
-		if e := n.ill.find(q, key2, text2); e != nil {
+	if n.user != nil || n.claims != nil || n.ill != nil {
+		if e := n.findBound(q, key2, text); e != nil {
 			return e
 		}
 	}
 	if n.one != nil && segment != "" {
+		_, text2 := cut(text)
 		if e := n.one.find(q, key2, text2); e != nil {
 			return e
 		}
@@ -84,6 +115,54 @@ func (n *node) find(q *query, key, text string) *entry {
 	return n.rest.find(q)
 }
 
+// findBound goes to the children that are about who is asking.
+func (n *node) findBound(q *query, key2, text string) *entry {
+	name, text2 := cut(text)
+	if n.user != nil && q.isUser(name) {
+		if e := n.user.find(q, key2, text2); e != nil {
+			return e
+		}
+	}
+	for i := range n.claims {
+		if c := &n.claims[i]; q.isClaim(c.name, name) {
+			if e := c.node.find(q, key2, text2); e != nil {
+				return e
+			}
+		}
+	}
+	if n.ill != nil && q.token && q.isPatient(name) {
+		return n.ill.find(q, key2, text2)
+	}
+	return nil
+}
+
+// each goes to all entries whose pattern and method match, for lines that must not be dodged, until found returns false.
+func (n *node) each(q *query, text string, found func(*entry) bool) bool {
+	if text == "" {
+		return n.here.each(q, found) && n.rest.each(q, found)
+	}
+	segment, rest := cut(text)
+	if next := n.exact.get(segment); next != nil && !next.each(q, rest, found) {
+		return false
+	}
+	if n.user != nil && segment != "" && (q.isUser(segment) || q.hidden) && !n.user.each(q, rest, found) {
+		return false
+	}
+	for i := range n.claims {
+		c := &n.claims[i]
+		if segment != "" && (q.isClaim(c.name, segment) || q.hidden) && !c.node.each(q, rest, found) {
+			return false
+		}
+	}
+	if n.one != nil && segment != "" && !n.one.each(q, rest, found) {
+		return false
+	}
+	if text == "/" && !n.here.each(q, found) {
+		return false
+	}
+	return n.rest.each(q, found)
+}
+
 // cut splits "/segment/more" into "segment" and "/more".
 func cut(path string) (segment, rest string) {
 	if i := strings.IndexByte(path[1:], '/'); i >= 0 {
@@ -94,13 +173,22 @@ func cut(path string) (segment, rest string) {
 
 // isUser compares a decoded segment with the username. An empty username equals nothing.
 func (q *query) isUser(segment string) bool {
-	if q.who == nil || q.who.Username == "" {
+	return q.who != nil && q.isName(segment, q.who.Username)
+}
+
+// isClaim compares a decoded segment with a claim. One that is empty or not there equals nothing.
+func (q *query) isClaim(name, segment string) bool {
+	return q.who != nil && q.isName(segment, q.who.Claims[name])
+}
+
+func (q *query) isName(segment, name string) bool {
+	if name == "" {
 		return false
 	}
 	if q.fold {
-		return equalFold(segment, q.who.Username)
+		return equalFold(segment, name)
 	}
-	return segment == q.who.Username
+	return segment == name
 }
 
 // equalFold compares folded, which is in lower case, with name and ignores the case of ASCII letters only.
@@ -120,164 +208,51 @@ func equalFold(folded, name string) bool {
 	return true
 }
 
-func (g *grants) find(q *query) *entry {
-	if g == nil {
-		return nil
-	}
-	if e := g.public.find(q.method); e != nil {
-		return e
-	}
-	if q.who == nil {
-		return nil
-	}
-	if q.token {
-		for _, l := range g.scoped {
-			if e := l.find(q); e != nil {
-				return e
-			}
-		}
-		return nil
-	}
-	if e := g.any.find(q.method); e != nil {
-		return e
-	}
-	if g.users != nil && q.who.Username != "" {
-		if e := lookUp(g.users, q.who.Username, q.fold).find(q.method); e != nil {
-			return e
-		}
-	}
-	if g.roles != nil {
-		for _, role := range q.who.Roles {
-			if e := lookUp(g.roles, role, q.fold).find(q.method); e != nil {
-				return e
-			}
-		}
-	}
-	return nil
-}
-
-func (v *verbs) find(method string) *entry {
-	if v == nil {
-		return nil
-	}
-	if v.all != nil {
-		return v.all
-	}
-	return v.by[method]
-}
-
-// lookUp finds a name. The keys for a deny are in lower case; a name longer than maxName cannot be among them.
-func lookUp(m map[string]*verbs, name string, fold bool) *verbs {
-	if !fold {
-		return m[name]
-	}
-	if len(name) > maxName {
-		return nil
-	}
-	var buf [maxName]byte
-	b := buf[:copy(buf[:], name)]
-	lowerBytes(b)
-	return m[string(b)]
-}
-
-// add puts one pattern of a rule into the tree. The first line that was written for a place stays the one that is reported.
-func (n *node) add(r *rule, pattern string) {
-	e := &entry{rule: r.text, route: pattern, public: r.who == whoPublic && !r.deny}
-	if r.who == whoScope {
-		e.scopes = r.scopeTexts()
-	}
+// add puts one pattern of a rule into the tree. The first line that was written for a place stays the one that is reported. With
+// loose, which is for allow lines, the case of its literals does not count.
+func (n *node) add(r *rule, pattern string, loose bool) {
+	e := newEntry(r, pattern)
 	path := pattern
-	if r.deny || r.demands {
+	if r.folds() {
 		path = foldPattern(path)
+	} else if loose {
+		path = lower(path)
 	}
 	for path != "" {
 		var segment string
 		segment, path = cut(path)
-		switch segment {
-		case "**":
-			n.rest = n.rest.with(r, e)
+		if segment == "**" {
+			n.rest = n.rest.with(e)
 			return
-		case "*":
-			n = child(&n.one)
-		case "{user}":
-			n = child(&n.user)
-		case "{patient}":
-			n = child(&n.ill)
-		default:
-			if n.exact == nil {
-				n.exact = map[string]*node{}
-			}
-			next := n.exact[segment]
-			n.exact[segment] = child(&next)
-			n = next
 		}
+		n = n.child(r, segment)
 	}
-	n.here = n.here.with(r, e)
+	n.here = n.here.with(e)
 }
 
-func child(n **node) *node {
+func (n *node) child(r *rule, segment string) *node {
+	switch name := claimName(segment); {
+	case segment == "{user}":
+		return made(&n.user)
+	case name != "":
+		for i := range n.claims {
+			if n.claims[i].name == name {
+				return n.claims[i].node
+			}
+		}
+		n.claims = append(n.claims, claim{name, &node{}})
+		return n.claims[len(n.claims)-1].node
+	case segment == "{patient}" && r.who == whoScope:
+		return made(&n.ill)
+	case segment == "*" || variableName(segment) != "":
+		return made(&n.one)
+	}
+	return n.exact.make(segment)
+}
+
+func made(n **node) *node {
 	if *n == nil {
 		*n = &node{}
 	}
 	return *n
-}
-
-// with adds the entry for everybody whom the rule names and returns g, made when it was nil.
-func (g *grants) with(r *rule, e *entry) *grants {
-	if g == nil {
-		g = &grants{}
-	}
-	switch r.who {
-	case whoPublic:
-		g.public = g.public.with(r.methods, e)
-	case whoAny:
-		g.any = g.any.with(r.methods, e)
-	case whoRole:
-		g.roles = named(g.roles, r, e)
-	case whoUser:
-		g.users = named(g.users, r, e)
-	case whoScope:
-		g.scoped = append(g.scoped, &scoped{r, e, hasSegment(e.route, "{patient}")})
-	case whoEverybody:
-		g.demands = append(g.demands, &demand{r, e})
-	}
-	return g
-}
-
-func named(m map[string]*verbs, r *rule, e *entry) map[string]*verbs {
-	if m == nil {
-		m = map[string]*verbs{}
-	}
-	for _, name := range r.names {
-		if r.deny {
-			name = lower(name)
-		}
-		m[name] = m[name].with(r.methods, e)
-	}
-	return m
-}
-
-func (v *verbs) with(methods []string, e *entry) *verbs {
-	if v == nil {
-		v = &verbs{}
-	}
-	if len(methods) == 0 && v.all == nil {
-		v.all = e
-	}
-	for _, method := range methods {
-		v.put(method, e)
-		if method == "GET" {
-			v.put("HEAD", e)
-		}
-	}
-	return v
-}
-
-func (v *verbs) put(method string, e *entry) {
-	if v.by == nil {
-		v.by = map[string]*entry{}
-	}
-	if v.by[method] == nil {
-		v.by[method] = e
-	}
 }

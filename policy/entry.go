@@ -1,0 +1,77 @@
+package policy
+
+import "github.com/anteroom-proxy/anteroom/policy/condition"
+
+// entry is what a search returns: one line and the pattern of it.
+type entry struct {
+	*rule
+	route     string
+	variables []variable
+	bound     bool   // the pattern has a {patient} that is the token's
+	counter   string // of a budget: its ID
+}
+
+func newEntry(r *rule, pattern string) *entry {
+	e := &entry{rule: r, route: pattern, variables: variables(pattern), bound: r.who == whoScope && hasSegment(pattern, "{patient}")}
+	if r.kind == kindBudget {
+		e.counter = r.id()
+	}
+	return e
+}
+
+// lacks says what of a line besides method and path is not there: 0 when all of it holds. It compares the subjects, too, of which a
+// search has looked at one only. What cannot be known counts as the answer that denies.
+func (e *entry) lacks(q *query) (m Missing) {
+	unknown := e.kind == kindDeny
+	if len(e.subjects) > 0 && (q.who == nil || !e.isFor(q.who, e.folds())) {
+		return MissingRole
+	}
+	if e.device && (q.who == nil || !q.who.Device) {
+		m |= MissingDevice
+	}
+	if e.networks != nil && !within(e.networks, q.request.Addr, unknown) {
+		m |= MissingNetwork
+	}
+	if e.hours != nil && !e.hours.cover(q.request.Now, unknown) {
+		m |= MissingHours
+	}
+	if e.when != nil && m == 0 && !e.says(q) {
+		m |= MissingOther
+	}
+	if !e.need.isZero() && !e.isMet(q.who, q.request.Now) {
+		m |= MissingLevel
+	}
+	return m
+}
+
+// says reports whether the expression holds, for a deny that it holds or has no answer. In a line that must not be dodged it sees the
+// path as it is and in lower case, and the stricter answer counts: the app may make one of both.
+func (e *entry) says(q *query) bool {
+	says := func(path string) bool {
+		holds, err := e.when.Eval(input(q, path, e.variables))
+		if e.kind == kindDeny {
+			return holds || err != nil
+		}
+		return holds && err == nil
+	}
+	first := says(q.path.decoded)
+	if !e.folds() || q.path.folded == q.path.decoded || first == (e.kind == kindDeny) {
+		return first
+	}
+	return says(q.path.folded)
+}
+
+// input copies what an expression can see, so that a request that meets none allocates nothing.
+func input(q *query, path string, list []variable) *condition.Input {
+	r := q.request
+	in := &condition.Input{Method: r.Method, Path: segmentText(path), Query: r.Query, Host: r.Host, Time: r.Now, Addr: r.Addr.Unmap()}
+	if len(list) > 0 {
+		in.Vars = captures{path, list}.value
+	}
+	if who := r.Who; who != nil {
+		in.SignedIn, in.Claims = true, who.Claims
+		in.User = condition.User{Name: who.Username, Roles: who.Roles, Groups: who.Groups, Org: who.Org, IDP: who.Source,
+			ACR: who.ACR, AMR: who.AMR, AuthTime: who.AuthTime, Device: who.Device}
+	}
+	return in
+}

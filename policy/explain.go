@@ -1,0 +1,157 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Explain answers r as Decide does, and says which lines had a part in it. It tries each line by itself, and is for people.
+func (p *Policy) Explain(r Request) Explanation {
+	explanation := Explanation{Decision: p.Decide(r)}
+	if p == nil || r.Path.raw == "" {
+		return explanation
+	}
+	readings := append([]Path{r.Path}, r.Path.readings()...)
+	for _, rule := range p.rules {
+		if !rule.lists(r.Method) {
+			continue
+		}
+		if m, ok := p.matchOf(rule, &r, readings); ok {
+			explanation.Matched = append(explanation.Matched, m)
+		}
+	}
+	return explanation
+}
+
+// matchOf says whether the line holds for one of the readings, or else why it does not for the first that its paths match.
+func (p *Policy) matchOf(rule *rule, r *Request, readings []Path) (m Match, ok bool) {
+	for i := range readings {
+		for _, pattern := range rule.patterns {
+			q, e := newQuery(r, &readings[i]), newEntry(rule, pattern)
+			q.fold, q.hidden = rule.folds(), rule.kind == kindRequire && r.Who == nil
+			q.token = !q.fold && r.Who != nil && r.Who.Bearer
+			if !p.covers(&q, e) {
+				continue
+			}
+			why := whyNot(&q, e)
+			if !ok || why == "" {
+				m, ok = Match{Rule: rule.text, Route: pattern, Kind: rule.name(), Holds: why == "", Why: why}, true
+			}
+			if why == "" {
+				return m, true
+			}
+		}
+	}
+	return m, ok
+}
+
+// covers reports whether the path of a query matches the pattern of one line.
+func (p *Policy) covers(q *query, e *entry) bool {
+	pattern := e.route
+	key, text := p.exact(q.path)
+	switch {
+	case e.folds():
+		pattern, key, text = foldPattern(pattern), q.path.folded, q.path.folded
+	case p.loose:
+		pattern = lower(pattern)
+	}
+	for pattern != "" {
+		var want, have, name string
+		if want, pattern = cut(pattern); want == "**" {
+			return true
+		}
+		if key == "" {
+			return false
+		}
+		have, key = cut(key)
+		name, text = cut(text)
+		switch claim := claimName(want); {
+		case !isOpen(want):
+			if want != have {
+				return false
+			}
+		case have == "", want == "{user}" && !q.isUser(name) && !q.hidden, claim != "" && !q.isClaim(claim, name) && !q.hidden,
+			want == "{patient}" && e.who == whoScope && !(q.token && q.isPatient(name)):
+			return false
+		}
+	}
+	return key == "" || e.folds() && key == "/"
+}
+
+// whyNot says what of a line is not there, for people.
+func whyNot(q *query, e *entry) string {
+	switch {
+	case e.who == whoPublic, e.who == whoEverybody:
+	case q.who == nil:
+		return "nobody is signed in"
+	case q.token && e.kind == kindGlass:
+		return "it is for people who are signed in"
+	case q.token && e.who != whoScope:
+		return "it is for sessions, and this is an access token"
+	case !q.fold && !q.token && e.who == whoScope:
+		return "it is for access tokens"
+	case e.who == whoScope:
+		if (&scoped{e}).find(q) != nil {
+			return ""
+		}
+		if e.isFor(q.who, false) && e.lacks(q) == 0 {
+			return "the token's scopes, or whose data it is"
+		}
+	}
+	var parts []string
+	missing := e.lacks(q)
+	for _, part := range []struct {
+		bit  Missing
+		text string
+	}{
+		{MissingRole, "who it is"}, {MissingDevice, "the device is not known"}, {MissingNetwork, "the address"},
+		{MissingHours, "the time"}, {MissingOther, "the expression"}, {MissingLevel, "the sign-in"},
+	} {
+		if missing&part.bit != 0 {
+			parts = append(parts, part.text)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Lines returns all lines as they were read, in their order.
+func (p *Policy) Lines() []LineInfo {
+	if p == nil {
+		return nil
+	}
+	list := make([]LineInfo, len(p.rules))
+	for i, r := range p.rules {
+		list[i] = LineInfo{Rule: r.text, At: r.at, Kind: r.kind.String(), Shadow: r.shadow, Public: r.who == whoPublic, Any: r.who == whoAny, Device: r.device,
+			Roles: slices.Clone(r.names(byRole)), Users: slices.Clone(r.names(byUser)), Groups: slices.Clone(r.names(byGroup)), Orgs: slices.Clone(r.names(byOrg)),
+			Sources: slices.Clone(r.names(bySource)), Scopes: r.scopeTexts(), Patterns: slices.Clone(r.patterns), Methods: slices.Clone(r.methods), Conditions: r.conditionTexts()}
+	}
+	return list
+}
+
+// conditionTexts returns the conditions of a line as they are written.
+func (r *rule) conditionTexts() (texts []string) {
+	add := func(word, text string) {
+		if text != "" {
+			texts = append(texts, word+" "+text)
+		}
+	}
+	add("network", r.network)
+	if r.hours != nil {
+		add("hours", r.hours.text)
+	}
+	add("acr", strings.Join(r.need.ACR, ","))
+	for _, list := range r.need.AMR {
+		add("amr", strings.Join(list, ","))
+	}
+	if r.need.MaxAge > 0 {
+		add("max_age", r.need.MaxAge.String())
+	}
+	if r.when != nil {
+		add("when", r.when.Text())
+	}
+	if r.kind == kindBudget {
+		add("budget", fmt.Sprintf("%d distinct {%s} per %s", r.budget.limit, r.budget.variable, r.budget.per))
+	}
+	return texts
+}
