@@ -82,7 +82,7 @@ func askedHeaders(lines []string) string {
 	var names []string
 	for name := range strings.SplitSeq(lines[0], ",") {
 		name = strings.ToLower(strings.Trim(name, " \t"))
-		if !isToken(name) || len(name) > maxAskedName {
+		if !isToken(name) || len(name) > maxAskedName || name == "*" { // a wildcard, where no cookies come along
 			return ""
 		}
 		if !isSpoofable(http.CanonicalHeaderKey(name)) {

@@ -25,10 +25,16 @@ var closeCodes = map[Kind]uint16{
 func (x *exchange) isOwnPageSocket() bool {
 	h := x.r.Header
 	is := func(name, value string) bool { return len(h[name]) == 1 && h[name][0] == value }
-	if !x.upgrade || !is("Sec-Websocket-Version", "13") || !is("Sec-Fetch-Mode", "websocket") || !is("Sec-Fetch-Site", "same-origin") {
+	if !x.upgrade || !is("Sec-Websocket-Version", "13") || !is("Origin", "https://"+x.origin()) {
 		return false
 	}
-	if !is("Origin", "https://"+x.origin()) {
+	switch {
+	case len(h["Sec-Fetch-Mode"]) > 0 || len(h["Sec-Fetch-Site"]) > 0:
+		if !is("Sec-Fetch-Mode", "websocket") || !is("Sec-Fetch-Site", "same-origin") {
+			return false
+		}
+	// Chromium sends no Fetch metadata here, and all else that the Fetch standard has for a WebSocket.
+	case !is("Pragma", "no-cache") || !is("Cache-Control", "no-cache") || len(h["User-Agent"]) != 1 || !strings.HasPrefix(h["User-Agent"][0], "Mozilla/"):
 		return false
 	}
 	if keys := h["Sec-Websocket-Key"]; len(keys) != 1 || !isSocketKey(keys[0]) {
