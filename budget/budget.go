@@ -7,7 +7,8 @@
 // What it promises:
 //
 //   - A value counts from when it was seen until Limit.Per after it was seen last, rounded up by at most a sixteenth of Per or
-//     a minute, whichever is less. At no time were more than Limit.Max different values let through within Per.
+//     a minute, whichever is less. More than Limit.Max different values are never let through within Per, unless the
+//     person signed in again after the limit was reached.
 //   - It is exact over any number of nodes that share a store: a new value is let through by a compare-and-set or not
 //     at all.
 //   - Over the limit a new value is not let through; those that count already are.
@@ -15,7 +16,8 @@
 //   - A value that this node recorded lately costs no call of the store; a new one costs a Get and a CompareAndSwap.
 //   - Memory and records are bounded. Values are kept as salted hashes in sealed records, never as they are.
 //
-// It trusts the store as package store says, and the clocks of the nodes within seconds.
+// It trusts the store as package store says: whoever can delete from it can make a window begin anew. And it trusts the
+// clocks of the nodes within seconds.
 //
 // What is left to the caller: which lines concern a request (policy.Counts), who the account is (a stable name of the person,
 // not of the session), what to do over the limit, and telling of it.

@@ -1,0 +1,406 @@
+package budget
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// What was never made refuses everything, and so does what makes no sense.
+func TestZeroRefuses(t *testing.T) {
+	for _, b := range []*Budget{nil, {}} {
+		if r, err := b.Count(t.Context(), dana, "7", sixty, time.Time{}); r.Admitted || !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%+v %v", r, err)
+		}
+	}
+	if _, err := New(Config{}); err == nil {
+		t.Error("New without a store")
+	}
+	r := newRig(t)
+	b := r.node()
+	for name, c := range map[string]struct {
+		k     Key
+		value string
+		l     Limit
+	}{
+		"no line":       {Key{Account: "a"}, "7", sixty},
+		"no account":    {Key{ID: "a"}, "7", sixty},
+		"no value":      {dana, "", sixty},
+		"long value":    {dana, strings.Repeat("7", maxText+1), sixty},
+		"no limit":      {dana, "7", Limit{Per: time.Hour}},
+		"large limit":   {dana, "7", Limit{Max: MaxLimit + 1, Per: time.Hour}},
+		"no time":       {dana, "7", Limit{Max: 1}},
+		"long time":     {dana, "7", Limit{Max: 1, Per: MaxPer + 1}},
+		"alarm above":   {dana, "7", Limit{Max: 1, Per: time.Hour, Alarm: 2}},
+		"alarm negated": {dana, "7", Limit{Max: 1, Per: time.Hour, Alarm: -1}},
+	} {
+		if got, err := b.Count(t.Context(), c.k, c.value, c.l, time.Time{}); got.Admitted || !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %+v %v", name, got, err)
+		}
+	}
+	if r.store.calls.Load() != 0 {
+		t.Error("the store was asked")
+	}
+}
+
+// Insider look-ups: sixty patients pass and the sixty-first does not; those that count still do; each level is told once.
+func TestLimit(t *testing.T) {
+	r := newRig(t)
+	b := r.node()
+	for i := 1; i <= 60; i++ {
+		got := r.count(b, dana, fmt.Sprint("p", i), sixty, time.Time{})
+		if !got.Admitted || got.Count != i || got.Alarm != (i == 30) || got.Exceeded {
+			t.Fatalf("%d: %+v", i, got)
+		}
+	}
+	for i := range 5 {
+		if got := r.count(b, dana, fmt.Sprint("q", i), sixty, time.Time{}); got.Admitted || got.Count != 60 || got.Exceeded != (i == 0) || got.Alarm {
+			t.Errorf("above the limit: %+v", got)
+		}
+	}
+	for i := 1; i <= 60; i++ {
+		if got := r.count(b, dana, fmt.Sprint("p", i), sixty, time.Time{}); !got.Admitted {
+			t.Errorf("p%d, which counts, is refused: %+v", i, got)
+		}
+	}
+	for _, other := range []Key{{"line2", dana.Site, dana.Account}, {dana.ID, "other.test", dana.Account}, {dana.ID, dana.Site, "idp/2"}, {"line1app.test", "", dana.Account}} {
+		if got := r.count(b, other, "q1", sixty, time.Time{}); !got.Admitted || got.Count != 1 {
+			t.Errorf("%v shares dana's window: %+v", other, got)
+		}
+	}
+}
+
+// A value counts until Per after it was seen last, whichever node saw it.
+func TestSlides(t *testing.T) {
+	r := newRig(t)
+	a, b := r.node(), r.node()
+	l := Limit{Max: 2, Per: time.Hour}
+	r.count(a, dana, "1", l, time.Time{})
+	r.clock.add(40 * time.Minute)
+	r.count(a, dana, "2", l, time.Time{})
+	r.clock.add(15 * time.Minute)
+	if got := r.count(b, dana, "1", l, time.Time{}); !got.Admitted { // seen again at 55
+		t.Fatalf("%+v", got)
+	}
+	r.clock.add(7 * time.Minute) // 62: seen first an hour ago, last 7 minutes ago
+	if got := r.count(a, dana, "3", l, time.Time{}); got.Admitted {
+		t.Errorf("1 was seen 7 minutes ago and does not count: %+v", got)
+	}
+	r.clock.add(39*time.Minute + time.Second) // 101:01: 2 was seen at 40
+	if got := r.count(a, dana, "3", l, time.Time{}); !got.Admitted {
+		t.Errorf("2 counts for longer than an hour and a minute: %+v", got)
+	}
+	if got := r.count(a, dana, "2", l, time.Time{}); got.Admitted {
+		t.Errorf("2 fell out and comes in again although 1 and 3 count: %+v", got)
+	}
+	// What this node knows by itself must not make the window forget it too early: 3 is seen every 50 seconds from the
+	// local memory and from the other node's.
+	for i := range 80 {
+		node := []*Budget{a, b}[i%2]
+		if got := r.count(node, dana, "3", l, time.Time{}); !got.Admitted {
+			t.Fatalf("3, which is seen all the time, is refused: %+v", got)
+		}
+		r.clock.add(50 * time.Second)
+	}
+	r.count(a, dana, "4", l, time.Time{})
+	if got := r.count(a, dana, "5", l, time.Time{}); got.Admitted {
+		t.Errorf("3 is seen all the time and 4 now: %+v", got)
+	}
+}
+
+// Never more than Max different values within Per, whatever the order of seeing them: against a plain list of what was let
+// through.
+func TestNeverMoreWithinPer(t *testing.T) {
+	r := newRig(t)
+	nodes := []*Budget{r.node(), r.node(), r.node()}
+	l := Limit{Max: 5, Per: 10 * time.Minute}
+	random := rand.New(rand.NewPCG(1, 2))
+	type pass struct {
+		value string
+		at    time.Time
+	}
+	var passed []pass
+	refused := 0
+	for range 4000 {
+		r.clock.add(time.Duration(random.IntN(40_000)) * time.Millisecond)
+		value, now := fmt.Sprint(random.IntN(12)), r.clock.now()
+		if !r.count(nodes[random.IntN(3)], dana, value, l, time.Time{}).Admitted {
+			refused++
+			continue
+		}
+		passed = append(passed, pass{value, now})
+		distinct := map[string]bool{}
+		for i := len(passed) - 1; i >= 0 && now.Sub(passed[i].at) < l.Per; i-- {
+			distinct[passed[i].value] = true
+		}
+		if len(distinct) > l.Max {
+			t.Fatalf("%d different values within %v", len(distinct), l.Per)
+		}
+	}
+	if refused < 400 || len(passed) < 400 {
+		t.Errorf("%d passed, %d refused: too few to mean something", len(passed), refused)
+	}
+}
+
+// Three nodes with one store, everybody at once: exactly Max pass, each level is told exactly once.
+func TestExactOverNodes(t *testing.T) {
+	r := newRig(t)
+	nodes := []*Budget{r.node(), r.node(), r.node()}
+	var admitted, alarms, exceeded atomic.Int64
+	values := make([]atomic.Bool, 100)
+	var all sync.WaitGroup
+	for w := range 12 {
+		all.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(w), 3))
+			for _, i := range random.Perm(len(values)) {
+				got, err := nodes[w%3].Count(context.Background(), dana, fmt.Sprint("p", i), sixty, time.Time{})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if got.Admitted && values[i].CompareAndSwap(false, true) {
+					admitted.Add(1)
+				}
+				if got.Alarm {
+					alarms.Add(1)
+				}
+				if got.Exceeded {
+					exceeded.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if admitted.Load() != 60 || alarms.Load() != 1 || exceeded.Load() != 1 {
+		t.Errorf("%d values passed, %d alarms, %d times told of the limit", admitted.Load(), alarms.Load(), exceeded.Load())
+	}
+}
+
+// Told once in Per, and again in the next.
+func TestToldOnceInPer(t *testing.T) {
+	r := newRig(t)
+	nodes := []*Budget{r.node(), r.node()}
+	l := Limit{Max: 4, Alarm: 2, Per: time.Hour}
+	for round := range 3 {
+		alarms, exceeded := 0, 0
+		for i := range 30 {
+			got := r.count(nodes[i%2], dana, fmt.Sprint(round, i%10), l, time.Time{})
+			if got.Alarm {
+				alarms++
+			}
+			if got.Exceeded {
+				exceeded++
+			}
+			r.clock.add(time.Minute)
+		}
+		if alarms != 1 || exceeded != 1 {
+			t.Errorf("round %d: %d alarms, %d times told of the limit", round, alarms, exceeded)
+		}
+		r.clock.add(2 * time.Hour)
+	}
+}
+
+// A sign-in after the refusal begins anew, on every node; one before it, a second use of one, or one of tomorrow do not.
+func TestStepUp(t *testing.T) {
+	r := newRig(t)
+	a, b := r.node(), r.node()
+	l := Limit{Max: 2, Per: time.Hour}
+	before := r.clock.now().Add(-time.Minute)
+	full := func(n *Budget, since time.Time) bool {
+		r.clock.add(2 * time.Second) // beyond what a node remembers of a refusal
+		return !r.count(n, dana, fmt.Sprint(rand.Int64()), l, since).Admitted
+	}
+	fill := func(since time.Time) {
+		for !full(a, since) {
+		}
+	}
+	fill(before)
+	if !full(a, before) || !full(b, before) || !full(b, time.Time{}) {
+		t.Error("an old sign-in resets")
+	}
+	if !full(a, r.clock.now().Add(time.Hour)) {
+		t.Error("a sign-in of the future resets")
+	}
+	r.clock.add(10 * time.Second)
+	again := r.clock.now()
+	if full(b, again) {
+		t.Error("a new sign-in does not reset")
+	}
+	fill(again)
+	if !full(a, again) || !full(b, again) {
+		t.Error("one sign-in resets twice")
+	}
+	if !full(a, before) {
+		t.Error("an old session resets")
+	}
+	third := r.clock.now().Add(time.Second)
+	r.clock.add(time.Minute)
+	if full(a, third) {
+		t.Error("the next sign-in does not reset")
+	}
+	// A refusal that time mended asks for nothing any more: a sign-in after it is not one that it asked for.
+	fill(third)
+	r.clock.add(30 * time.Minute)
+	idle := r.clock.now()
+	r.clock.add(2 * time.Hour)
+	fill(idle)
+	if !full(a, idle) {
+		t.Error("a sign-in after an old refusal lifts a new one")
+	}
+}
+
+// A value that was written lately costs no call; a new one costs two.
+func TestCalls(t *testing.T) {
+	r := newRig(t)
+	b := r.node()
+	r.count(b, dana, "1", sixty, time.Time{})
+	if n := r.store.calls.Swap(0); n != 2 {
+		t.Errorf("a new value costs %d calls", n)
+	}
+	for range 100 {
+		r.count(b, dana, "1", sixty, time.Time{})
+	}
+	if n := r.store.calls.Swap(0); n != 0 {
+		t.Errorf("known values cost %d calls", n)
+	}
+	r.clock.add(time.Minute)
+	r.count(b, dana, "1", sixty, time.Time{})
+	if n := r.store.calls.Swap(0); n != 2 {
+		t.Errorf("a value that is written again costs %d calls", n)
+	}
+	l := Limit{Max: 1, Per: time.Hour}
+	k := Key{"line9", "app.test", "idp/1"}
+	r.count(b, k, "1", l, time.Time{})
+	r.count(b, k, "2", l, time.Time{})
+	r.store.calls.Store(0)
+	for i := range 100 {
+		if got := r.count(b, k, fmt.Sprint("x", i), l, time.Time{}); got.Admitted {
+			t.Fatal("admitted")
+		}
+	}
+	if n := r.store.calls.Load(); n != 0 {
+		t.Errorf("a flood above the limit costs %d calls within a second", n)
+	}
+}
+
+// Invariant 1: a store that is silent, a record that was changed or moved to another key: refused.
+func TestFailsClosed(t *testing.T) {
+	r := newRig(t)
+	b := r.node()
+	ctx := context.Background()
+	r.count(b, dana, "1", sixty, time.Time{})
+	r.store.fail.Store(true)
+	if got, err := b.Count(ctx, dana, "2", sixty, time.Time{}); got.Admitted || !errors.Is(err, ErrUnavailable) {
+		t.Errorf("a silent store: %+v %v", got, err)
+	}
+	if got, err := b.Count(ctx, dana, "1", sixty, time.Time{}); !got.Admitted || err != nil {
+		t.Errorf("a value known lately needs the store: %+v %v", got, err)
+	}
+	r.store.fail.Store(false)
+	if got := r.count(b, dana, "2", sixty, time.Time{}); !got.Admitted {
+		t.Errorf("after it came back: %+v", got)
+	}
+	sealed, err := r.store.Get(ctx, storeKey(dana))
+	if err != nil {
+		t.Fatal(err)
+	}
+	erin := Key{dana.ID, dana.Site, "idp/2"}
+	if err := r.store.Put(ctx, storeKey(erin), sealed, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := b.Count(ctx, erin, "2", sixty, time.Time{}); got.Admitted || !errors.Is(err, ErrUnavailable) {
+		t.Errorf("a moved record: %+v %v", got, err)
+	}
+	done, cancel := context.WithCancel(ctx)
+	cancel()
+	if got, err := b.Count(done, dana, "3", sixty, time.Time{}); got.Admitted || !errors.Is(err, ErrUnavailable) {
+		t.Errorf("a request that is gone: %+v %v", got, err)
+	}
+}
+
+// No value, account or site can be read in the store, nor in a record that somebody opened; two records name one value
+// differently.
+func TestValuesAreHidden(t *testing.T) {
+	r := newRig(t)
+	b := r.node()
+	ctx := context.Background()
+	r.count(b, dana, "patient-4711", sixty, time.Time{})
+	items, err := r.store.List(ctx, "")
+	if err != nil || len(items) != 1 {
+		t.Fatal(items, err)
+	}
+	plain, err := r.sealer.Open(ctx, items[0].Key, items[0].Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"4711", "idp/1", "app.test"} {
+		if bytes.Contains(plain, []byte(secret)) || bytes.Contains(items[0].Value, []byte(secret)) || strings.Contains(items[0].Key, secret) {
+			t.Errorf("%s can be read", secret)
+		}
+	}
+	if one, two := newWindow(), newWindow(); one.hash("7") == two.hash("7") {
+		t.Error("windows have no salt of their own")
+	}
+}
+
+// Memory and records are bounded.
+func TestBounds(t *testing.T) {
+	r := newRig(t)
+	b := r.node()
+	l := Limit{Max: MaxLimit, Per: time.Hour}
+	w := newWindow()
+	for i := range MaxLimit + 10 {
+		w.count(fmt.Sprint(i), l, r.clock.now(), time.Time{})
+	}
+	if n := len(w.encode()); n > 66<<10 {
+		t.Errorf("a record has %d bytes", n)
+	}
+	again, err := decodeWindow(w.encode())
+	if err != nil || len(again.seen) != MaxLimit || again.seen[7] != w.seen[7] || again.salt != w.salt {
+		t.Errorf("decoding: %v", err)
+	}
+	for i := range 3 * maxKnown {
+		b.known.put(b.name(fmt.Sprint(i)), known{})
+	}
+	if n := b.known.size(); n > maxKnown+shards {
+		t.Errorf("%d values in memory", n)
+	}
+	if len(b.queue.turns) != 0 {
+		t.Error("turns are left")
+	}
+}
+
+// Whatever bytes lie in the store, decoding ends in an error or in a window that encodes to the same.
+func FuzzWindow(f *testing.F) {
+	w := newWindow()
+	w.count("7", sixty, time.Unix(1, 0), time.Time{})
+	f.Add(w.encode())
+	f.Add([]byte{})
+	f.Add(bytes.Repeat([]byte{1}, headLen+entryLen+1))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		w, err := decodeWindow(b)
+		if err == nil && !bytes.Equal(w.encode(), b) {
+			t.Error("another form")
+		}
+	})
+}
+
+func BenchmarkKnown(b *testing.B) {
+	budget := &Budget{known: newRecent[known](maxKnown), full: newRecent[full](maxFull), now: time.Now, store: &counted{}}
+	now := time.Now()
+	budget.known.put(budget.name(dana.ID, dana.Site, dana.Account, "7"), known{now.UnixMilli(), 1})
+	budget.now = func() time.Time { return now }
+	b.ReportAllocs()
+	for b.Loop() {
+		if r, err := budget.Count(context.Background(), dana, "7", sixty, time.Time{}); err != nil || !r.Admitted {
+			b.Fatal(r, err)
+		}
+	}
+}
