@@ -33,10 +33,9 @@ func (p *Policy) decide(r *Request, path *Path) Decision {
 		return Decision{Rule: e.text, Route: e.route, Reason: ReasonDenied}
 	}
 	q.token = r.Who != nil && r.Who.Bearer
-	key, text := p.exact(path)
-	e := p.allow.find(&q, key, text)
+	e := p.allowed(&p.allow, &q)
 	if e == nil {
-		return p.noRule(&q, key, text)
+		return p.noRule(&q)
 	}
 	if p.requires {
 		if d := p.unmet(&q, e.need, false); d.Reason != "" {
@@ -48,9 +47,17 @@ func (p *Policy) decide(r *Request, path *Path) Decision {
 
 // denied returns the deny line that matches.
 func (p *Policy) denied(q *query) *entry {
-	fold := *q
-	fold.fold, fold.token = true, false
-	return p.deny.find(&fold, q.path.folded, q.path.folded)
+	q.fold, q.same = true, true
+	e := p.deny.find(q, q.path.folded, q.path.folded)
+	q.fold = false
+	return e
+}
+
+// allowed returns the line of a tree of allow or break_glass lines that matches.
+func (p *Policy) allowed(tree *node, q *query) *entry {
+	key, text := p.exact(q.path)
+	q.same = !p.loose && len(key) == len(text)
+	return tree.find(q, key, text)
 }
 
 // exact returns what literals and what variables of an allow line are compared with. Literals are compared with the bytes that were
@@ -67,20 +74,20 @@ func (p *Policy) exact(path *Path) (key, text string) {
 }
 
 // noRule says what is missing when no line allows a request.
-func (p *Policy) noRule(q *query, key, text string) Decision {
+func (p *Policy) noRule(q *query) Decision {
 	if q.who == nil {
 		return Decision{Reason: ReasonNoSession}
 	}
 	var n near
 	q.near = &n
-	p.allow.find(q, key, text)
+	p.allowed(&p.allow, q)
 	q.near = nil
 	if d := p.nearly(q, &n); d.Reason != "" {
 		return d
 	}
 	if q.token {
 		q.wanting = true
-		e := p.allow.find(q, key, text)
+		e := p.allowed(&p.allow, q)
 		q.wanting = false
 		if e != nil {
 			return Decision{Rule: e.text, Route: e.route, Reason: ReasonScope, Scopes: e.scopeTexts()}

@@ -46,8 +46,7 @@ func (p *Policy) Emergency(r Request) (Emergency, bool) {
 		return Emergency{}, false
 	}
 	q := newQuery(&r, &r.Path)
-	key, text := p.exact(q.path)
-	e := p.glass.find(&q, key, text)
+	e := p.allowed(&p.glass, &q)
 	if e == nil {
 		return Emergency{}, false
 	}

@@ -31,7 +31,7 @@ type child struct {
 	node    *node
 }
 
-const few = 4
+const few = 8
 
 func (c *children) get(segment string) *node {
 	if c.many != nil {
@@ -72,6 +72,7 @@ type query struct {
 	who     *Subject
 	request *Request
 	path    *Path
+	same    bool  // what literals and what variables are compared with is one text
 	fold    bool  // a line that must not be dodged: ASCII case and a slash at the end do not count
 	hidden  bool  // who is asking may turn out to be anybody: a {user} is anything as long as nobody is signed in
 	token   bool  // an allow for a token, which is nobody's presence
@@ -90,19 +91,21 @@ func (n *node) find(q *query, key, text string) *entry {
 		return n.rest.find(q)
 	}
 	segment, key2 := cut(key)
+	name, text2 := segment, key2
+	if !q.same {
+		name, text2 = cut(text)
+	}
 	if next := n.exact.get(segment); next != nil {
-		_, text2 := cut(text)
 		if e := next.find(q, key2, text2); e != nil {
 			return e
 		}
 	}
 	if n.user != nil || n.claims != nil || n.ill != nil {
-		if e := n.findBound(q, key2, text); e != nil {
+		if e := n.findBound(q, key2, name, text2); e != nil {
 			return e
 		}
 	}
 	if n.one != nil && segment != "" {
-		_, text2 := cut(text)
 		if e := n.one.find(q, key2, text2); e != nil {
 			return e
 		}
@@ -116,8 +119,7 @@ func (n *node) find(q *query, key, text string) *entry {
 }
 
 // findBound goes to the children that are about who is asking.
-func (n *node) findBound(q *query, key2, text string) *entry {
-	name, text2 := cut(text)
+func (n *node) findBound(q *query, key2, name, text2 string) *entry {
 	if n.user != nil && q.isUser(name) {
 		if e := n.user.find(q, key2, text2); e != nil {
 			return e
