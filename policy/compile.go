@@ -33,17 +33,21 @@ func (p *Problem) Error() string {
 	return b.String()
 }
 
-// Compile is New for lines that need nothing else.
-func Compile(lines []Line) (*Policy, error) { return New(Config{Lines: lines}) }
+// Compile is New for lines that need nothing else and are judged one by one only: lines that change nothing compile, too.
+func Compile(lines []Line) (*Policy, error) { return compileAll(&Config{Lines: lines}, nil) }
 
 // New reads all lines of a site. The error joins one *Problem for each mistake of each line, so that an operator can
 // mend them all at once; errors.As finds the first. A policy that allows nothing does not compile.
-func New(c Config) (*Policy, error) {
-	rules, problems := readLines(&c)
+func New(c Config) (*Policy, error) { return compileAll(&c, judge) }
+
+func compileAll(c *Config, judge func(*Config, []*rule) []*Problem) (*Policy, error) {
+	rules, problems := readLines(c)
 	if len(problems) == 0 {
 		problems = spread(rules)
 	}
-	problems = append(problems, judge(&c, rules)...)
+	if judge != nil {
+		problems = append(problems, judge(c, rules)...)
+	}
 	var faults []error
 	var warnings []*Problem
 	for _, problem := range problems {
@@ -56,10 +60,10 @@ func New(c Config) (*Policy, error) {
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	p := build(&c, rules, false)
+	p := build(c, rules, false)
 	p.warnings = warnings
 	if slices.ContainsFunc(rules, func(r *rule) bool { return r.shadow }) {
-		p.shadow = build(&c, rules, true)
+		p.shadow = build(c, rules, true)
 	}
 	return p, nil
 }

@@ -1,0 +1,239 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+)
+
+// covers finds the lines whose patterns hold all that another pattern holds, without looking at all lines.
+type covers struct {
+	fold bool // as deny and require lines compare
+	root coverNode
+}
+
+type coverNode struct {
+	next map[string]*coverNode // by a literal, "*" for any segment, "{user}", "{claim.x}", or "{patient}" of a scope line
+	here coverers
+	rest coverers // patterns that end in ** here
+}
+
+// coverers are the lines that end at one place: those that name somebody by the first name that they need, the others apart.
+type coverers struct {
+	all   []coverer
+	named map[string][]coverer
+}
+
+type coverer struct {
+	*rule
+	pattern string
+}
+
+func (c *covers) add(r *rule) {
+	for _, pattern := range r.patterns {
+		n, path := &c.root, c.written(pattern)
+		list := &n.here
+		for list = &n.here; path != ""; list = &n.here {
+			var segment string
+			if segment, path = cut(path); segment == "**" {
+				list = &n.rest
+				break
+			}
+			segment = class(segment, r)
+			if n.next == nil {
+				n.next = map[string]*coverNode{}
+			}
+			if n.next[segment] == nil {
+				n.next[segment] = &coverNode{}
+			}
+			n = n.next[segment]
+		}
+		list.add(coverer{r, pattern})
+	}
+}
+
+func (c *covers) written(pattern string) string {
+	if c.fold {
+		return foldPattern(pattern)
+	}
+	return pattern
+}
+
+func (l *coverers) add(c coverer) {
+	if len(c.subjects) == 0 {
+		l.all = append(l.all, c)
+		return
+	}
+	if l.named == nil {
+		l.named = map[string][]coverer{}
+	}
+	for _, name := range c.subjects[0].names {
+		key := c.subjects[0].by.String() + " " + lower(name)
+		l.named[key] = append(l.named[key], c)
+	}
+}
+
+// class returns what a segment of a line's pattern matches: a variable that is free is any segment.
+func class(segment string, r *rule) string {
+	if segment == "" || segment[0] != '{' || segment == "{user}" || claimName(segment) != "" || segment == "{patient}" && r.who == whoScope {
+		return segment
+	}
+	return "*"
+}
+
+// atom is the smallest part of a line that another one covers or does not: one pattern, one method, one name of each kind.
+type atom struct {
+	*rule
+	pattern string
+	coverer string   // the pattern of the line it is compared with
+	method  string   // "": all
+	names   []string // one for each of the rule's subjects
+}
+
+// maxAtoms bounds the parts of one line for one pattern. A line of more is not taken apart.
+const maxAtoms = 256
+
+// coverers returns the lines that together cover all of r, nil when something is left. accepts compares one of them with a part of r.
+func (c *covers) coverers(r *rule, accepts func(*rule, *atom) bool) (by []*rule) {
+	for _, pattern := range r.patterns {
+		atoms := r.atoms(pattern)
+		if atoms == nil {
+			return nil
+		}
+		for i := range atoms {
+			a := &atoms[i]
+			found := c.find(a, accepts)
+			if found == nil {
+				return nil
+			}
+			if !slices.Contains(by, found) {
+				by = append(by, found)
+			}
+		}
+	}
+	return by
+}
+
+func (r *rule) atoms(pattern string) []atom {
+	atoms := []atom{{rule: r, pattern: pattern}}
+	if len(r.methods) > 0 {
+		atoms = atoms[:0]
+		for _, method := range r.methods {
+			atoms = append(atoms, atom{rule: r, pattern: pattern, method: method})
+			if method == "GET" && !slices.Contains(r.methods, "HEAD") {
+				atoms = append(atoms, atom{rule: r, pattern: pattern, method: "HEAD"})
+			}
+		}
+	}
+	for i := range r.subjects {
+		var more []atom
+		for _, a := range atoms {
+			for _, name := range r.subjects[i].names {
+				a.names = append(slices.Clip(a.names), name)
+				more = append(more, a)
+				a.names = a.names[:i]
+			}
+		}
+		if atoms = more; len(atoms) > maxAtoms {
+			return nil
+		}
+	}
+	return atoms
+}
+
+// find returns the first line that covers a part of another.
+func (c *covers) find(a *atom, accepts func(*rule, *atom) bool) (found *rule) {
+	look := func(list []coverer) bool {
+		for _, other := range list {
+			a.coverer = other.pattern
+			if (len(other.methods) == 0 || a.method != "" && other.lists(a.method)) && accepts(other.rule, a) {
+				found = other.rule
+				return true
+			}
+		}
+		return false
+	}
+	c.root.walk(c.written(a.pattern), a.rule, func(l *coverers) bool {
+		if look(l.all) {
+			return true
+		}
+		for i, name := range a.names {
+			if look(l.named[a.subjects[i].by.String()+" "+lower(name)]) {
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// walk visits all places whose patterns hold whatever the pattern holds, until visit says that it is enough.
+func (n *coverNode) walk(pattern string, r *rule, visit func(*coverers) bool) bool {
+	if n == nil {
+		return false
+	}
+	if visit(&n.rest) || pattern == "" && visit(&n.here) {
+		return true
+	}
+	if pattern == "" {
+		return false
+	}
+	segment, rest := cut(pattern)
+	if segment == "**" {
+		return false
+	}
+	segment = class(segment, r)
+	if n.next[segment].walk(rest, r, visit) {
+		return true
+	}
+	return segment != "" && segment != "*" && n.next["*"].walk(rest, r, visit)
+}
+
+// contains reports whether a pattern of an allow line holds all that another pattern holds.
+func contains(a, b string) bool {
+	for a != "" {
+		var x, y string
+		if x, a = cut(a); x == "**" {
+			return true
+		}
+		if b == "" {
+			return false
+		}
+		if y, b = cut(b); y == "**" {
+			return false
+		}
+		wild := x == "*" || variableName(x) != ""
+		if wild && y == "" || !wild && x != y {
+			return false
+		}
+	}
+	return b == ""
+}
+
+// meet reports whether some path matches both patterns, read as a deny reads it.
+func meet(a, b string) bool {
+	a, b = foldPattern(a), foldPattern(b)
+	for a != "" && b != "" {
+		var x, y string
+		x, a = cut(a)
+		y, b = cut(b)
+		wild := x == "*" || y == "*" || strings.HasPrefix(x, "{") || strings.HasPrefix(y, "{")
+		switch {
+		case x == "**" || y == "**":
+			return true
+		case x != y && !(wild && x != "" && y != ""):
+			return false
+		}
+	}
+	return a == b || a == everything || b == everything
+}
+
+// listsAll reports whether a list of methods holds all of another; none is all methods.
+func listsAll(methods, others []string) bool {
+	if len(methods) == 0 {
+		return true
+	}
+	r := rule{methods: methods}
+	return len(others) > 0 && !slices.ContainsFunc(others, func(m string) bool {
+		return !r.lists(m) || m == "GET" && !r.lists("HEAD")
+	})
+}
