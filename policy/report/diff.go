@@ -1,0 +1,347 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/anteroom-proxy/anteroom/policy"
+)
+
+// Direction says where a change leads.
+type Direction string
+
+// The directions.
+const (
+	Opened  Direction = "opened"  // somebody gets in, or may get in, who did not
+	Closed  Direction = "closed"  // the other way round
+	Changed Direction = "changed" // it depends on something else than before: both can be
+)
+
+// Change is a decision that two configs make differently.
+type Change struct {
+	Direction Direction `json:"direction"`
+	Site      string    `json:"site"`
+	Who       string    `json:"who"`
+	Route     string    `json:"route"`
+	Methods   []string  `json:"methods"`
+	Before    Cell      `json:"before"`
+	After     Cell      `json:"after"`
+	Because   string    `json:"because,omitempty"` // a request that shows it, where the cells do not
+}
+
+// Comparison is what changes between two configs.
+type Comparison struct {
+	Changes []Change `json:"changes"`
+	Added   []string `json:"sites_added"`   // sites that only the new config gates
+	Removed []string `json:"sites_removed"` // sites that it does not gate any more: whoever serves them then, no policy does
+	Asked   int      `json:"asked"`         // decisions that were compared
+}
+
+// Opens reports whether something opens, or may open: a change that could be both counts.
+func (c *Comparison) Opens() bool {
+	return len(c.Removed) > 0 || slices.ContainsFunc(c.Changes, func(x Change) bool { return x.Direction != Closed })
+}
+
+// Compare asks both configs the same for each host of either.
+func Compare(before, after []*Site) Comparison {
+	c := Comparison{Changes: []Change{}, Added: []string{}, Removed: []string{}}
+	done := map[[2]*Site]bool{}
+	for _, host := range hostsOf(before, after) {
+		a, b := serving(before, host), serving(after, host)
+		if done[[2]*Site{a, b}] {
+			continue // another host of the same sites
+		}
+		done[[2]*Site{a, b}] = true
+		switch {
+		case a == nil:
+			c.Added = append(c.Added, host)
+			a = &Site{Hosts: b.Hosts}
+		case b == nil:
+			c.Removed = append(c.Removed, host)
+			continue
+		}
+		c.site(host, a, b)
+	}
+	slices.SortStableFunc(c.Changes, func(x, y Change) int {
+		return cmp.Or(slices.Index(directions, x.Direction)-slices.Index(directions, y.Direction), strings.Compare(x.Site, y.Site))
+	})
+	return c
+}
+
+var directions = []Direction{Opened, Changed, Closed}
+
+func hostsOf(lists ...[]*Site) (hosts []string) {
+	for _, list := range lists {
+		for _, s := range list {
+			hosts = append(hosts, s.Hosts...)
+		}
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
+}
+
+func serving(sites []*Site, host string) *Site {
+	for _, s := range sites {
+		if slices.Contains(s.Hosts, host) {
+			return s
+		}
+	}
+	return nil
+}
+
+// site compares two policies of one host.
+func (c *Comparison) site(host string, a, b *Site) {
+	lines := differing(a, b)
+	if len(lines) == 0 && a.reads == b.reads {
+		return // whatever is asked, the same lines answer
+	}
+	m := newMade(a, b)
+	people, _ := actors(m, a, b)
+	people = append(people, barred(m, people, a, b)...)
+	names := methods(a, b)
+	for _, route := range compared(a, b, lines) {
+		for _, person := range people {
+			var found []Change
+			for _, method := range names {
+				c.Asked++
+				x, differs := compareCells(m, a, b, route, method, person)
+				if !differs {
+					continue
+				}
+				i := slices.IndexFunc(found, func(f Change) bool {
+					return f.Direction == x.Direction && f.Before == x.Before && f.After == x.After && f.Because == x.Because
+				})
+				if i < 0 {
+					x.Site, x.Who, x.Route = host, person.Name, route
+					found, i = append(found, x), len(found)
+				}
+				found[i].Methods = append(found[i].Methods, method)
+			}
+			c.Changes = append(c.Changes, found...)
+		}
+	}
+}
+
+// differing are the lines that stand in one of the two only. What a name of a network stands for is part of a line.
+func differing(a, b *Site) (lines []*line) {
+	for _, pair := range [][2]*Site{{a, b}, {b, a}} {
+		other := map[string]bool{}
+		for i := range pair[1].lines {
+			other[pair[1].key(&pair[1].lines[i])] = true
+		}
+		for i := range pair[0].lines {
+			if l := &pair[0].lines[i]; !l.shadow && !other[pair[0].key(l)] {
+				lines = append(lines, l)
+			}
+		}
+	}
+	return lines
+}
+
+// key is a line without its place, and what its conditions come to.
+func (s *Site) key(l *line) string {
+	return strings.TrimSuffix(l.text, " ("+l.at+")") + "\x00" + s.conditions(l)
+}
+
+// compared are the routes that differing lines concern, of whichever line, and what lies beside them. When the two read paths
+// differently these are all routes, and the paths that only some sites accept.
+func compared(a, b *Site, lines []*line) (list []string) {
+	if a.reads != b.reads {
+		list = slices.Clone(odd)
+	}
+	for _, route := range routes(a, b) {
+		if a.reads != b.reads || slices.ContainsFunc(lines, func(l *line) bool { return l.concerns(route) }) {
+			list = append(list, border(route)...)
+		}
+	}
+	slices.SortFunc(list, comparePatterns)
+	return slices.Compact(list)
+}
+
+// concerns reports whether a line can match some path of a pattern, or one beside it.
+func (l *line) concerns(route string) bool {
+	return len(l.patterns) == 0 || slices.ContainsFunc(l.patterns, func(p string) bool { return overlap(p, route) })
+}
+
+// overlap reports whether two patterns can match the same path, ASCII case and a slash at the end aside.
+func overlap(a, b string) bool {
+	x, y := strings.Split(strings.Trim(lower(a), "/"), "/"), strings.Split(strings.Trim(lower(b), "/"), "/")
+	for i := 0; i < len(x) && i < len(y); i++ {
+		switch {
+		case x[i] == "**" || y[i] == "**":
+			return true
+		case x[i] != y[i] && weight(x[i])+weight(y[i]) == 0:
+			return false
+		}
+	}
+	longer := x
+	if len(y) > len(x) {
+		longer = y
+	}
+	return len(x) == len(y) || longer[min(len(x), len(y))] == "**"
+}
+
+// barred are people of whom a deny holds besides what an allow names: without them a deny that goes would open nothing to anybody.
+func barred(m made, people []Actor, sites ...*Site) (list []Actor) {
+	seen := map[string]bool{}
+	for _, p := range people {
+		seen[p.Name] = true
+	}
+	combinations := func(kind string) (all [][]words) {
+		for _, s := range sites {
+			for i := range s.lines {
+				if l := &s.lines[i]; l.kind == kind && !l.shadow {
+					each(l.subjects, nil, func(w []words) { all = append(all, w) })
+				}
+			}
+		}
+		return all
+	}
+	allows := combinations(kindAllow)
+	for _, deny := range combinations(kindDeny) {
+		for _, allow := range allows {
+			both := slices.Concat(allow, slices.DeleteFunc(slices.Clone(deny), func(w words) bool {
+				return slices.ContainsFunc(allow, func(o words) bool { return o.String() == w.String() })
+			}))
+			if a := m.actor(both); !seen[a.Name] && len(list) < maxActors {
+				seen[a.Name] = true
+				list = append(list, a)
+			}
+		}
+	}
+	return list
+}
+
+// openness orders cells where one is open in all cases in which the other is.
+var openness = map[Kind]int{No: 0, SignIn: 0, Emergency: 1, StepUp: 2, Conditional: 2, Own: 2, Yes: 3}
+
+// compareCells says whether two policies decide differently, and in which direction. Where a cell depends on something, requests
+// from the borders of all conditions are tried.
+func compareCells(m made, a, b *Site, route, method string, who Actor) (Change, bool) {
+	x := Change{Before: a.cell(m, route, method, who), After: b.cell(m, route, method, who)}
+	from, to := openness[x.Before.Kind], openness[x.After.Kind]
+	if x.Before.Kind == x.After.Kind && x.Before.Note == x.After.Note {
+		return x, false
+	}
+	switch {
+	case from < to:
+		x.Direction = Opened
+	case from > to:
+		x.Direction = Closed
+	case from == 0: // no and sign-in: nobody gets in
+		return x, false
+	default:
+		x.Direction = Changed
+		x.try(m, a, b, route, method, who)
+	}
+	return x, true
+}
+
+// try looks for requests that show where a change leads, with all that the conditions of both have borders at.
+func (x *Change) try(m made, a, b *Site, route, method string, who Actor) {
+	var opened, closed string
+	for _, own := range []bool{false, true} {
+		path := m.concrete(route, who.Who, own)
+		for _, sample := range samples(a, b) {
+			was, is := a.allows(path, method, who.Who, sample), b.allows(path, method, who.Who, sample)
+			if is && !was && opened == "" {
+				opened = sample.String()
+			}
+			if was && !is && closed == "" {
+				closed = sample.String()
+			}
+		}
+	}
+	switch {
+	case opened != "":
+		x.Direction, x.Because = Opened, opened
+	case closed != "" && !guesses(x):
+		x.Direction, x.Because = Closed, closed
+	case closed != "":
+		x.Because = "no " + closed
+	}
+}
+
+// guesses reports whether a condition is about more than what samples have.
+func guesses(x *Change) bool {
+	return strings.Contains(x.Before.Note+x.After.Note, "when ") || strings.Contains(x.Before.Note+x.After.Note, "what the token is for")
+}
+
+// allows decides one sample.
+func (s *Site) allows(path, method string, who *policy.Subject, sample sample) bool {
+	if s.Policy == nil {
+		return false
+	}
+	p, err := s.Policy.ParsePath(path)
+	if err != nil {
+		return false
+	}
+	r := policy.Request{Method: method, Path: p, Host: s.host(), Now: sample.at, Addr: sample.addr}
+	if who != nil {
+		it := *who
+		it.ACR, it.AMR, it.Device = sample.acr, sample.amr, sample.device
+		if sample.signed {
+			it.AuthTime = sample.at.Add(-sample.age)
+		}
+		r.Who = &it
+	}
+	return s.Policy.Decide(r).Allowed
+}
+
+// Write writes what changes for a terminal, what opens first.
+func (c *Comparison) Write(w io.Writer) error {
+	var b strings.Builder
+	for _, host := range c.Removed {
+		fmt.Fprintf(&b, "OPENED %s: the new config does not gate this site any more; whatever serves it then, no policy decides\n", printable(host))
+	}
+	for _, host := range c.Added {
+		fmt.Fprintf(&b, "NEW SITE %s: compared with nothing, which lets nobody in\n", printable(host))
+	}
+	for _, direction := range directions {
+		c.group(&b, direction)
+	}
+	if b.Len() == 0 {
+		fmt.Fprintf(&b, "Nothing changes: %d decisions were compared.\n", c.Asked)
+	} else {
+		fmt.Fprintf(&b, "\n%d decisions were compared.\n", c.Asked)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// headings say what each direction is.
+var headings = map[Direction]string{
+	Opened: "OPENED", Changed: "CHANGED: it depends on something else than before, and may open", Closed: "CLOSED",
+}
+
+func (c *Comparison) group(b *strings.Builder, direction Direction) {
+	site, first := "", true
+	for _, x := range c.Changes {
+		if x.Direction != direction {
+			continue
+		}
+		if first {
+			fmt.Fprintf(b, "\n%s\n", headings[direction])
+			first = false
+		}
+		if x.Site != site {
+			site = x.Site
+			fmt.Fprintf(b, "  %s\n", printable(site))
+		}
+		methods := strings.Join(x.Methods, ",")
+		if len(x.Methods) >= len(usual) && !slices.ContainsFunc(usual, func(u string) bool { return !slices.Contains(x.Methods, u) }) {
+			methods = "all"
+		}
+		fmt.Fprintf(b, "    %s  %s %s: %s → %s", printable(x.Who), methods, printable(x.Route), printable(describe(x.Before)), printable(describe(x.After)))
+		if rule := cmp.Or(x.After.Rule, x.Before.Rule); rule != "" {
+			fmt.Fprintf(b, "; decided by %s", printable(rule))
+		}
+		if x.Because != "" {
+			fmt.Fprintf(b, "; for example %s", printable(x.Because))
+		}
+		b.WriteString("\n")
+	}
+}

@@ -1,0 +1,247 @@
+package report
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/anteroom-proxy/anteroom/policy"
+)
+
+// The kinds of lines that matter here.
+const (
+	kindAllow   = "allow"
+	kindDeny    = "deny"
+	kindRequire = "require"
+)
+
+// line is a line of a policy that compiles, taken apart. Only what it says is read here; what it means is the policy's business.
+type line struct {
+	kind       string // the first word, or the second after shadow
+	shadow     bool
+	public     bool
+	any        bool
+	subjects   []words
+	methods    []string
+	patterns   []string // none: all
+	conditions []words
+	text       string // as the policy names it
+	at         string
+}
+
+// words is a keyword and what follows it: role and its names, hours and their days and times.
+type words struct {
+	key    string
+	values []string
+}
+
+func (w words) String() string { return strings.Join(append([]string{w.key}, w.values...), " ") }
+
+// isList reports whether a keyword is one of those that name people.
+func isList(key string) bool {
+	return slices.Contains([]string{"role", "user", "group", "org", "idp", "scope"}, key)
+}
+
+// readLine takes a line apart. Its words were checked by policy.New.
+func readLine(l policy.Line) line {
+	out := line{text: strings.Join(l.Words, " "), at: l.At}
+	if l.At != "" {
+		out.text += " (" + l.At + ")"
+	}
+	rest := l.Words
+	if len(rest) > 1 && rest[0] == "shadow" {
+		out.shadow, rest = true, rest[1:]
+	}
+	if len(rest) == 0 {
+		return out
+	}
+	out.kind, rest = rest[0], rest[1:]
+	for len(rest) > 0 {
+		n := min(out.word(rest), len(rest))
+		rest = rest[n:]
+	}
+	return out
+}
+
+// word reads what the first of the words begins, and returns how many words that was.
+func (l *line) word(rest []string) int {
+	switch key := rest[0]; {
+	case strings.HasPrefix(key, "/"):
+		l.patterns = append(l.patterns, key)
+	case key == "public":
+		l.public = true
+	case key == "any":
+		l.any = true
+	case isList(key) && len(rest) > 1:
+		l.subjects = append(l.subjects, words{key, strings.Split(rest[1], ",")})
+		return 2
+	case slices.Contains([]string{"network", "acr", "amr", "max_age", "when", "device"}, key) && len(rest) > 1:
+		l.conditions = append(l.conditions, words{key, rest[1:2]})
+		return 2
+	case key == "hours" && len(rest) > 2:
+		n := 3
+		if len(rest) > 3 && !strings.Contains(rest[1], ":") {
+			n = 4 // with days
+		}
+		l.conditions = append(l.conditions, words{key, rest[1:n]})
+		return n
+	case (key == "for" || key == "per" || key == "alarm" || key == "then" || key == "distinct") && len(rest) > 1:
+		return 2
+	case policy.ValidMethod(strings.Split(key, ",")[0]):
+		l.methods = append(l.methods, strings.Split(key, ",")...)
+	}
+	return 1
+}
+
+// facts are what a decision can depend on besides method, path, host, name and roles.
+type facts uint16
+
+const (
+	factTime facts = 1 << iota
+	factAddr
+	factACR
+	factAMR
+	factAge
+	factDevice
+	factGroups
+	factOrg
+	factClaims
+	factQuery
+	factPatient
+	factSource
+	factAll facts = 1<<iota - 1
+)
+
+// sign are the facts that a new sign-in can mend.
+const factSign = factACR | factAMR | factAge
+
+// needs returns what a condition has to know.
+func (w words) needs() facts {
+	switch w.key {
+	case "network":
+		return factAddr
+	case "hours":
+		return factTime
+	case "acr":
+		return factACR
+	case "amr":
+		return factAMR
+	case "max_age":
+		return factAge | factTime
+	case "device":
+		return factDevice
+	case "group":
+		return factGroups
+	case "org":
+		return factOrg
+	case "idp":
+		return factSource
+	case "role", "user":
+		return 0
+	case "scope":
+		for _, scope := range w.values {
+			if strings.Contains(scope, "/") { // SMART: the query and the patient may matter
+				return factQuery | factPatient
+			}
+		}
+		return 0
+	case "when":
+		return whenNeeds(strings.Join(w.values, " "))
+	}
+	return factAll
+}
+
+var (
+	celName = regexp.MustCompile(`\b(request|user|claim|path)\b(\s*\.\s*(\w+))?`)
+	celFact = map[string]facts{
+		"request.time": factTime, "request.address": factAddr, "request.query": factQuery, "request.method": 0, "request.path": 0, "request.host": 0,
+		"user.name": 0, "user.roles": 0, "user.groups": factGroups, "user.org": factOrg, "user.idp": factSource, "user.acr": factACR, "user.amr": factAMR,
+		"user.auth_time": factAge, "user.device_known": factDevice,
+	}
+)
+
+// whenNeeds reads the names in a condition. A name in a text within it counts as well, and one that is not known as everything.
+func whenNeeds(text string) (needs facts) {
+	for _, m := range celName.FindAllStringSubmatch(text, -1) {
+		switch {
+		case m[1] == "path":
+		case m[1] == "claim":
+			needs |= factClaims
+		default:
+			fact, ok := celFact[m[1]+"."+m[3]]
+			if !ok {
+				fact = factAll
+			}
+			needs |= fact
+		}
+	}
+	return needs
+}
+
+// needs returns what the line has to know of a request and of who asks.
+func (l *line) needs() (needs facts) {
+	for _, w := range l.subjects {
+		needs |= w.needs()
+	}
+	for _, w := range l.conditions {
+		needs |= w.needs()
+	}
+	for _, p := range l.patterns {
+		if strings.Contains(p, "{claim.") {
+			needs |= factClaims
+		}
+	}
+	return needs
+}
+
+// admits reports whether the line is about somebody, as far as it says who. A deny folds ASCII case, as the policy does.
+func (l *line) admits(who *policy.Subject, known facts) bool {
+	switch {
+	case l.kind == kindRequire || l.public:
+		return true
+	case who == nil:
+		return false
+	case who.Bearer && l.kind != kindDeny && !slices.ContainsFunc(l.subjects, func(w words) bool { return w.key == "scope" }):
+		return false // a token is nobody's presence
+	}
+	return !slices.ContainsFunc(l.subjects, func(w words) bool { return w.needs()&^known == 0 && !w.names(who, l.kind == kindDeny) })
+}
+
+// names reports whether somebody is one of those that a subject names.
+func (w words) names(who *policy.Subject, fold bool) bool {
+	var has []string
+	switch w.key {
+	case "role":
+		has = who.Roles
+	case "user":
+		has = []string{who.Username}
+	case "group":
+		has = who.Groups
+	case "org":
+		has = []string{who.Org}
+	case "idp":
+		has = []string{who.Source}
+	case "scope":
+		if has = who.Scopes; !who.Bearer {
+			return false
+		}
+		for _, scope := range has {
+			if strings.Contains(scope, "/") && slices.ContainsFunc(w.values, func(v string) bool { return strings.Contains(v, "/") }) {
+				return true // whether it is enough is for the policy to say
+			}
+		}
+	}
+	return slices.ContainsFunc(w.values, func(name string) bool {
+		return name != "" && slices.ContainsFunc(has, func(h string) bool { return h == name || fold && lower(h) == lower(name) })
+	})
+}
+
+// lower folds the letters A to Z and no others.
+func lower(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, s)
+}
