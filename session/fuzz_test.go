@@ -79,6 +79,7 @@ func FuzzClaims(f *testing.F) {
 	l := newLab(f)
 	f.Add(l.payload(nil))
 	f.Add(l.payload(map[string]any{"exp": 1, "roles": []string{}}))
+	f.Add(l.payload(map[string]any{"groups": []string{"icu"}, "claims": map[string]string{"patient_id": "7"}, "device": true}))
 	f.Add(`{"iss":"https://app.example","aud":"app.example","cnf":{"ctx#S256":""}}`)
 	f.Fuzz(func(t *testing.T, payload string) {
 		if len(payload) > 2500 {
@@ -94,7 +95,7 @@ func FuzzClaims(f *testing.F) {
 		now := l.clock.now()
 		if s.context != l.session.context || s.Audience != "app.example" || !isIssuer(s.Issuer, s.Audience) || s.Grant.check() != nil ||
 			!s.Expires.After(now) || s.IssuedAt.After(now) || s.Started.After(s.IssuedAt) || s.Expires.After(s.Ends) ||
-			s.Expires.Sub(s.IssuedAt) > defaultIdle || !isID(s.ID) || !isID(s.TokenID) {
+			len(s.Groups) > 64 || len(s.Claims) > 8 || s.Expires.Sub(s.IssuedAt) > defaultIdle || !isID(s.ID) || !isID(s.TokenID) {
 			t.Fatalf("%q is %+v", payload, s)
 		}
 	})
