@@ -215,7 +215,7 @@ func (a *answer) renew() {
 	h := a.Header()
 	shared, private := cacheability(h["Cache-Control"])
 	switch {
-	case a.x.glass != nil: // what an emergency showed is not shown again when it is over
+	case a.x.glass() != nil: // what an emergency showed is not shown again when it is over
 		h["Cache-Control"] = justNoStore
 	case shared:
 		return

@@ -35,7 +35,7 @@ func (x *exchange) countAll() (no refusal) {
 	if x.grant() == nil {
 		return refusal{}
 	}
-	x.gate.policy.Counts(x.questionAgain(), func(c policy.Count) bool {
+	x.gate.policy.Counts(x.question(), func(c policy.Count) bool {
 		no = x.count(&c)
 		return no.kind == ""
 	})

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/anteroom-proxy/anteroom/emergency"
 	"github.com/anteroom-proxy/anteroom/policy"
 	"github.com/anteroom-proxy/anteroom/session"
 )
@@ -35,9 +36,7 @@ func specialOf(p *policy.Policy, ledger bool) (s special) {
 // mayThey asks the policy once. Without a session there is one answer for everything that is not public.
 func (x *exchange) mayThey() refusal {
 	g := x.gate
-	var who policy.Subject
-	ask := x.question(&who)
-	d := g.policy.Decide(ask)
+	d := g.policy.Decide(x.question())
 	if g.special.shadow != nil {
 		x.compare(&d)
 	}
@@ -54,17 +53,49 @@ func (x *exchange) mayThey() refusal {
 	return refusal{}
 }
 
+// named is what a request has whose sender is known, in one piece of memory.
+type named struct {
+	who    policy.Subject
+	values [len(identityHeaders)]string // of the headers that tell the app
+	glass  *emergency.Active            // the emergency access that lets it through
+}
+
+// glass is the emergency access that lets the request through, nil for nearly all.
+func (x *exchange) glass() *emergency.Active {
+	if x.named == nil {
+		return nil
+	}
+	return x.named.glass
+}
+
+// subject is who asks; nil: nobody is known.
+func (x *exchange) subject() *policy.Subject {
+	g := x.grant()
+	if g == nil {
+		return nil
+	}
+	if x.named == nil {
+		x.named = &named{who: subjectOf(g)}
+		if c := x.caller; c != nil {
+			who := &x.named.who
+			who.Bearer, who.Scopes, who.Patient = true, c.Scopes, c.Patient
+		}
+	}
+	return &x.named.who
+}
+
+// subjectOf is whom a session or a token names.
+func subjectOf(g *session.Grant) policy.Subject {
+	return policy.Subject{
+		Username: g.Username, Roles: g.Roles, ACR: g.ACR, AMR: g.AMR, AuthTime: g.AuthTime,
+		Groups: g.Groups, Org: g.Org, Source: g.Source, Device: g.Device, Claims: g.Claims,
+	}
+}
+
 // question is what the policy is asked. The address is only read where a rule asks for it; one that cannot be read is none, and
 // meets no rule.
-func (x *exchange) question(who *policy.Subject) policy.Request {
-	ask := policy.Request{Method: x.r.Method, Path: x.path, Query: x.r.URL.RawQuery, Body: x.hasBody(), Host: x.site}
-	if g := x.grant(); g != nil {
-		fill(who, g)
-		ask.Who = who
-	}
-	if c := x.caller; c != nil {
-		who.Bearer, who.Scopes, who.Patient = true, c.Scopes, c.Patient
-	}
+func (x *exchange) question() policy.Request {
+	ask := policy.Request{Method: x.r.Method, Path: x.path, Query: x.r.URL.RawQuery, Body: x.hasBody(), Who: x.subject(), Host: x.site}
 	if x.gate.special.uses.Time {
 		ask.Now = x.gate.now()
 	}
@@ -73,18 +104,6 @@ func (x *exchange) question(who *policy.Subject) policy.Request {
 	}
 	return ask
 }
-
-// fill writes down whom a session or a token names.
-func fill(who *policy.Subject, g *session.Grant) {
-	*who = policy.Subject{
-		Username: g.Username, Roles: g.Roles, ACR: g.ACR, AMR: g.AMR, AuthTime: g.AuthTime,
-		Groups: g.Groups, Org: g.Org, Source: g.Source, Device: g.Device, Claims: g.Claims,
-	}
-}
-
-// questionAgain is the same question for who keeps it. What Decide is asked stays on the stack, so that a request allocates nothing
-// for it.
-func (x *exchange) questionAgain() policy.Request { return x.question(new(policy.Subject)) }
 
 // parseAddr reads an address without zone, IPv4 as such; the zero Addr when it is none.
 func parseAddr(text string) netip.Addr {
@@ -123,7 +142,7 @@ func (x *exchange) lacks() *lack {
 
 // compare writes down what the shadow rules would have decided, where that is something else. It decides nothing.
 func (x *exchange) compare(d *policy.Decision) {
-	would := x.gate.special.shadow.Decide(x.questionAgain())
+	would := x.gate.special.shadow.Decide(x.question())
 	before, after := outcomeOf(d), outcomeOf(&would)
 	if before == after {
 		return

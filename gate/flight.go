@@ -53,7 +53,7 @@ func (x *exchange) pass(next http.Handler) (own bool) {
 		f.stop = x.gate.sessions.Watch(x.session.ID, x.gate.storeLoss.tolerate, x.cut)
 		x.renewal = x.gate.sessions.StartRenewal(x.session, x.cookies, x.r.Host)
 	}
-	if x.glass != nil {
+	if x.glass() != nil {
 		f.stop = x.watchGlass(f.stop)
 	}
 	x.serve(next, x.r.WithContext(ctx))

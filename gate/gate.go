@@ -226,12 +226,12 @@ type exchange struct {
 	rule     string  // the line that decided
 	route    string  // its pattern
 	reason   string
-	public   bool              // the line allows everybody
-	degraded bool              // the store is silent; the session was known before
-	lack     *lack             // what the answer to a refusal has to say besides
-	glass    *emergency.Active // the emergency access that lets it through
-	shadow   *string           // what the shadow rules would have decided, when that is something else
-	client   string            // address for the audit log, once it was asked
+	public   bool    // the line allows everybody
+	degraded bool    // the store is silent; the session was known before
+	lack     *lack   // what the answer to a refusal has to say besides
+	named    *named  // whoever is known by grant
+	shadow   *string // what the shadow rules would have decided, when that is something else
+	client   string  // address for the audit log, once it was asked
 	renewal  *session.Renewal
 	answer   answer
 	flight   flight

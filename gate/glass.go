@@ -49,13 +49,13 @@ func (x *exchange) tryGlass(d policy.Decision) policy.Decision {
 		return d
 	}
 	g := x.gate
-	ask := x.questionAgain()
+	ask := x.question()
 	ask.Now, ask.Addr = g.now(), parseAddr(x.clientAddr())
 	active := g.ledger.Active(x.r.Context(), x.cookies, x.session.ID, x.session.Audience, ask.Now)
 	for i := range active {
 		a := &active[i]
 		if ask.Now.Before(a.Until) && a.ID != "" && g.policy.Break(ask, grantOf(a)) {
-			x.glass = a
+			x.named.glass = a
 			return policy.Decision{Allowed: true, Rule: a.Rule, Route: a.Route, Reason: reasonEmergency}
 		}
 	}
@@ -86,8 +86,7 @@ func (g *Gate) Emergency(r *http.Request, s *session.Session, target string) (po
 	if err != nil || path.Under(g.prefix) {
 		return policy.Emergency{}, false
 	}
-	var who policy.Subject
-	fill(&who, &s.Grant)
+	who := subjectOf(&s.Grant)
 	ask := policy.Request{Method: http.MethodGet, Path: path, Query: query, Who: &who, Now: g.now(), Host: site, Addr: parseAddr(g.clientAddr(r))}
 	if d := g.policy.Decide(ask); !canBreak(&d) {
 		return policy.Emergency{}, false
@@ -97,20 +96,23 @@ func (g *Gate) Emergency(r *http.Request, s *session.Session, target string) (po
 
 // tellGlass tells the app.
 func (x *exchange) tellGlass() refusal {
-	if x.glass == nil {
+	a := x.glass()
+	if a == nil {
 		return refusal{}
 	}
-	if !isClean(x.glass.ID) {
+	if !isClean(a.ID) {
 		return refusal{KindUnavailable, http.StatusServiceUnavailable, "identity"}
 	}
-	x.r.Header[emergencyHeader] = []string{x.glass.ID}
+	x.r.Header[emergencyHeader] = []string{a.ID}
 	return refusal{}
 }
 
 // glassWatch ends a flight when its emergency access ends: at the latest after its time, and soon after its holder or a reviewer
 // ended it.
 type glassWatch struct {
-	x *exchange
+	x     *exchange
+	id    string
+	until time.Time
 
 	mu    sync.Mutex // guards the fields below
 	timer *time.Timer
@@ -119,7 +121,8 @@ type glassWatch struct {
 
 // watchGlass returns what takes this watcher and the one before off.
 func (x *exchange) watchGlass(stop func()) func() {
-	w := &glassWatch{x: x}
+	a := x.glass()
+	w := &glassWatch{x: x, id: a.ID, until: a.Until}
 	w.mu.Lock()
 	w.timer = time.AfterFunc(w.next(), w.look)
 	w.mu.Unlock()
@@ -134,7 +137,7 @@ func (x *exchange) watchGlass(stop func()) func() {
 
 // next is how long nothing has to be looked at.
 func (w *glassWatch) next() time.Duration {
-	return min(glassPoll, max(0, w.x.glass.Until.Sub(w.x.gate.now())))
+	return min(glassPoll, max(0, w.until.Sub(w.x.gate.now())))
 }
 
 // look cuts the flight or waits on.
@@ -154,13 +157,13 @@ func (w *glassWatch) look() {
 func (w *glassWatch) holds() bool {
 	g, x := w.x.gate, w.x
 	now := g.now()
-	if !now.Before(x.glass.Until) {
+	if !now.Before(w.until) {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), 5*time.Second)
 	defer cancel()
 	for _, a := range g.ledger.Active(ctx, x.cookies, x.session.ID, x.session.Audience, now) {
-		if a.ID == x.glass.ID {
+		if a.ID == w.id {
 			return true
 		}
 	}

@@ -79,13 +79,11 @@ func (x *exchange) event(ref, decision, reason string) audit.Event {
 	if policy.ValidMethod(x.r.Method) {
 		e.Method = x.r.Method
 	}
-	shape := policy.Request{Method: x.r.Method, Path: x.path, Host: x.site}
 	if g := x.grant(); g != nil {
 		e.Source, e.Subject, e.Name, e.Roles, e.ACR, e.AMR = g.Source, g.Subject, g.Username, g.Roles, g.ACR, g.AMR
-		shape.Who = &policy.Subject{Username: g.Username}
 	}
 	if x.path.String() != "" {
-		e.Path = x.gate.policy.Shape(shape)
+		e.Path = x.gate.policy.Shape(policy.Request{Method: x.r.Method, Path: x.path, Who: x.subject(), Host: x.site})
 	}
 	if x.lack != nil && decision == "denied" {
 		e.Missing = missingText(x.lack.missing)
@@ -93,8 +91,8 @@ func (x *exchange) event(ref, decision, reason string) audit.Event {
 	if x.shadow != nil {
 		e.Shadow = *x.shadow
 	}
-	if x.glass != nil {
-		e.Emergency, e.Purpose = x.glass.ID, purposeEmergency
+	if a := x.glass(); a != nil {
+		e.Emergency, e.Purpose = a.ID, purposeEmergency
 	}
 	if x.session != nil {
 		e.Session = audit.SessionLabel(x.session.ID)
@@ -135,7 +133,8 @@ func (x *exchange) tell() refusal {
 		return refusal{KindUnavailable, http.StatusServiceUnavailable, "assertion"}
 	}
 	values := [...]string{g.Username, strings.Join(g.Roles, ","), g.Name, g.Email, assertion}
-	room := make([]string, len(values)) // one allocation for all
+	x.subject()
+	room := x.named.values[:]
 	for i, value := range values {
 		if value == "" {
 			continue
