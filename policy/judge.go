@@ -28,7 +28,8 @@ const maxJudged = 4 << 20
 type judgement struct {
 	config   *Config
 	rules    []*rule
-	dropped  map[*rule]bool // found to change nothing
+	dropped  map[*rule]bool // found to change nothing: without all of these every decision is the same
+	closed   map[*rule]bool // found to allow nothing because of what is denied or required
 	found    map[*rule][]*Problem
 	allows   *covers // allow lines, as exact as they match
 	denies   *covers
@@ -38,7 +39,19 @@ type judgement struct {
 
 // judge returns what is wrong with lines that are right by themselves, in their order.
 func judge(c *Config, rules []*rule) (all []*Problem) {
-	j := &judgement{config: c, rules: rules, dropped: map[*rule]bool{}, found: map[*rule][]*Problem{},
+	j := newJudgement(c, rules)
+	for _, r := range rules {
+		all = append(all, j.found[r]...)
+	}
+	if j.pairs > maxJudged {
+		all = append(all, &Problem{Reason: foundUseless, Warn: true, Wrong: "these are too many lines to compare each with each, and not all have been",
+			Write: "fewer lines, with several names, methods and paths in one"})
+	}
+	return all
+}
+
+func newJudgement(c *Config, rules []*rule) *judgement {
+	j := &judgement{config: c, rules: rules, dropped: map[*rule]bool{}, closed: map[*rule]bool{}, found: map[*rule][]*Problem{},
 		allows: &covers{}, denies: &covers{fold: true}, requires: &covers{fold: true}}
 	for _, r := range rules {
 		if r.shadow {
@@ -62,15 +75,10 @@ func judge(c *Config, rules []*rule) (all []*Problem) {
 	j.unmet()
 	j.covered()
 	j.opened()
-	j.idle()
-	for _, r := range rules {
-		all = append(all, j.found[r]...)
+	if len(rules) == len(c.Lines) { // what another line that was not understood opens is not known
+		j.idle()
 	}
-	if j.pairs > maxJudged {
-		all = append(all, &Problem{Reason: foundUseless, Warn: true, Wrong: "these are too many lines to compare each with each, and not all have been",
-			Write: "fewer lines, with several names, methods and paths in one"})
-	}
-	return all
+	return j
 }
 
 func (j *judgement) wrong(r *rule, reason, wrong, write string) {
@@ -105,7 +113,7 @@ func (j *judgement) denied() {
 		}
 		j.wrong(r, foundContradiction, fmt.Sprintf("it %s nothing, since %s denies all of it", does, quoted(by)),
 			"one of the two only, or a deny with fewer names, methods or paths")
-		j.dropped[r] = true
+		j.closed[r] = true
 	}
 }
 
@@ -119,7 +127,7 @@ func (j *judgement) covered() {
 		}
 	}
 	for _, r := range slices.Backward(j.rules) {
-		if j.dropped[r] || r.kind == kindBudget {
+		if j.closed[r] || r.kind == kindBudget {
 			continue
 		}
 		changes := func(other *rule, a *atom) bool { return other != r && !j.dropped[other] && other.makesUseless(a) }
@@ -147,7 +155,7 @@ func (j *judgement) covered() {
 // opened finds what is public although another line closes it to somebody, who only has to sign out.
 func (j *judgement) opened() {
 	for _, public := range j.rules {
-		if public.kind != kindAllow || public.who != whoPublic || j.dropped[public] {
+		if public.kind != kindAllow || public.who != whoPublic || j.dropped[public] || j.closed[public] {
 			continue
 		}
 		if j.compared(len(j.rules)) {

@@ -24,9 +24,9 @@ func (r *rule) makesUseless(a *atom) bool {
 		return r.implies(a.rule, a.coverer, a.pattern) // who meets r meets the other
 	case r.kind == kindDeny:
 		return r.takes(a) && a.implies(r, a.pattern, a.coverer)
-	case r.kind == kindGlass && (a.kind != kindGlass || r.lasts != a.lasts):
-		return false
-	case !a.implies(r, a.pattern, a.coverer) || !r.need.isZero() && !r.need.equal(&a.need):
+	case r.kind == kindGlass && (r.lasts != a.lasts || a.pattern != a.coverer):
+		return false // the grant would be another one
+	case !a.implies(r, a.pattern, a.coverer) || a.kind == kindAllow && !r.need.equal(&a.need):
 		return false // with another need a step-up would be another one
 	}
 	switch r.who {

@@ -137,15 +137,15 @@ func (j *judgement) unmet() {
 		}
 	}
 	for _, r := range j.rules {
-		if r.kind != kindAllow && r.kind != kindGlass || j.dropped[r] || len(demands) == 0 {
+		if r.kind != kindAllow && r.kind != kindGlass || j.closed[r] || len(demands) == 0 {
 			continue
 		}
-		j.closed(r)
+		j.close(r)
 	}
 }
 
-// closed finds what require lines leave of one line.
-func (j *judgement) closed(r *rule) {
+// close finds what require lines leave of one line.
+func (j *judgement) close(r *rule) {
 	why, asks := "", (*rule)(nil)
 	by := j.requires.coverers(r, func(demand *rule, a *atom) bool {
 		if r.who == whoPublic && (!demand.need.isZero() || demand.device) {
@@ -159,7 +159,7 @@ func (j *judgement) closed(r *rule) {
 	})
 	if by != nil {
 		j.wrong(r, foundNever, "nobody meets this and "+quoted(by)+" at once: "+why, "one condition that holds for both, or paths that do not overlap")
-		j.dropped[r] = true
+		j.closed[r] = true
 	} else if asks != nil {
 		j.warn(r, foundContradiction, quoted([]*rule{asks})+" asks for a session, so that this is not public", "`any` instead of public, or a require for other paths")
 	}
