@@ -102,6 +102,8 @@ func (c *Comparison) site(host string, a, b *Site) {
 	people, _ := actors(m, a, b)
 	people = append(people, barred(m, people, a, b)...)
 	names := methods(a, b)
+	from := len(c.Changes)
+	defer func() { c.Changes = append(c.Changes[:from], reduce(c.Changes[from:])...) }()
 	for _, route := range compared(a, b, lines) {
 		for _, person := range people {
 			var found []Change
@@ -243,15 +245,20 @@ func compareCells(m made, a, b *Site, route, method string, who Actor) (Change, 
 // try looks for requests that show where a change leads, with all that the conditions of both have borders at.
 func (x *Change) try(m made, a, b *Site, route, method string, who Actor) {
 	var opened, closed string
+	say := func(path string, it sample, want bool) string {
+		return it.simplest(func(s sample) bool {
+			return a.allows(path, method, who.Who, s) != want && b.allows(path, method, who.Who, s) == want
+		}).String()
+	}
 	for _, own := range []bool{false, true} {
 		path := m.concrete(route, who.Who, own)
 		for _, sample := range samples(a, b) {
 			was, is := a.allows(path, method, who.Who, sample), b.allows(path, method, who.Who, sample)
 			if is && !was && opened == "" {
-				opened = sample.String()
+				opened = say(path, sample, true)
 			}
 			if was && !is && closed == "" {
-				closed = sample.String()
+				closed = say(path, sample, false)
 			}
 		}
 	}

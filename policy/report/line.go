@@ -109,7 +109,9 @@ const (
 	factQuery
 	factPatient
 	factSource
-	factAll facts = 1<<iota - 1
+	factWho        // of a condition: which of all people who could have a role it is
+	factPath       // of a condition: which of all paths that a pattern matches
+	factAll  facts = 1<<iota - 1
 )
 
 // sign are the facts that a new sign-in can mend.
@@ -154,9 +156,9 @@ func (w words) needs() facts {
 var (
 	celName = regexp.MustCompile(`\b(request|user|claim|path)\b(\s*\.\s*(\w+))?`)
 	celFact = map[string]facts{
-		"request.time": factTime, "request.address": factAddr, "request.query": factQuery, "request.method": 0, "request.path": 0, "request.host": 0,
-		"user.name": 0, "user.roles": 0, "user.groups": factGroups, "user.org": factOrg, "user.idp": factSource, "user.acr": factACR, "user.amr": factAMR,
-		"user.auth_time": factAge, "user.device_known": factDevice,
+		"request.time": factTime, "request.address": factAddr, "request.query": factQuery, "request.method": 0, "request.path": factPath, "request.host": 0,
+		"user.name": factWho, "user.roles": factWho, "user.groups": factGroups | factWho, "user.org": factOrg | factWho, "user.idp": factSource | factWho,
+		"user.acr": factACR, "user.amr": factAMR, "user.auth_time": factAge, "user.device_known": factDevice,
 	}
 )
 
@@ -165,6 +167,7 @@ func whenNeeds(text string) (needs facts) {
 	for _, m := range celName.FindAllStringSubmatch(text, -1) {
 		switch {
 		case m[1] == "path":
+			needs |= factPath
 		case m[1] == "claim":
 			needs |= factClaims
 		default:

@@ -78,7 +78,7 @@ func rowsOf(s *Site, m made, route string, people []Actor, methods []string) (ro
 		}
 		i := slices.IndexFunc(rows, func(r Row) bool { return slices.Equal(r.Cells, cells) })
 		if i < 0 {
-			rows = append(rows, Row{Route: route, Example: m.concrete(route, people[len(people)-1].Who, true), Cells: cells})
+			rows = append(rows, Row{Route: route, Example: m.concrete(route, m.somebody(), true), Cells: cells})
 			i = len(rows) - 1
 		}
 		rows[i].Methods = append(rows[i].Methods, method)

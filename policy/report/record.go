@@ -67,7 +67,10 @@ func (r *record) shape() string {
 // request is what the record says of the request, and which facts it knows. The path is left to the caller.
 func (r *record) request() (policy.Request, facts) {
 	out := policy.Request{Method: r.Method, Host: r.Site}
-	known := factSource
+	known := factSource | factWho
+	if !strings.Contains(r.shape(), "/*") {
+		known |= factPath
+	}
 	if at, err := time.Parse(time.RFC3339Nano, r.Time); err == nil {
 		out.Now, known = at, known|factTime
 	}

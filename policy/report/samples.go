@@ -24,7 +24,7 @@ func (s sample) String() string {
 	if s.addr.IsValid() {
 		parts = append(parts, "from "+s.addr.String())
 	}
-	if !s.at.IsZero() {
+	if !s.at.Equal(someDay) {
 		parts = append(parts, s.at.Format("on Mon 2006-01-02 15:04 MST"))
 	}
 	if s.acr != "" {
@@ -43,6 +43,20 @@ func (s sample) String() string {
 		return "from nowhere in particular"
 	}
 	return strings.Join(parts, ", ")
+}
+
+// simplest leaves out what it can without holds becoming false.
+func (s sample) simplest(holds func(sample) bool) sample {
+	for _, without := range []func(*sample){
+		func(s *sample) { s.acr = "" }, func(s *sample) { s.amr = nil }, func(s *sample) { s.age, s.signed = 0, false },
+		func(s *sample) { s.device = false }, func(s *sample) { s.addr = netip.Addr{} }, func(s *sample) { s.at = someDay },
+	} {
+		it := s
+		if without(&it); holds(it) {
+			s = it
+		}
+	}
+	return s
 }
 
 // maxSamples bounds how many combinations are tried for one cell.
