@@ -58,6 +58,7 @@ type Example struct {
 const (
 	maxRecord   = 128 << 10 // of a line; the audit log writes at most 96 KiB
 	maxExamples = 3
+	maxShown    = 600  // bytes of a field of an example
 	maxGroups   = 1000 // beyond that only the count goes on
 )
 
@@ -146,11 +147,15 @@ func (r *Replay) keep(outcome Outcome, why string, rec *record) {
 	}
 	g := &r.result.Groups[i]
 	if g.Count++; len(g.Examples) < maxExamples {
-		who := strings.Clone(rec.Name)
+		who := rec.Name
 		if rec.ClientID != "" {
 			who = strings.TrimSpace(who + " by " + rec.ClientID)
 		}
-		g.Examples = append(g.Examples, Example{rec.Ref, rec.Time, who, rec.Method, rec.Site, rec.shape(), rec.Rule})
+		e := Example{rec.Ref, rec.Time, who, rec.Method, rec.Site, rec.shape(), rec.Rule}
+		for _, field := range []*string{&e.Ref, &e.Time, &e.Who, &e.Method, &e.Site, &e.Path, &e.Rule} {
+			*field = strings.Clone((*field)[:min(len(*field), maxShown)]) // the log cuts at less
+		}
+		g.Examples = append(g.Examples, e)
 	}
 }
 
