@@ -32,6 +32,7 @@ func FuzzEndpoints(f *testing.F) {
 		h.more.domains, h.posts = []string{"hospital.example"}, true
 		return []*source{h, lab}
 	}
+	f.Add("GET", "callback/hospital", "state=a&code=b", deviceCookie+"=AAAA; "+deviceCookie+"=AAAA")
 	w := newWorld(f, newSource("hospital", "Hospital"))
 	w.portal.log = slog.New(slog.DiscardHandler)
 	f.Add("GET", "login", "ask=a", "__Host-anteroom=a; __Host-anteroom-ctx=b")
