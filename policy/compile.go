@@ -105,7 +105,8 @@ func readLines(c *Config) (rules []*rule, problems []*Problem) {
 
 // build makes the policy of the lines that decide, or with shadow of all.
 func build(c *Config, rules []*rule, shadow bool) *Policy {
-	p := &Policy{methods: map[string]bool{}, exceptions: c.Exceptions, loose: c.IgnoreCase, rules: rules, glasses: map[string]*rule{}}
+	p := &Policy{methods: map[string]bool{}, exceptions: c.Exceptions, loose: c.IgnoreCase, rules: rules, glasses: map[string]*rule{},
+		given: given{c.Roles, c.Groups, c.Sources, c.Claims}}
 	roles, scopes := map[string]bool{}, map[string]bool{}
 	for _, r := range rules {
 		p.uses.add(r)

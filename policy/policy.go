@@ -1,40 +1,37 @@
 // Package policy turns the rules of a site into one decision with its reason.
 //
-// Call Compile once with all lines of a site, ParsePath and Decide for every request. Both are pure: no I/O, no clock, no
-// state that a request could change; Decide allocates nothing and its cost grows with the path, not with the number of rules: for
-// a token also with its scopes and the scope lines for that path, and with the require lines for it.
+// Call New once with all lines of a site; ParsePath and Decide for every request. Both are pure: no I/O, no clock, and nothing that a
+// request could change. Decide allocates nothing unless a line has a `when`, and its cost grows with the path and not with the number
+// of rules: besides with those lines that share pattern, method and one name, and differ in further subjects and conditions.
 //
-// The language is one line per rule: allow|deny WHO [METHODS] [PATHS], or require WHAT [METHODS] [PATHS].
+//	allow|deny WHO [METHODS] [PATHS] [CONDITIONS]      require CONDITION [METHODS] [PATHS]      shadow allow|deny|require ...
+//	break_glass WHO [METHODS] on PATHS for DURATION [CONDITIONS]
+//	budget WHO N distinct {NAME} per DURATION [alarm N] [then deny|step_up] [on PATHS]
 //
-//   - WHO is public (everybody), any (everybody signed in), role a[,b], user a[,b], or scope a[,b] with role a[,b] or user a[,b]
-//     after it where only these may use it.
-//   - WHAT is acr a[,b] (one of these levels), amr a[,b] (one of these methods) or max_age 5m (signed in no longer ago).
-//   - METHODS are upper case and comma-separated; GET includes HEAD; none means all methods of this policy: GET, HEAD, POST,
-//     PUT, PATCH, DELETE, OPTIONS and whatever else some line lists by name. Any other method is denied.
-//   - PATHS start with "/"; none means all. "*" is one whole segment that is not empty; "**", at the end only, is any rest,
-//     also none: /api/** covers /api, /api/ and everything below; {user} is one segment whose percent-decoded bytes equal
-//     the username, {patient} one that equals the patient of a token. Apart from that a slash at the end counts: "allow any /api"
-//     does not cover /api/.
+// The semantics, in ten lines. Deny wins, the order of lines does not matter, and what no line allows is denied.
+//  1. WHO: public (everybody), any (signed in), or role, user, group, org, idp with names a[,b] and `device known`: all must hold.
+//     An access token is nobody's presence: public and `scope a[,b]` alone allow something to it, and scope lines to nobody else.
+//  2. METHODS are upper case; GET includes HEAD; none means all that some line lists, besides GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS.
+//  3. PATHS: "*" and {name} are one segment that is not empty, "**" at the end is any rest, also none; {user}, {claim.NAME} and in
+//     scope lines {patient} are one segment that equals what is known of whoever asks; what is empty or not known equals nothing.
+//  4. CONDITIONS all hold: network, hours, acr, amr, max_age, `when` with an expression (package condition).
+//  5. What cannot be known counts as the answer that denies: an allow or break_glass does not match, a deny does, a require is unmet.
+//  6. An allow compares exactly, with the bytes that were received: /%61dmin is not /admin. A deny must not be dodged: it, a require
+//     and a budget compare the decoded path, and ignore ASCII case (of paths, names and claims) and a slash at the end.
+//  7. A require narrows what allow lines open, and all that match must be met: what a new sign-in can show is a step-up, what it
+//     cannot is a condition; without a session it is no session. An allow line of which only the levels are not met is a step-up, too.
+//     A deny for anybody in particular ends at the sign-out: what is public besides is seen by the same person without a session.
+//  8. A path that can be read in several ways is judged in each, and the strictest answer counts.
+//  9. A shadow line decides nothing; Shadow is the policy in which it does. A budget line decides nothing here, it says what to count.
+//  10. A break_glass takes the place of an allow that is missing, for what its pattern leaves open first (one patient) and below. It
+//     lifts no deny and no require.
 //
-// An access token is nobody's presence: public and scope lines alone allow something to its holder, and scope lines to nobody
-// else. One scope of the line is enough. Those of SMART App Launch 2.2 (patient/Observation.rs, and version 1's .read) are
-// granted by scopes of the same context that have all their letters for that type or for "*"; all others compare as they are. A
-// patient/ scope needs a patient in the token and holds for what is that patient's: the path has its {patient}, or it is a search,
-// GET .../Observation?patient=ID, by a parameter that the type has, and brings nothing else along (_include). A line that lists
-// user/ or system/ scopes trusts the app to know whose data it gives out.
+// Scopes of SMART App Launch 2.2 (patient/Observation.rs, and version 1's .read) are granted by those of the same context that have
+// all their letters for that type or for "*"; all others compare as they are. A patient/ scope holds for what is the token's patient's:
+// the path has its {patient}, or it is a search, GET .../Observation?patient=ID, and brings nothing else along (_include).
 //
-// A require line narrows what the allow lines open, for sessions and tokens, and asks for a session where they open it to all. It
-// matches as a deny does; all lines that match must be met. What no sign-in can meet is denied.
-//
-// Deny wins, the order of lines does not matter, and what no line allows is denied. An allow compares exactly, with the bytes
-// that were received: /%61dmin is not /admin. A deny must not be dodged: it compares the percent-decoded path, ignores ASCII
-// case (of paths, user and role names) and a slash at the end. A deny for any, a role or a user ends at the sign-out: what is
-// public besides is seen by the same person without a session.
-//
-// Path can only be made by ParsePath, which refuses every path that two programs could read in two ways (RFC 3986 sections
-// 2 and 3.3, read strictly). That is invariant 3: the path that is judged here is byte for byte the path that the app
-// receives. The caller has to send Path.String() on and nothing else, to strip the query before, and to say truthfully who
-// is asking. Unicode is not normalised; an app that folds other letters than ASCII has to be ruled by allow lines.
+// The path that is judged is byte for byte the one that the app receives: the caller sends Path.String() on, strips the query
+// before, and says truthfully who is asking. Unicode is not normalised; an app that folds other letters needs allow lines.
 package policy
 
 import (
@@ -129,6 +126,7 @@ type Policy struct {
 	shapes        shapes
 	shadow        *Policy
 	warnings      []*Problem
+	given         given // names, for expectations
 }
 
 // Knows reports whether the policy can allow the method at all: one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, or
