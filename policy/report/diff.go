@@ -101,7 +101,7 @@ func (c *Comparison) site(host string, a, b *Site) {
 	m := newMade(a, b)
 	people, _ := actors(m, a, b)
 	people = append(people, barred(m, people, a, b)...)
-	names := methods(a, b)
+	names, all := methods(a, b), samples(a, b)
 	from := len(c.Changes)
 	defer func() { c.Changes = append(c.Changes[:from], reduce(c.Changes[from:])...) }()
 	for _, route := range compared(a, b, lines) {
@@ -109,7 +109,7 @@ func (c *Comparison) site(host string, a, b *Site) {
 			var found []Change
 			for _, method := range names {
 				c.Asked++
-				x, differs := compareCells(m, a, b, route, method, person)
+				x, differs := compareCells(m, a, b, route, method, person, all)
 				if !differs {
 					continue
 				}
@@ -222,7 +222,7 @@ var openness = map[Kind]int{No: 0, SignIn: 0, Emergency: 1, StepUp: 2, Condition
 
 // compareCells says whether two policies decide differently, and in which direction. Where a cell depends on something, requests
 // from the borders of all conditions are tried.
-func compareCells(m made, a, b *Site, route, method string, who Actor) (Change, bool) {
+func compareCells(m made, a, b *Site, route, method string, who Actor, all []sample) (Change, bool) {
 	x := Change{Before: a.cell(m, route, method, who), After: b.cell(m, route, method, who)}
 	from, to := openness[x.Before.Kind], openness[x.After.Kind]
 	if x.Before.Kind == x.After.Kind && x.Before.Note == x.After.Note {
@@ -237,13 +237,13 @@ func compareCells(m made, a, b *Site, route, method string, who Actor) (Change, 
 		return x, false
 	default:
 		x.Direction = Changed
-		x.try(m, a, b, route, method, who)
+		x.try(m, a, b, route, method, who, all)
 	}
 	return x, true
 }
 
 // try looks for requests that show where a change leads, with all that the conditions of both have borders at.
-func (x *Change) try(m made, a, b *Site, route, method string, who Actor) {
+func (x *Change) try(m made, a, b *Site, route, method string, who Actor, all []sample) {
 	var opened, closed string
 	say := func(path string, it sample, want bool) string {
 		return it.simplest(func(s sample) bool {
@@ -252,7 +252,7 @@ func (x *Change) try(m made, a, b *Site, route, method string, who Actor) {
 	}
 	for _, own := range []bool{false, true} {
 		path := m.concrete(route, who.Who, own)
-		for _, sample := range samples(a, b) {
+		for _, sample := range all {
 			was, is := a.allows(path, method, who.Who, sample), b.allows(path, method, who.Who, sample)
 			if is && !was && opened == "" {
 				opened = say(path, sample, true)

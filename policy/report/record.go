@@ -91,8 +91,8 @@ func (r *record) request() (policy.Request, facts) {
 // maxReadings bounds in how many ways the places of a shape that are not recorded are filled.
 const maxReadings = 128
 
-// fill makes paths of a shape: each * stands for every name that a line has at that place and for one that none has. false when
-// these are too many.
+// fill makes paths of a shape: each * stands for every name that a line has at that place and for one that none has, and never for
+// the person's own, which the log tells. false when these are too many, or the path was longer than its shape.
 func (s *Site) fill(m made, shape, username string) (paths []string, ok bool) {
 	segments := strings.Split(strings.TrimPrefix(shape, "/"), "/")
 	paths = []string{""}
@@ -102,7 +102,9 @@ func (s *Site) fill(m made, shape, username string) (paths []string, ok bool) {
 		case "{user}":
 			choices = []string{escape(username)}
 		case "*":
-			choices = s.names(m, segments[:i], username)
+			choices = s.names(m, segments[:i])
+		case "**":
+			return nil, false
 		}
 		var next []string
 		for _, path := range paths {
@@ -118,7 +120,7 @@ func (s *Site) fill(m made, shape, username string) (paths []string, ok bool) {
 }
 
 // names are what can matter at the place after some segments of a shape.
-func (s *Site) names(m made, before []string, username string) []string {
+func (s *Site) names(m made, before []string) []string {
 	list := []string{m.other}
 	for _, l := range s.lines {
 		for _, pattern := range l.patterns {
@@ -126,11 +128,8 @@ func (s *Site) names(m made, before []string, username string) []string {
 			if len(segments) <= len(before) || !fits(segments, before) {
 				continue
 			}
-			switch at := segments[len(before)]; {
-			case weight(at) == 0 && at != "":
+			if at := segments[len(before)]; weight(at) == 0 && at != "" {
 				list = append(list, at)
-			case at == "{user}" && username != "":
-				list = append(list, escape(username))
 			}
 		}
 	}

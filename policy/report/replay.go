@@ -163,8 +163,8 @@ func (r *Replay) keep(outcome Outcome, why string, rec *record) {
 const (
 	lacksPath  = "the record has no path"
 	lacksPart  = "the record was cut"
-	lacksNames = "the record has * where lines have names or variables"
-	lacksMuch  = "the record has * in too many places"
+	lacksNames = "the record has * where lines have names"
+	lacksMuch  = "the record has * in too many places, or the path was longer"
 	lacksFacts = "a line asks for what the log does not hold"
 )
 
