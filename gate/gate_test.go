@@ -302,7 +302,7 @@ func TestAuditedBeforeTheApp(t *testing.T) {
 		t.Fatal("not reached")
 	}
 	want := audit.Event{Kind: "request", Source: "test", Subject: "sub-dana", Name: "dana", Session: audit.SessionLabel(dana.session.ID), Site: site, Method: "GET",
-		Route: "/own/{user}/**", Decision: "allowed", Rule: "allow role doctor /members/** /own/{user}/** (Caddyfile:3)", Reason: "allowed", Client: "192.0.2.1"}
+		Route: "/own/{user}/**", Path: "/own/{user}/*", Decision: "allowed", Rule: "allow role doctor /members/** /own/{user}/** (Caddyfile:3)", Reason: "allowed", Client: "192.0.2.1"}
 	got := r.audit.take()[0]
 	if len(got.Ref) != 10 || strings.Join(got.Roles, " ") != "doctor staff" {
 		t.Errorf("event %+v", got)
