@@ -38,7 +38,11 @@ func (p *Policy) decide(r *Request, path *Path) Decision {
 		return p.noRule(&q)
 	}
 	if p.requires {
-		if d := p.unmet(&q, e.need, false); d.Reason != "" {
+		d := p.unmet(&q, e.need, false)
+		if d.Reason == ReasonDenied && !e.need.isZero() {
+			d = p.otherwise(&q, d)
+		}
+		if d.Reason != "" {
 			return d
 		}
 	}
@@ -100,6 +104,23 @@ func (p *Policy) noRule(q *query) Decision {
 		d.Missing = MissingLevel
 	case n.someone:
 		d.Missing = MissingRole
+	}
+	return d
+}
+
+// otherwise looks for another allow line whose levels, other than those of the line that was found, go together with what is required.
+func (p *Policy) otherwise(q *query, d Decision) Decision {
+	n := near{all: true}
+	q.near = &n
+	e := p.allowed(&p.allow, q)
+	q.near = nil
+	if e != nil {
+		n.levels = append(n.levels, e)
+	}
+	for _, e := range n.levels {
+		if better := p.unmet(q, e.need, true); better.Reason == ReasonStepUp {
+			return better
+		}
 	}
 	return d
 }

@@ -35,6 +35,7 @@ type near struct {
 	entry   *entry   // the most specific that lacks something else
 	missing Missing  // of entry
 	someone bool     // it is open to somebody
+	all     bool     // lines that hold are among levels, too
 }
 
 func (n *near) see(e *entry, m Missing) {
@@ -152,10 +153,16 @@ func (s *slot) find(q *query) *entry {
 // holds reports whether all of a line holds, and tells near when it does not.
 func (e *entry) holds(q *query) bool {
 	m := e.lacks(q)
-	if m != 0 && q.near != nil {
-		q.near.see(e, m)
+	switch {
+	case q.near == nil:
+		return m == 0
+	case m == 0 && !q.near.all:
+		return true
+	case m == 0:
+		m = MissingLevel
 	}
-	return m == 0
+	q.near.see(e, m)
+	return false
 }
 
 func listed(methods []string, method string) bool {
@@ -206,7 +213,11 @@ func (g *grants) with(e *entry) *grants {
 		return g
 	}
 	g.someone = g.someone || len(e.methods) == 0
-	g.methods = append(g.methods, e.methods...)
+	for _, method := range e.methods {
+		if !slices.Contains(g.methods, method) {
+			g.methods = append(g.methods, method)
+		}
+	}
 	return g
 }
 
