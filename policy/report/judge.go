@@ -74,7 +74,7 @@ func (v verdict) depends() []*line {
 // isStepUp reports whether a new sign-in alone can bring the yes.
 func (v verdict) isStepUp() bool {
 	return len(v.bars) == 0 && !slices.ContainsFunc(v.depends(), func(l *line) bool {
-		return slices.ContainsFunc(l.conditions, func(w words) bool { return w.needs()&^(factSign|factTime) != 0 || w.key == "hours" || w.key == "when" })
+		return len(l.conditions) == 0 || l.needs()&^(factSign|factTime) != 0 || slices.ContainsFunc(l.conditions, func(w words) bool { return w.key == "hours" || w.key == "when" })
 	})
 }
 

@@ -191,7 +191,7 @@ func (l *line) needs() (needs facts) {
 	}
 	for _, p := range l.patterns {
 		if strings.Contains(p, "{claim.") {
-			needs |= factClaims
+			needs |= factOwn
 		}
 	}
 	return needs

@@ -87,7 +87,7 @@ func rowsOf(s *Site, m made, route string, people []Actor, methods []string) (ro
 }
 
 // known is what a made request says about its sender for sure: all that lines name. Not where from, when and how signed in.
-const known = factGroups | factOrg | factSource
+const known = factGroups | factOrg | factSource | factOwn
 
 // cell is what the actor may do. Where a pattern has a place for names both somebody's own and another's are asked for.
 func (s *Site) cell(m made, route, method string, a Actor) Cell {

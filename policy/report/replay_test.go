@@ -75,7 +75,7 @@ func TestReplayDecides(t *testing.T) {
 		"a query in a when":            {with(is("x"), at(allowed, "method", "GET", "path", "/query")...), CannotTell, ""},
 		"an age":                       {with(is("late"), at(allowed, "method", "GET", "path", "/late")...), CannotTell, ""},
 		"a device":                     {with(is("late"), at(allowed, "method", "GET", "path", "/known")...), CannotTell, ""},
-		"the way to sign in":           {with([]string{"name", "ann", "source", "lab"}, at(denied, "method", "GET", "path", "/idp")...), WouldAllow, "allow idp lab /idp (Caddyfile:20)"},
+		"the way to sign in":           {with([]string{"name", "ann", "source", "lab"}, at(denied, "method", "GET", "path", "/idp")...), WouldAllow, "allow idp lab /idp (Caddyfile:23)"},
 		"an application":               {recordOf(at(allowed, "method", "GET", "path", "/fhir/*", "client_id", "heart", "scopes", `["launch"]`)...), Same, ""},
 		"an application with less":     {recordOf(at(allowed, "method", "GET", "path", "/fhir/*", "client_id", "heart", "scopes", `["openid"]`)...), WouldDeny, ""},
 		"a token is nobody's presence": {with(doctor, at(allowed, "method", "GET", "path", "/patients/*", "client_id", "heart")...), WouldDeny, ""},
