@@ -110,6 +110,7 @@ const (
 	factPatient
 	factSource
 	factWho        // of a condition: which of all people who could have a role it is
+	factOwn        // the claims that patterns have places for
 	factPath       // of a condition: which of all paths that a pattern matches
 	factAll  facts = 1<<iota - 1
 )
