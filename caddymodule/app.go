@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 
+	"github.com/anteroom-proxy/anteroom/alarm"
 	"github.com/anteroom-proxy/anteroom/audit"
 	"github.com/anteroom-proxy/anteroom/envelope"
 	"github.com/anteroom-proxy/anteroom/identity"
@@ -40,6 +39,14 @@ type App struct {
 	// How long sessions last and how many a person may have: for everybody, and for roles. Default: 15m without a
 	// request, 12h in all, any number.
 	Session []SessionRule `json:"session,omitempty"`
+	// Sets of policy lines that sites take over with `use NAME`.
+	Policies []*Policy `json:"policies,omitempty"`
+	// Names for networks, for the policies: addresses and CIDR ranges.
+	Networks map[string][]string `json:"networks,omitempty"`
+	// Whom people ask who are refused; on the pages. Default: nobody in particular.
+	Contact string `json:"contact,omitempty"`
+	// Where alarms go: emergency access, view budgets. Default: the log alone.
+	Alarm *Alarm `json:"alarm,omitempty"`
 	// The one site that talks to identity providers, as browsers write it: a host, with a port when it is not 443. The
 	// other sites send people there to sign in. Default: each site signs in by itself.
 	Portal string `json:"portal,omitempty"`
@@ -54,6 +61,7 @@ type App struct {
 
 	storeRef    reference[openStore]
 	auditRef    reference[audit.Recorder]
+	alarmRef    reference[*alarm.Alarm]
 	sessionsRef reference[*session.Manager]
 
 	mu      sync.Mutex // guards the fields below
@@ -62,6 +70,9 @@ type App struct {
 	running *running
 	guests  tenancy
 	startup *startup
+
+	judged    sync.Once // guards judgement, what is wrong with the policies of all sites
+	judgement error
 }
 
 // Guest is a module of the namespace anteroom.identity: one way to sign in.
@@ -70,8 +81,10 @@ type Guest interface {
 	Source() identity.Source
 	// Prefixed reports the prefix of its usernames, "" for none.
 	Prefixed() string
-	// RoleNames are the roles that it can give.
+	// RoleNames, GroupNames and ClaimNames are the roles, groups and claims that it can give.
 	RoleNames() []string
+	GroupNames() []string
+	ClaimNames() []string
 }
 
 // StoreOpener is a guest module of the namespace anteroom.store.
@@ -96,6 +109,7 @@ type running struct {
 	audit    audit.Recorder
 	sessions *session.Manager
 	portal   *portal.Portal
+	watch
 }
 
 // CaddyModule returns the module's information.
@@ -143,6 +157,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.lifetimes, err = lifetimes(a.Session); err != nil {
 		return err
 	}
+	if a.Alarm != nil {
+		if err := a.Alarm.provision(); err != nil {
+			return err
+		}
+	}
 	return errors.Join(registerMetrics(ctx), a.takeReferences())
 }
 
@@ -152,16 +171,17 @@ func (a *App) takeReferences() error {
 	if err != nil {
 		return fmt.Errorf("naming the lifetimes: %w", err)
 	}
-	var err1, err2, err3 error
+	var err1, err2, err3, err4 error
 	a.storeRef, err1 = take[openStore]("store " + key)
 	a.auditRef, err2 = take[audit.Recorder]("audit " + a.Audit)
 	a.sessionsRef, err3 = take[*session.Manager](fmt.Sprintf("sessions %s %s", key, lives))
-	return errors.Join(err1, err2, err3)
+	a.alarmRef, err4 = take[*alarm.Alarm](a.alarmKey())
+	return errors.Join(err1, err2, err3, err4)
 }
 
 // Validate checks what needs no other app.
 func (a *App) Validate() error {
-	return errors.Join(checkSources(a.sources), checkBroken(a.sources), a.checkBearers(), checkPrefix(a.Prefix), a.checkPortal())
+	return errors.Join(checkSources(a.sources), checkBroken(a.sources), a.checkBearers(), checkPrefix(a.Prefix), a.checkPortal(), a.checkPolicies(), a.checkAlarm())
 }
 
 // checkSources refuses two sources of one name, and usernames that two sources could give to
@@ -212,16 +232,22 @@ func (a *App) Start() error {
 	if err != nil {
 		return fmt.Errorf("starting sessions: %w", err)
 	}
-	ownPages, err := portal.New(a.portalConfig(st, log, sessions))
+	w, err := a.openWatch(st, log)
 	if err != nil {
+		return err
+	}
+	ownPages, err := portal.New(a.portalConfig(st, log, sessions, w))
+	if err != nil {
+		w.stop()
 		return fmt.Errorf("preparing the sign-in pages: %w", err)
 	}
 	a.equip(st)
-	run := &running{store: st, audit: log, sessions: sessions, portal: ownPages}
+	run := &running{store: st, audit: log, sessions: sessions, portal: ownPages, watch: w}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, site := range a.sites {
 		if err := site.build(run); err != nil {
+			w.stop()
 			return fmt.Errorf("%s: %w", siteAt(site), err)
 		}
 	}
@@ -261,13 +287,16 @@ func (a *App) Cleanup() error {
 func (a *App) releaseAll() {
 	degraded.dropAll(a)
 	pages.drop(a)
-	if err := errors.Join(a.sessionsRef.release(), a.auditRef.release(), a.storeRef.release()); err != nil {
+	if run := a.live(); run != nil {
+		run.stop() // before the store is closed
+	}
+	if err := errors.Join(a.sessionsRef.release(), a.alarmRef.release(), a.auditRef.release(), a.storeRef.release()); err != nil {
 		a.logger.Error("closing the store and the audit log", "error", err)
 	}
 }
 
 func (a *App) retakeAll() bool {
-	if a.storeRef.again() && a.auditRef.again() && a.sessionsRef.again() {
+	if a.storeRef.again() && a.auditRef.again() && a.sessionsRef.again() && a.alarmRef.again() {
 		return true
 	}
 	a.releaseAll()
@@ -295,19 +324,6 @@ func (a *App) http() *caddyhttp.App {
 		return new(caddyhttp.App)
 	}
 	return app.(*caddyhttp.App)
-}
-
-// givable lists every role that some way to sign in, or some token issuer, can give.
-func (a *App) givable() []string {
-	var roles []string
-	for _, s := range a.sources {
-		roles = append(roles, s.RoleNames()...)
-	}
-	for _, b := range a.Bearer {
-		roles = append(roles, slices.Collect(maps.Keys(b.Roles))...)
-	}
-	slices.Sort(roles)
-	return slices.Compact(roles)
 }
 
 // posted reports whether a way to sign in has its answers posted by its provider's page.

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/session"
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
@@ -124,44 +123,17 @@ func explain(config []byte, roles []string) (explanation, error) {
 	if e.Idle, e.Absolute, e.Sessions, err = explainLifetimes(app.Session, roles); err != nil {
 		return explanation{}, err
 	}
-	given, err := rolesGiven(app)
+	known, err := app.known()
 	if err != nil {
 		return explanation{}, err
 	}
 	for _, role := range roles {
-		if !slices.Contains(given, role) {
-			e.Warnings = append(e.Warnings, fmt.Sprintf("no way to sign in gives the role %s; known are %s", role, strings.Join(given, ", ")))
+		if !slices.Contains(known.roles, role) {
+			e.Warnings = append(e.Warnings, fmt.Sprintf("no way to sign in gives the role %s; known are %s", role, strings.Join(known.roles, ", ")))
 		}
 	}
 	e.Sites, err = explainSites(app, cfg.Apps.HTTP)
 	return e, err
-}
-
-// rolesGiven are the roles that the config's ways to sign in can give.
-func rolesGiven(app *App) ([]string, error) {
-	var roles []string
-	for _, raw := range app.IdentityRaw {
-		var kind struct {
-			Source string `json:"source"`
-		}
-		if err := json.Unmarshal(raw, &kind); err != nil {
-			return nil, fmt.Errorf("reading a way to sign in: %w", err)
-		}
-		info, err := caddy.GetModule("anteroom.identity." + kind.Source)
-		if err != nil {
-			return nil, fmt.Errorf("reading a way to sign in: %w", err)
-		}
-		guest, ok := info.New().(Guest)
-		if !ok {
-			return nil, fmt.Errorf("reading a way to sign in: %s is none", kind.Source)
-		}
-		if err := json.Unmarshal(raw, guest); err != nil {
-			return nil, fmt.Errorf("reading a way to sign in: %w", err)
-		}
-		roles = append(roles, guest.RoleNames()...)
-	}
-	slices.Sort(roles)
-	return slices.Compact(roles), nil
 }
 
 // explainSites finds the gated sites as Validate does, in a config that is not provisioned.

@@ -22,6 +22,10 @@ import (
 //		directory DIR                 # left out: "anteroom" under Caddy's data directory
 //		audit DIR | off               # left out: "audit" in directory
 //		session { … }                 # see SessionRule.unmarshal; `session role …` may be repeated
+//		policy NAME { … }             # lines that sites take over with `use NAME`; may be repeated
+//		network NAME CIDR…            # a name for networks in policies; may be repeated
+//		contact TEXT                  # whom people ask who are refused
+//		alarm webhook URL             # see Alarm.unmarshal; left out: alarms stand in the log
 //		portal HOST[:PORT]            # left out: each site signs in by itself
 //		prefix /.anteroom/
 //	}
@@ -37,7 +41,7 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 	seen := map[string]bool{}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		word := d.Val()
-		if seen[word] && word != "identity" && word != "session" && word != "bearer" {
+		if seen[word] && !slices.Contains(repeated, word) {
 			return nil, d.Errf("%q stands twice", word)
 		}
 		seen[word] = true
@@ -50,6 +54,9 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 	}
 	return httpcaddyfile.App{Name: "anteroom", Value: caddyconfig.JSON(app, nil)}, nil
 }
+
+// repeated are the lines that may stand several times.
+var repeated = []string{"identity", "session", "bearer", "policy", "network"}
 
 // globalLine reads one line of the block; the dispenser stands on its first word.
 func (a *App) globalLine(d *caddyfile.Dispenser, word string) error {
@@ -88,6 +95,20 @@ func (a *App) globalLine(d *caddyfile.Dispenser, word string) error {
 		}
 		a.Session = append(a.Session, rule)
 		return nil
+	case "policy":
+		p := new(Policy)
+		if err := p.unmarshal(d); err != nil {
+			return err
+		}
+		a.Policies = append(a.Policies, p)
+		return a.checkPolicies()
+	case "network":
+		return a.networkLine(d)
+	case "contact":
+		return oneArg(d, &a.Contact)
+	case "alarm":
+		a.Alarm = new(Alarm)
+		return a.Alarm.unmarshal(d)
 	case "portal":
 		if err := oneArg(d, &a.Portal); err != nil {
 			return err
@@ -105,7 +126,7 @@ func (a *App) globalLine(d *caddyfile.Dispenser, word string) error {
 		}
 		return nil
 	}
-	return d.Errf("unrecognized line %q; want one of identity, bearer, store, directory, audit, session, portal, prefix", word)
+	return d.Errf("unrecognized line %q; want one of identity, bearer, store, directory, audit, session, policy, network, contact, alarm, portal, prefix", word)
 }
 
 // oneArg reads exactly one argument.

@@ -86,7 +86,7 @@ func (a *App) openSessions(st openStore) (*session.Manager, func() error, error)
 	return m, func() error { m.Close(); return hold.release() }, nil
 }
 
-func (a *App) portalConfig(st openStore, log audit.Recorder, sessions *session.Manager) portal.Config {
+func (a *App) portalConfig(st openStore, log audit.Recorder, sessions *session.Manager, w watch) portal.Config {
 	sources := make([]identity.Source, len(a.sources))
 	for i, s := range a.sources {
 		sources[i] = s.Source()
@@ -98,6 +98,7 @@ func (a *App) portalConfig(st openStore, log audit.Recorder, sessions *session.M
 	return portal.Config{
 		Reserved: reserved, Prefix: a.Prefix, Sources: sources, Sessions: sessions, Store: st, Sealer: st.envelope,
 		Audit: log, ClientAddr: clientAddr, Logger: a.logger, Home: a.Portal, HomeAlone: a.portalAlone(), Served: a.serves, Posted: a.posted,
+		Contact: a.Contact, Emergency: w.emergency, BreakGlass: breakGlass,
 	}
 }
 

@@ -154,8 +154,8 @@ func TestReloadLeaksNothing(t *testing.T) {
 	}
 	entries := 0
 	pool.Range(func(_, _ any) bool { entries++; return true })
-	if entries != 3 {
-		t.Errorf("the pool holds %d resources instead of store, audit log and sessions", entries)
+	if entries != 4 {
+		t.Errorf("the pool holds %d resources instead of store, audit log, sessions and alarm", entries)
 	}
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)

@@ -136,7 +136,7 @@ func (p place) String() string {
 // survey walks the whole http app and reports every way round a gate. It is called while the app
 // is being provisioned, from the Validate of each gate, with the server that gate stands in: the
 // routes of all servers are complete by then, the TLS settings of that one are.
-func survey(app *caddyhttp.App, own *caddyhttp.Server) error {
+func survey(a *App, app *caddyhttp.App, own *caddyhttp.Server) error {
 	var problems []error
 	var places []place
 	for _, name := range slices.Sorted(maps.Keys(app.Servers)) {
@@ -151,7 +151,7 @@ func survey(app *caddyhttp.App, own *caddyhttp.Server) error {
 			problems = append(problems, checkTLS(srv, p.String(), app.HTTPPort))
 		}
 	}
-	problems = append(problems, surveyErrors(app, places), surveyTwins(places))
+	problems = append(problems, surveyErrors(app, places), surveyTwins(a, places))
 	return errors.Join(problems...)
 }
 
@@ -395,12 +395,12 @@ func caddyMatches(pattern, host string) bool {
 
 // surveyTwins refuses two gated sites of one host (they differ by port) with different rules:
 // every browser sends the session of one to the other.
-func surveyTwins(places []place) error {
+func surveyTwins(a *App, places []place) error {
 	var problems []error
-	for i, a := range places {
-		for _, b := range places[:i] {
-			if overlap(a.hosts, b.hosts) && !slices.Equal(a.site.rules(), b.site.rules()) {
-				problems = append(problems, fmt.Errorf("%s and %s differ only by port and share their cookies in every browser; give both the same rules, or different hosts", b, a))
+	for i, one := range places {
+		for _, other := range places[:i] {
+			if overlap(one.hosts, other.hosts) && !slices.Equal(one.site.rules(a), other.site.rules(a)) {
+				problems = append(problems, fmt.Errorf("%s and %s differ only by port and share their cookies in every browser; give both the same rules, or different hosts", other, one))
 			}
 		}
 	}

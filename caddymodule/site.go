@@ -1,15 +1,12 @@
 package caddymodule
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/anteroom-proxy/anteroom/audit"
 	"github.com/anteroom-proxy/anteroom/gate"
@@ -17,16 +14,23 @@ import (
 	"github.com/anteroom-proxy/anteroom/policy"
 	"github.com/anteroom-proxy/anteroom/portal"
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // Site is the gate in front of one site: it lets a request pass to the handlers behind it when the
 // session's role allows it, and answers everything else itself.
 type Site struct {
-	// The policy, one entry a line. A request that no line allows is refused.
+	// The policy, one entry a line; `use NAME` stands for the lines of that policy of the app. A request that no line allows
+	// is refused.
 	Rules []Rule `json:"rules"`
+	// What the policy must decide, one entry a line (`expect doctor GET /patients/7 allow`). A config for which one does not
+	// hold is refused.
+	Expect []Rule `json:"expect,omitempty"`
+	// How the app reads paths, where it differs: `ignore_case`, and the exceptions `encoded_slash`, `semicolon`,
+	// `encoded_percent`, `trailing_dot` (docs/paths.md). Default: paths with one meaning only, compared exactly.
+	Paths []string `json:"paths,omitempty"`
+	// Whom people ask who are refused; on the pages. Default: that of the app.
+	Contact string `json:"contact,omitempty"`
 	// Origins (`https://host[:port]`) whose pages may send unsafe requests and open websockets
 	// here. Default: only the site's own.
 	AllowOrigins []string `json:"allow_origins,omitempty"`
@@ -67,116 +71,6 @@ func (*Site) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.anteroom", New: func() caddy.Module { return new(Site) }}
 }
 
-// parseSite reads the site directive:
-//
-//	anteroom {
-//		allow|deny WHO [METHODS] [PATHS]
-//		require acr A | amr A | max_age 5m [METHODS] [PATHS]
-//		bearer from NAME… | audience URI | unbound allow
-//		allow_origin https://HOST[:PORT]…
-//		on_store_loss deny | running_sessions 10m
-//		assertion off | audience NAME
-//	}
-func parseSite(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
-	h.Next() // "anteroom"
-	option, ok := h.Option("anteroom").(httpcaddyfile.App)
-	if !ok {
-		return nil, h.Errf("`anteroom` in a site needs the global option `anteroom { identity … }` at the top of the Caddyfile")
-	}
-	s := &Site{At: at(h.Dispenser)}
-	if h.NextArg() {
-		return nil, h.Errf("`anteroom` takes a block and no matcher, not %q: it stands before everything in its site", h.Val())
-	}
-	for nesting := h.Nesting(); h.NextBlock(nesting); {
-		switch h.Val() {
-		case "allow", "deny", "require":
-			s.Rules = append(s.Rules, Rule{Words: append([]string{h.Val()}, h.RemainingArgs()...), At: at(h.Dispenser)})
-		case "allow_origin":
-			origins := h.RemainingArgs()
-			if len(origins) == 0 {
-				return nil, h.Errf("allow_origin needs at least one origin, for example https://portal.hospital.example")
-			}
-			s.AllowOrigins = append(s.AllowOrigins, origins...)
-		case "bearer":
-			if err := s.Bearer.unmarshal(h.Dispenser); err != nil {
-				return nil, err
-			}
-		case "on_store_loss", "assertion":
-			if err := s.option(h.Dispenser); err != nil {
-				return nil, err
-			}
-		default:
-			return nil, h.Errf("unrecognized line %q; want one of allow, deny, require, bearer, allow_origin, on_store_loss, assertion", h.Val())
-		}
-	}
-	if len(s.Rules) == 0 && portalOf(option) != "" { // whether this site is the portal is known later
-		return h.NewRoute(nil, s), nil
-	}
-	if _, err := s.compile(); err != nil {
-		return nil, fmt.Errorf("the anteroom block at %s: %w", s.At, err)
-	}
-	return h.NewRoute(nil, s), nil
-}
-
-// option reads `on_store_loss` and `assertion`.
-func (s *Site) option(d *caddyfile.Dispenser) error {
-	word, args := d.Val(), d.RemainingArgs()
-	switch {
-	case word == "on_store_loss" && slices.Equal(args, []string{"deny"}):
-		s.OnStoreLoss = 0
-	case word == "on_store_loss" && len(args) == 2 && args[0] == "running_sessions":
-		v, err := caddy.ParseDuration(args[1])
-		if err != nil || v < time.Minute || v > 12*time.Hour {
-			return d.Errf("on_store_loss running_sessions %s: write a duration from 1m to 12h", args[1])
-		}
-		s.OnStoreLoss = caddy.Duration(v.Round(time.Second))
-	case word == "on_store_loss":
-		return d.Errf("write `on_store_loss deny` or `on_store_loss running_sessions 10m`")
-	case slices.Equal(args, []string{"off"}):
-		s.NoAssertion = true
-	case len(args) == 2 && args[0] == "audience":
-		s.Audience = args[1]
-	default:
-		return d.Errf("write `assertion off` or `assertion audience NAME`")
-	}
-	return nil
-}
-
-// portalOf reads the portal out of the global option.
-func portalOf(option httpcaddyfile.App) string {
-	var app struct {
-		Portal string `json:"portal"`
-	}
-	_ = json.Unmarshal(option.Value, &app) // parseGlobal wrote it
-	return app.Portal
-}
-
-func (s *Site) compile() (*policy.Policy, error) {
-	rules := s.Rules
-	if s.onlyPortal() && s.app != nil && s.app.Portal != "" {
-		rules = portalRules
-	}
-	lines := make([]policy.Line, len(rules))
-	for i, r := range rules {
-		lines[i] = policy.Line{Words: r.Words, At: r.At}
-	}
-	return policy.Compile(lines)
-}
-
-// rules are the site's rules and excepted origins in one comparable form: order does not matter.
-func (s *Site) rules() []string {
-	var lines []string
-	for _, r := range s.Rules {
-		lines = append(lines, strings.Join(r.Words, " "))
-	}
-	for _, o := range s.AllowOrigins {
-		lines = append(lines, "allow_origin "+o)
-	}
-	lines = append(lines, fmt.Sprintf("on_store_loss %d assertion %q %t bearer %q %q %t", s.OnStoreLoss, s.Audience, s.NoAssertion, s.Bearer.From, s.Bearer.Audience, s.Bearer.Unbound))
-	slices.Sort(lines)
-	return slices.Compact(lines)
-}
-
 // Provision compiles the policy and raises the server that the site belongs to.
 func (s *Site) Provision(ctx caddy.Context) error {
 	s.logger = ctx.Slogger()
@@ -188,9 +82,7 @@ func (s *Site) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("%s: %w", siteAt(s), err)
 	}
 	s.app = app.(*App)
-	if s.policy, err = s.compile(); err != nil {
-		return fmt.Errorf("%s: %w", siteAt(s), err)
-	}
+	s.policy, _ = s.compile(s.app) // Validate says what is wrong with the policies of all sites
 	srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok {
 		return fmt.Errorf("%s: the anteroom handler works only in a route of an http server", siteAt(s))
@@ -209,50 +101,12 @@ func (s *Site) Validate() error {
 	if len(s.app.sources) == 0 && len(s.Bearer.From) == 0 {
 		return fmt.Errorf("%s: nobody could sign in: add `identity oidc NAME { … }` to the global option `anteroom`", siteAt(s))
 	}
-	for _, role := range s.policy.Roles() {
-		if !slices.Contains(s.app.givable(), role) {
-			s.logger.Warn("a policy line names a role that no way to sign in can give; add `role "+role+" from …` or mend the line", "role", role, "site", siteAt(s))
-		}
-	}
 	places := gatedPlaces(s.app.http())
 	s.app.gate(places)
-	return errors.Join(s.checkGate(), s.checkBearer(), survey(s.app.http(), s.server), surveyPortal(s.app, places))
-}
-
-// checkGate builds the gate as Start will, so that a bad origin is found while the config loads.
-func (s *Site) checkGate() error {
-	if _, err := gate.New(s.gateConfig(&running{})); err != nil {
-		return fmt.Errorf("%s: %w", siteAt(s), err)
-	}
-	return nil
-}
-
-func (s *Site) gateConfig(run *running) gate.Config {
-	return gate.Config{
-		Policy: s.policy, Sessions: run.sessions, Audit: run.audit, Prefix: s.app.Prefix,
-		Portal: run.portal, Deny: denyWith(run.portal), AllowOrigins: s.AllowOrigins,
-		ClientAddr: clientAddr, Logger: s.logger,
-		OnStoreLoss: time.Duration(s.OnStoreLoss), Assertion: s.Audience, NoAssertion: s.NoAssertion,
-		Bearer: s.bearerOf(), Posted: s.app.posted,
-	}
-}
-
-// build makes the gate; the app calls it in Start, when everything is open.
-func (s *Site) build(run *running) error {
-	g, err := gate.New(s.gateConfig(run))
-	if err != nil {
+	if err := s.app.judge(places); err != nil {
 		return err
 	}
-	s.running.Store(&siteRunning{gate: g, run: run})
-	degraded.add(g)
-	return nil
-}
-
-// denyWith shows the portal's page for a refusal of the gate.
-func denyWith(p *portal.Portal) func(http.ResponseWriter, *http.Request, gate.Outcome) {
-	return func(w http.ResponseWriter, r *http.Request, o gate.Outcome) {
-		p.Refuse(w, r, portal.Refusal{Kind: string(o.Kind), Status: o.Status, Ref: o.Ref, Session: o.Session})
-	}
+	return errors.Join(s.checkGate(), s.checkBearer(), survey(s.app, s.app.http(), s.server), surveyPortal(s.app, places))
 }
 
 // ServeHTTP hands the request to the gate, and what the gate lets pass to the next handler. When Start

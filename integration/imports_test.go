@@ -19,9 +19,9 @@ const module = "github.com/anteroom-proxy/anteroom"
 var mayImport = map[string][]string{
 	"cmd/anteroom":      {"caddymodule"},
 	"cmd/anteroom-demo": {"caddymodule", "upstreams"},
-	"caddymodule":       {"gate", "portal", "identity", "session", "jws", "policy", "hardening", "envelope", "store", "audit"},
-	"gate":              {"session", "policy", "audit"},
-	"portal":            {"identity", "session", "policy", "audit", "store"},
+	"caddymodule":       {"gate", "portal", "identity", "session", "jws", "policy", "hardening", "envelope", "store", "audit", "alarm", "emergency", "budget"},
+	"gate":              {"session", "policy", "audit", "alarm", "emergency", "budget"},
+	"portal":            {"identity", "session", "policy", "audit", "store", "emergency"},
 	"identity":          {"store", "jws"},
 	"session":           {"store", "jws"},
 	"jws":               nil,
@@ -30,6 +30,9 @@ var mayImport = map[string][]string{
 	"envelope":          {"store", "audit"},
 	"store":             nil,
 	"audit":             nil,
+	"alarm":             nil,
+	"emergency":         {"store", "audit", "alarm"},
+	"budget":            {"store"},
 	"upstreams":         nil,
 	"integration":       {"*"},
 }
@@ -39,6 +42,7 @@ var heavy = map[string][]string{
 	"github.com/caddyserver/": {"caddymodule", "cmd", "integration"},
 	"go.uber.org/zap":         {"caddymodule", "cmd", "integration"},
 	"github.com/redis/":       {"store/redis"},
+	"cel.dev/":                {"policy/condition"},
 }
 
 // listed is what the test reads of `go list -json`.
