@@ -5,18 +5,22 @@ import (
 	"strings"
 )
 
-// app is one sample application: its host below localhost, what it is for, who may use it.
+// app is one sample application: its host below localhost, what it is for, who may use it, and lines of its policy besides.
 type app struct {
 	name, title, about string
 	roles              []string
+	lines              []string
 }
 
 var apps = []app{
-	{"careconnect", "CareConnect", "Appointments and messages to the care team", []string{"patient"}},
-	{"fincare", "FinCare", "Invoices, payments and insurance claims", []string{"finance"}},
-	{"medrecords", "MedRecords", "Patient charts", []string{"doctor"}},
-	{"eps", "EPS", "Electronic prescriptions", []string{"doctor"}},
-	{"medicloud", "Medicloud", "Documents and images", []string{"doctor", "external"}},
+	{"careconnect", "CareConnect", "Appointments and messages to the care team", []string{"patient"}, []string{"expect doctor GET / deny"}},
+	{"fincare", "FinCare", "Invoices, payments and insurance claims", []string{"finance"}, []string{"expect patient GET /invoices deny"}},
+	{"medrecords", "MedRecords", "Patient charts", []string{"doctor"}, []string{
+		"break_glass role external GET on /patients/{patient} for 30m",
+		"expect external GET /patients/p1001 emergency", "expect patient GET /patients/p1001 deny",
+	}},
+	{"eps", "EPS", "Electronic prescriptions", []string{"doctor"}, []string{"expect external GET / deny"}},
+	{"medicloud", "Medicloud", "Documents and images", []string{"doctor", "external"}, []string{"expect finance GET / deny"}},
 }
 
 // caddyfile is the demo's config: the operator's syntax, so that the demo shows what it takes. The
@@ -66,8 +70,9 @@ https://localhost:%d {
 `, bind, d.path("caddy"), d.path("demo.log"), d.path("anteroom"), d.issuer,
 		d.address("localhost"), d.upstreams["start"], d.hmacPort, d.path("hmac.token"), d.recovery)
 	for _, a := range apps {
-		fmt.Fprintf(&b, "\n%s {\n\tanteroom {\n\t\tallow role %s\n\t}\n\treverse_proxy %s\n}\n",
-			d.address(a.name+".localhost"), strings.Join(a.roles, ","), d.upstreams[a.name])
+		lines := append([]string{"allow role " + strings.Join(a.roles, ","), "expect " + a.roles[0] + " GET / allow", "expect anonymous GET / login"}, a.lines...)
+		fmt.Fprintf(&b, "\n%s {\n\tanteroom {\n\t\t%s\n\t}\n\treverse_proxy %s\n}\n",
+			d.address(a.name+".localhost"), strings.Join(lines, "\n\t\t"), d.upstreams[a.name])
 	}
 	return b.String()
 }

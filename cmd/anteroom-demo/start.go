@@ -66,5 +66,6 @@ func (d *demo) startData() any {
 		People                     []startPerson
 		CAFile, Dir, Start, Issuer string
 		HMACPort                   string
-	}{as, ps, d.caFile(), d.dir, d.address("localhost"), d.issuer, fmt.Sprint(d.hmacPort)}
+		Emergency                  string // the address of a record that breaking the glass opens
+	}{as, ps, d.caFile(), d.dir, d.address("localhost"), d.issuer, fmt.Sprint(d.hmacPort), d.address("medrecords.localhost") + "/patients/p1001"}
 }
