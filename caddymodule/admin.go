@@ -21,7 +21,7 @@ import (
 
 func init() { caddy.RegisterModule(&AdminAPI{}) }
 
-// AdminAPI is the part of Caddy's admin API that is about sessions and keys. It has no configuration: it is there when the
+// AdminAPI is the part of Caddy's admin API that is about sessions, keys and emergency accesses. It has no configuration: it is there when the
 // admin listener is, and answers only on this host (admin_guard.go).
 //
 //	GET  /anteroom/sessions[?user=NAME]   {"sessions":[SESSION…]}, newest first
@@ -30,6 +30,9 @@ func init() { caddy.RegisterModule(&AdminAPI{}) }
 //	GET  /anteroom/keys                   {"keys":[KEY…]}
 //	POST /anteroom/keys/rotate            {} → {"keys":[KEY…]}
 //	POST /anteroom/keys/kill              {"kid":KID} → {"keys":[KEY…]}; 404 when there is no such key
+//	GET  /anteroom/reviews[?state=STATE]  {"reviews":[REVIEW…]}, oldest first; STATE is open (the default), accepted, rejected or all
+//	POST /anteroom/reviews/accept         {"id":ID,"reviewer":NAME,"comment":TEXT} → REVIEW; 409 when it is reviewed already
+//	POST /anteroom/reviews/reject         the same; the comment is required
 //	GET  /anteroom/health                 see healthReport; 200 or 503
 //
 // A session is named by its label, the one in the audit log (audit.SessionLabel): whoever reads an answer cannot open a
@@ -69,6 +72,7 @@ type desk struct {
 	audit    audit.Recorder
 	asker    string // "unix" or the loopback address
 	r        *http.Request
+	reviews  reviewBook
 }
 
 // adminRoutes are the paths below adminPath, health apart: it answers while nothing runs, too.
@@ -82,6 +86,9 @@ var adminRoutes = map[string]struct {
 	"keys":              {http.MethodGet, desk.listKeys},
 	"keys/rotate":       {http.MethodPost, desk.rotateKeys},
 	"keys/kill":         {http.MethodPost, desk.killKey},
+	"reviews":           {http.MethodGet, desk.listReviews},
+	"reviews/accept":    {http.MethodPost, desk.acceptReview},
+	"reviews/reject":    {http.MethodPost, desk.rejectReview},
 }
 
 // serveAdmin answers one request. It keeps nothing: after a reload that failed, Caddy's admin listener goes on with the
@@ -145,7 +152,7 @@ func adminAnswer(w http.ResponseWriter, r *http.Request) (answer any, status int
 	// A change that has begun is finished when the asker hangs up.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), adminTimeout)
 	defer cancel()
-	answer, err = route.do(desk{run.sessions, run.audit, asker, r}, ctx)
+	answer, err = route.do(desk{run.sessions, run.audit, asker, r, run.emergency}, ctx)
 	return answer, http.StatusOK, err
 }
 
