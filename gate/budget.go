@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -120,37 +121,52 @@ func (x *exchange) tellCount(c *policy.Count, r *budget.Result) refusal {
 type localCounts struct {
 	mu      sync.Mutex // guards the fields below
 	seed    maphash.Seed
-	windows map[budget.Key]map[uint64]time.Time
+	windows map[budget.Key]*localWindow
 }
 
-// maxLocalWindows bounds the memory; beyond it nothing is admitted.
-const maxLocalWindows = 4096
+// localWindow is when each value was seen, by its hash.
+type localWindow struct {
+	per  time.Duration
+	last time.Time
+	seen map[uint64]time.Time
+}
+
+// maxLocalWindows bounds the memory. While all of them are in use, nothing that is new is admitted.
+const maxLocalWindows = 1 << 16
 
 func (l *localCounts) admits(k budget.Key, value string, limit budget.Limit, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.windows == nil {
-		l.seed, l.windows = maphash.MakeSeed(), map[budget.Key]map[uint64]time.Time{}
-	}
-	w := l.windows[k]
+	w := l.window(k, limit.Per, now)
 	if w == nil {
-		if len(l.windows) >= maxLocalWindows {
-			return false
-		}
-		w = map[uint64]time.Time{}
-		l.windows[k] = w
+		return false
 	}
 	id := maphash.String(l.seed, value)
-	if _, known := w[id]; !known && len(w) >= limit.Max {
-		for other, seen := range w {
-			if now.Sub(seen) >= limit.Per {
-				delete(w, other)
-			}
-		}
-		if len(w) >= limit.Max {
+	if _, known := w.seen[id]; !known && len(w.seen) >= limit.Max {
+		maps.DeleteFunc(w.seen, func(_ uint64, at time.Time) bool { return now.Sub(at) >= limit.Per })
+		if len(w.seen) >= limit.Max {
 			return false
 		}
 	}
-	w[id] = now
+	w.seen[id], w.last = now, now
 	return true
+}
+
+// window returns the one of the key, nil when there is no room.
+func (l *localCounts) window(k budget.Key, per time.Duration, now time.Time) *localWindow {
+	if l.windows == nil {
+		l.seed, l.windows = maphash.MakeSeed(), map[budget.Key]*localWindow{}
+	}
+	if w := l.windows[k]; w != nil {
+		return w
+	}
+	if len(l.windows) >= maxLocalWindows {
+		maps.DeleteFunc(l.windows, func(_ budget.Key, w *localWindow) bool { return now.Sub(w.last) >= w.per })
+		if len(l.windows) >= maxLocalWindows {
+			return nil
+		}
+	}
+	w := &localWindow{per: per, last: now, seen: map[uint64]time.Time{}}
+	l.windows[k] = w
+	return w
 }
