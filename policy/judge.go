@@ -148,7 +148,21 @@ func (j *judgement) covered() {
 		if by != nil {
 			j.warn(r, foundUnreachable, "it changes nothing beside "+quoted(by), "the line away, or the other one narrower")
 			j.dropped[r] = true
+		} else if r.kind == kindAllow {
+			j.asksInVain(r)
 		}
+	}
+}
+
+// asksInVain finds levels that a line asks for, and another one that allows the same does not.
+func (j *judgement) asksInVain(r *rule) {
+	if r.need.isZero() {
+		return
+	}
+	bare := *r
+	bare.need = Need{}
+	if by := j.allows.coverers(&bare, func(other *rule, a *atom) bool { return other != r && other.makesUseless(a) }); by != nil {
+		j.warn(r, foundUseless, "what it asks of the sign-in nobody needs, since "+quoted(by)+" allows the same without", "`require` for it, which holds for all lines, or the other one narrower")
 	}
 }
 

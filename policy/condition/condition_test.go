@@ -144,7 +144,7 @@ func TestMistakes(t *testing.T) {
 		`request.time`:                  "it is a time, and",
 		`1 + 2`:                         "it is a number, and",
 		`user.roles`:                    "list(string)",
-		`request.ip == "x"`:             "column 8: \"request.ip\" is no name; write `request.address`",
+		`request.ip == "x"`:             "column 1: \"request.ip\" is no name; write `request.address`",
 		`request.methd == "GET"`:        "\"request.methd\" is no name; write `request.method`",
 		`request.foo == "x"`:            "write one of `request.address`",
 		`request.address == "10.0.0.1"`: "write `inNetwork(request.address, \"10.0.0.0/8\")`",
@@ -220,7 +220,7 @@ func TestMistakes(t *testing.T) {
 
 func TestAllMistakesAtOnce(t *testing.T) {
 	_, err := Compile("user.role == \"a\" ||\n  request.ip == \"b\"", nil, nil)
-	want := "column 5: \"user.role\" is no name; write `user.roles`\nline 2, column 10: \"request.ip\" is no name; write `request.address`"
+	want := "column 1: \"user.role\" is no name; write `user.roles`\nline 2, column 3: \"request.ip\" is no name; write `request.address`"
 	if err == nil || err.Error() != want {
 		t.Errorf("%v", err)
 	}

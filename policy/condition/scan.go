@@ -65,7 +65,7 @@ func (s *scanner) expr(e ast.Expr) {
 		s.ident(e)
 	case ast.SelectKind:
 		if name, ok := nameOf(e); ok && !slices.Contains(s.bound, e.AsSelect().Operand().AsIdent()) {
-			s.name(e.ID(), name)
+			s.name(e.AsSelect().Operand().ID(), name)
 			return
 		}
 		s.expr(e.AsSelect().Operand())
