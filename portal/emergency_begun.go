@@ -3,6 +3,8 @@ package portal
 import (
 	"context"
 	"errors"
+	"html"
+	"html/template"
 	"net/http"
 	"net/url"
 	"strings"
@@ -23,6 +25,12 @@ type begunView struct {
 
 // glassSite is the host as the gate and the ledger know it.
 func glassSite(r *http.Request) string { return strings.Trim(siteName(r.Host), "[]") }
+
+// Href is Open as an attribute, byte for byte: the template would spell a quote or a
+// parenthesis of a link anew, and the access is for the path as it was sent.
+func (v begunView) Href() template.HTMLAttr {
+	return template.HTMLAttr(`href="` + html.EscapeString(v.Open) + `"`)
+}
 
 // running are the emergency accesses of this session on this site.
 func (p *Portal) running(r *http.Request, s *session.Session) (list []begunView) {

@@ -22,6 +22,7 @@ type pace struct {
 	mu      sync.Mutex // guards the fields below
 	buckets map[string]*bucket
 	shared  bucket
+	swept   time.Time // a flood does not make each attempt walk the whole table
 }
 
 func newPace(now func() time.Time) *pace {
@@ -51,7 +52,8 @@ func (l *pace) bucketLocked(account string, now time.Time) *bucket {
 	if b := l.buckets[account]; b != nil {
 		return b
 	}
-	if len(l.buckets) >= paceMax {
+	if len(l.buckets) >= paceMax && now.Sub(l.swept) >= paceRefill {
+		l.swept = now
 		for key, b := range l.buckets {
 			if now.Sub(b.at) >= paceBurst*paceRefill { // full again: a new one would say the same
 				delete(l.buckets, key)

@@ -41,7 +41,7 @@ func TestRefuse(t *testing.T) {
 		expect(t, b.refuse("POST", "/patients/12", Refusal{Kind: "forbidden", Session: s}), http.StatusForbidden, `action="/.anteroom/switch"`)
 	})
 	t.Run("forbidden without a session offers no switch", func(t *testing.T) {
-		if body := b.refuse("GET", "/x", Refusal{Kind: "forbidden"}).Body.String(); strings.Contains(body, "<form") {
+		if body := b.refuse("GET", "/x", Refusal{Kind: "forbidden"}).Body.String(); strings.Contains(body, "<form") || strings.Contains(body, "Show my sign-in") {
 			t.Error("a form for nobody")
 		}
 	})
@@ -122,6 +122,9 @@ func allPages(t *testing.T) map[string]string {
 	for i := range 12 {
 		long.id.Roles = append(long.id.Roles, "department-of-cardiology-"+string(rune('a'+i)))
 	}
+	for name, body := range emergencyPages(t) {
+		out[name] = body
+	}
 	three := newWorld(t, long)
 	c := three.browser()
 	c.signIn("hospital", "/")
@@ -141,6 +144,7 @@ func TestPagesAreWellFormed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			checkReferences(t, doc)
 			count := map[string]int{}
 			for n := range doc.Descendants() {
 				if n.Type != html.ElementNode {
@@ -185,6 +189,9 @@ func checkElement(t *testing.T, n *html.Node, attr map[string]string) {
 			t.Error("an image without alt")
 		}
 	case "a", "link":
+		if strings.HasPrefix(attr["href"], "#") {
+			break // to an element of the page; see checkReferences
+		}
 		if !strings.HasPrefix(attr["href"], "/") || strings.HasPrefix(attr["href"], "//") {
 			t.Errorf("<%s> leads to %q", n.Data, attr["href"])
 		}
@@ -192,9 +199,57 @@ func checkElement(t *testing.T, n *html.Node, attr map[string]string) {
 		if attr["method"] != "post" || !strings.HasPrefix(attr["action"], DefaultPrefix) {
 			t.Errorf("a form to %q by %q", attr["action"], attr["method"])
 		}
-	case "input", "textarea", "select":
-		t.Errorf("a field <%s>", n.Data)
+	case "button":
+		if attr["type"] != "submit" {
+			t.Error("a button that does not say what it does")
+		}
 	}
+}
+
+// checkReferences: ids are unique, what refers to one finds it, and each field that a
+// person fills in has one label.
+func checkReferences(t *testing.T, doc *html.Node) {
+	t.Helper()
+	ids, labels := map[string]int{}, map[string]int{}
+	each := func(f func(n *html.Node, attr map[string]string)) {
+		for n := range doc.Descendants() {
+			attr := map[string]string{}
+			for _, a := range n.Attr {
+				attr[a.Key] = a.Val
+			}
+			if n.Type == html.ElementNode {
+				f(n, attr)
+			}
+		}
+	}
+	each(func(n *html.Node, attr map[string]string) {
+		if id, ok := attr["id"]; ok {
+			ids[id]++
+		}
+		if n.Data == "label" {
+			labels[attr["for"]]++
+		}
+	})
+	for id, n := range ids {
+		if n != 1 || id == "" {
+			t.Errorf("%d elements are called %q", n, id)
+		}
+	}
+	each(func(n *html.Node, attr map[string]string) {
+		refs := append(strings.Fields(attr["aria-describedby"]), strings.Fields(attr["aria-labelledby"])...)
+		if to, ok := strings.CutPrefix(attr["href"], "#"); ok {
+			refs = append(refs, to)
+		}
+		for _, id := range refs {
+			if ids[id] == 0 {
+				t.Errorf("<%s> refers to %q, which is not there", n.Data, id)
+			}
+		}
+		field := n.Data == "textarea" || n.Data == "select" || n.Data == "input" && attr["type"] != "hidden"
+		if field && (attr["id"] == "" || labels[attr["id"]] != 1) {
+			t.Errorf("<%s name=%q> has %d labels", n.Data, attr["name"], labels[attr["id"]])
+		}
+	})
 }
 
 // writePages leaves the pages and their static files as a site.
