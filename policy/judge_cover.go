@@ -31,7 +31,7 @@ type coverer struct {
 func (c *covers) add(r *rule) {
 	for _, pattern := range r.patterns {
 		n, path := &c.root, c.written(pattern)
-		list := &n.here
+		var list *coverers
 		for list = &n.here; path != ""; list = &n.here {
 			var segment string
 			if segment, path = cut(path); segment == "**" {

@@ -86,7 +86,7 @@ func (l judged) line() string {
 }
 
 func (l judged) request() (r Request, path string) {
-	r, path = l.lottery.request()
+	r, _ = l.lottery.request()
 	r.Now = time.Date(2026, 11, 16+l.IntN(7), l.IntN(24), 30, 0, 0, time.UTC)
 	r.Addr = netip.MustParseAddr(l.pick("10.1.2.3", "10.2.2.3", "192.168.1.1", "8.8.8.8", "fd00::1"))
 	if l.IntN(20) == 0 {
@@ -111,7 +111,7 @@ func (l judged) request() (r Request, path string) {
 func TestWhatChangesNothing(t *testing.T) {
 	l := judged{lottery{rand.New(rand.NewPCG(5, 6))}}
 	dropped, closed := 0, 0
-	for range 6000 {
+	for range 4000 {
 		c := Config{IgnoreCase: l.IntN(4) == 0}
 		var rules []*rule
 		for range 2 + l.IntN(8) {
@@ -146,7 +146,7 @@ func TestWhatChangesNothing(t *testing.T) {
 		l.compare(t, &c, with, build(&c, left, false), rules, nil, false)
 		l.compare(t, &c, build(&c, rules, true), build(&c, left, true), rules, nil, false)
 	}
-	if dropped < 2000 || closed < 30 {
+	if dropped < 1000 || closed < 500 {
 		t.Errorf("the test sees too little: %d lines that change nothing, %d that are closed", dropped, closed)
 	}
 }

@@ -21,7 +21,7 @@
 // network are constants, and are read at Compile.
 //
 // Whoever writes an expression is trusted, and whoever sends the request is not: the cost of an expression is estimated for the
-// longest request that is usual when it is compiled, counted when it is evaluated for a longer one, and limited in both.
+// longest texts and usual lists when it is compiled, counted when it is evaluated for longer lists, and limited in both.
 package condition
 
 import (

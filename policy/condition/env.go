@@ -19,7 +19,7 @@ const (
 	maxDepth   = 32
 	maxNodes   = 400
 	maxPattern = 512    // characters of a regular expression
-	maxRegexp  = 1000   // instructions of it
+	maxRegexp  = 300    // instructions of it: what it does for each character of a path, at most
 	maxCost    = 20_000 // some hundred microseconds
 )
 

@@ -36,16 +36,8 @@ var roots = []string{"request", "user", "path", "claim"}
 // presence is the prefix of the names that stand for has(NAME). No expression can contain them.
 const presence = "@has."
 
-// isShort reports whether no value is longer than the estimate of the cost reckoned with.
+// isShort reports whether the lists are no longer than the estimate of the cost reckoned with. A text that is longer has no value.
 func (in *Input) isShort() bool {
-	if len(in.Path) > longPath || len(in.Query) > longQuery || max(len(in.Method), len(in.Host), len(in.User.Name), len(in.User.Org), len(in.User.IDP), len(in.User.ACR)) > longText {
-		return false
-	}
-	for _, value := range in.Claims {
-		if len(value) > longText {
-			return false
-		}
-	}
 	return areShort(in.User.Roles) && areShort(in.User.Groups) && areShort(in.User.AMR)
 }
 
@@ -91,13 +83,14 @@ func (a *activation) value(name string) (ref.Val, bool) {
 		}
 		return a.User.value(field)
 	case "claim":
-		return text(a.Claims[field])
+		return text(a.Claims[field], longText)
 	case "path":
 		if a.Vars == nil {
 			return nil, false
 		}
-		v, ok := a.Vars(field)
-		return types.String(v), ok && v != "" && len(v) <= longPath
+		if v, ok := a.Vars(field); ok {
+			return text(v, longPath)
+		}
 	}
 	return nil, false
 }
@@ -105,13 +98,13 @@ func (a *activation) value(name string) (ref.Val, bool) {
 func (a *activation) request(field string) (ref.Val, bool) {
 	switch field {
 	case "method":
-		return text(a.Method)
+		return text(a.Method, longText)
 	case "path":
-		return text(a.Path)
+		return text(a.Path, longPath)
 	case "query":
-		return types.String(a.Query), true
+		return types.String(a.Query), len(a.Query) <= longQuery
 	case "host":
-		return text(a.Host)
+		return text(a.Host, longText)
 	case "time":
 		return instant(a.Time)
 	case "address":
@@ -123,13 +116,13 @@ func (a *activation) request(field string) (ref.Val, bool) {
 func (u *User) value(field string) (ref.Val, bool) {
 	switch field {
 	case "name":
-		return text(u.Name)
+		return text(u.Name, longText)
 	case "org":
-		return text(u.Org)
+		return text(u.Org, longText)
 	case "idp":
-		return text(u.IDP)
+		return text(u.IDP, longText)
 	case "acr":
-		return text(u.ACR)
+		return text(u.ACR, longText)
 	case "roles":
 		return list(u.Roles), true
 	case "groups":
@@ -144,8 +137,10 @@ func (u *User) value(field string) (ref.Val, bool) {
 	return nil, false
 }
 
-// text makes a value of a text; an empty one is none.
-func text(s string) (ref.Val, bool) { return types.String(s), s != "" }
+// text makes a value of a text; an empty one is none, and one that is longer than any that is meant is none either.
+func text(s string, longest int) (ref.Val, bool) {
+	return types.String(s), s != "" && len(s) <= longest
+}
 
 func instant(t time.Time) (ref.Val, bool) { return types.Timestamp{Time: t}, !t.IsZero() }
 
