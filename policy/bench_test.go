@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 )
 
@@ -28,6 +29,43 @@ func BenchmarkDecide(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if !p.Decide(Request{Method: "GET", Path: path, Who: who}).Allowed {
+					b.Fatal("denied")
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkDecideFull has lines of all kinds, each with conditions that are not expressions.
+func BenchmarkDecideFull(b *testing.B) {
+	for _, n := range []int{10, 1000, 10000} {
+		texts := []string{"allow role r2 group g2 /api/v2/patients/{p}/charts/c2 network hospital hours 00:00-24:00 Europe/Brussels", "require network hospital /api/**", "require acr mfa /api/v2/**"}
+		for i := range n - len(texts) {
+			texts = append(texts, fmt.Sprintf("allow role r%d group g%d GET,POST /api/v%d/patients/{p}/charts/c%d network hospital acr a%d", i%50, i%7, i%7, i, i))
+		}
+		p := with(b, Config{Networks: plainNetworks}, texts...)
+		who := &Subject{Username: "doctor", Roles: []string{"staff", "r2"}, Groups: []string{"g1", "g2"}, ACR: "mfa"}
+		r := Request{Method: "GET", Path: parse(b, "/api/v2/patients/4711/charts/c2"), Who: who, Now: noon, Addr: netip.MustParseAddr("10.1.2.3")}
+		b.Run(fmt.Sprintf("%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if !p.Decide(r).Allowed {
+					b.Fatal("denied")
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkDecideWhen is one expression on the way.
+func BenchmarkDecideWhen(b *testing.B) {
+	for name, text := range map[string]string{"hours": `request.time.getHours("Europe/Brussels") < 24`, "variable": `path.p == "4711" && "r2" in user.roles`} {
+		p := with(b, Config{}, "allow role r2 /patients/{p}/** when "+text, "deny role x /patients/**")
+		r := Request{Method: "GET", Path: parse(b, "/patients/4711/charts"), Who: &Subject{Username: "doctor", Roles: []string{"r2"}}, Now: noon}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if !p.Decide(r).Allowed {
 					b.Fatal("denied")
 				}
 			}

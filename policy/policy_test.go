@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net/netip"
 	"reflect"
 	"strconv"
 	"strings"
@@ -245,7 +246,30 @@ func TestNoAllocation(t *testing.T) {
 			t.Errorf("%s: Decide allocates %v times", c.target, n)
 		}
 	}
+	noAllocationFull(t)
 	if n := testing.AllocsPerRun(100, func() { _, _ = ParsePath("/api/patients/12/charts.json") }); n != 0 {
 		t.Errorf("ParsePath allocates %v times for a plain path", n)
+	}
+}
+
+// noAllocationFull is the same for all that is not an expression, for budgets and for the shadow.
+func noAllocationFull(t *testing.T) {
+	t.Helper()
+	p := with(t, Config{IgnoreCase: true, Networks: plainNetworks}, "allow role Doctor group icu org o idp i device known /Patients/{p}/{claim.id}/** network hospital hours 00:00-24:00 Europe/Brussels acr a,b max_age 5m", "deny role x /patients/** network 192.0.2.0/24 hours 00:00-24:00 UTC",
+		"require network hospital /patients/**", "require device known", "require hours mon-sun 00:00-24:00 UTC", "budget role doctor 5 distinct {p} per 1h", "shadow deny any /patients/x", "shadow allow any /y", "break_glass role nurse on /patients/{p} for 5m")
+	who := &Subject{Username: "Ann", Roles: []string{"X", "Doctor", "x"}[1:2], Groups: []string{"icu"}, Org: "o", Source: "i", Device: true, ACR: "b", AuthTime: noon, Claims: map[string]string{"id": "aB"}}
+	r := Request{Method: "GET", Path: parse(t, "/PATIENTS/7/aB/x"), Who: who, Now: noon, Addr: netip.MustParseAddr("::ffff:10.1.2.3")}
+	counted := 0
+	count := func(Count) bool { counted++; return true }
+	if n := testing.AllocsPerRun(100, func() {
+		if d := p.Decide(r); !d.Allowed {
+			t.Fatalf("%+v", d)
+		}
+		if d := p.Shadow().Decide(r); !d.Allowed {
+			t.Fatalf("shadow: %+v", d)
+		}
+		p.Counts(r, count)
+	}); n != 0 || counted == 0 {
+		t.Errorf("Decide allocates %v times with conditions; %d counted", n, counted)
 	}
 }
