@@ -23,9 +23,6 @@ type begunView struct {
 	Open    string // address of the record; empty where it is not known
 }
 
-// glassSite is the host as the gate and the ledger know it.
-func glassSite(r *http.Request) string { return strings.Trim(siteName(r.Host), "[]") }
-
 // Href is Open as an attribute, byte for byte: the template would spell a quote or a
 // parenthesis of a link anew, and the access is for the path as it was sent.
 func (v begunView) Href() template.HTMLAttr {
