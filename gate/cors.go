@@ -38,7 +38,7 @@ func (x *exchange) letRead(h http.Header) {
 		h["Access-Control-Allow-Origin"] = []string{origin}
 		h["Access-Control-Allow-Credentials"] = []string{"true"}
 		h["Access-Control-Expose-Headers"] = []string{exposed}
-		h["Vary"] = []string{"Origin"}
+		h.Add("Vary", "Origin")
 	}
 }
 
@@ -67,7 +67,7 @@ func (x *exchange) answersPreflight(no refusal) bool {
 		h["Access-Control-Allow-Headers"] = []string{names}
 	}
 	h["Access-Control-Max-Age"] = []string{preflightAge}
-	h["Vary"] = []string{"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"}
+	h.Add("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
 	h["Cache-Control"] = []string{"no-store"}
 	x.answer.ResponseWriter.WriteHeader(http.StatusNoContent)
 	return true

@@ -248,6 +248,12 @@ func TestWebSocketRefusedByStatus(t *testing.T) {
 		lines := without(ownSocket, "Connection", "Connection: Upgrade, close")
 		r.attack(t, row{raw: request("GET", "/members%2flive", dana, lines...), who: dana, want: []int{400}})
 	})
+	t.Run("before transport and host were looked at", func(t *testing.T) {
+		r.gate.ready = func() bool { return false }
+		defer func() { r.gate.ready = nil }()
+		lines := without(ownSocket, "Connection", "Connection: Upgrade, close")
+		r.attack(t, row{raw: request("GET", "/members/live", dana, lines...), who: dana, want: []int{503}})
+	})
 	t.Run("a connection that cannot be had", func(t *testing.T) {
 		w := direct(r.gate, "GET", "/members/live", func(q *http.Request) {
 			for _, line := range ownSocket {
