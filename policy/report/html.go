@@ -89,6 +89,9 @@ func WriteHTML(w io.Writer, matrices []Matrix, p Page) error {
 	}
 	if !p.Made.IsZero() {
 		shown.Date = p.Made.Format("2 January 2006, 15:04 MST")
+		if day := p.Made.Truncate(24 * time.Hour); day.Equal(p.Made) {
+			shown.Date = p.Made.Format("2 January 2006")
+		}
 	}
 	used := map[Kind]bool{}
 	for i := range matrices {

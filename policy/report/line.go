@@ -208,7 +208,9 @@ func (l *line) admits(who *policy.Subject, known facts) bool {
 	case who.Bearer && l.kind != kindDeny && !slices.ContainsFunc(l.subjects, func(w words) bool { return w.key == "scope" }):
 		return false // a token is nobody's presence
 	}
-	return !slices.ContainsFunc(l.subjects, func(w words) bool { return (w.key == "scope" || w.needs()&^known == 0) && !w.names(who, l.kind == kindDeny) })
+	return !slices.ContainsFunc(l.subjects, func(w words) bool {
+		return (w.key == "scope" || w.needs()&^known == 0) && !w.names(who, l.kind == kindDeny)
+	})
 }
 
 // names reports whether somebody is one of those that a subject names.
