@@ -71,7 +71,8 @@ func compileAll(c *Config, judge func(*Config, []*rule) []*Problem) (*Policy, er
 // readLines returns the lines that were understood, and what is wrong with the others.
 func readLines(c *Config) (rules []*rule, problems []*Problem) {
 	seen := map[string]string{}
-	var demands, needs []*rule
+	var demands []*rule
+	needs := asked{lists: map[string]bool{}}
 	allows := false
 	for _, line := range c.Lines {
 		r, found := parseLine(c, line)
@@ -84,10 +85,9 @@ func readLines(c *Config) (rules []*rule, problems []*Problem) {
 			}
 		}
 		if len(found) == 0 && !r.need.isZero() {
-			found = tooMuch(line, r, needs)
-			needs = append(needs, r)
+			found = needs.tooMuch(line, r)
 		}
-		if len(found) == 0 && r.kind == kindRequire {
+		if len(found) == 0 && r.kind == kindRequire && !r.shadow {
 			found = unmeetable(line, r, demands)
 			demands = append(demands, r)
 		}

@@ -118,22 +118,27 @@ const (
 	maxNeedText  = 500
 )
 
-// tooMuch says so when a line asks for more than fits beside the lines above it.
-func tooMuch(line Line, r *rule, others []*rule) []*Problem {
-	levels, methods, lists := 0, 0, map[string]bool{}
-	for _, each := range append(slices.Clip(others), r) {
-		levels = max(levels, len(strings.Join(each.need.ACR, " ")))
-		for _, list := range each.need.AMR {
-			if text := strings.Join(list, ","); !lists[text] {
-				lists[text], methods = true, methods+len(text)
-			}
-		}
-	}
-	names := len(r.need.ACR)
+// asked is what the lines of a policy ask sign-ins for, so far.
+type asked struct {
+	levels, methods int // characters
+	lists           map[string]bool
+}
+
+// tooMuch adds a line, or says so when it asks for more than fits beside the others.
+func (a *asked) tooMuch(line Line, r *rule) []*Problem {
+	names, methods, more := len(r.need.ACR), a.methods, 0
 	for _, list := range r.need.AMR {
 		names += len(list)
+		if text := strings.Join(list, ","); !a.lists[text] {
+			methods, more = methods+len(text), more+1
+		}
 	}
-	if names <= maxNeedNames && len(lists) <= maxNeedLists && levels+methods <= maxNeedText {
+	levels := max(a.levels, len(strings.Join(r.need.ACR, " ")))
+	if names <= maxNeedNames && len(a.lists)+more <= maxNeedLists && levels+methods <= maxNeedText {
+		a.levels, a.methods = levels, methods
+		for _, list := range r.need.AMR {
+			a.lists[strings.Join(list, ",")] = true
+		}
 		return nil
 	}
 	return []*Problem{{At: line.At, Line: strings.Join(line.Words, " "), Reason: "require", Wrong: "this is more than a sign-in can be asked for",
@@ -143,7 +148,7 @@ func tooMuch(line Line, r *rule, others []*rule) []*Problem {
 // unmeetable finds the lines that ask for levels of which none is the line's, where both hold.
 func unmeetable(line Line, r *rule, others []*rule) (found []*Problem) {
 	for _, other := range others {
-		if len(r.need.ACR) > 0 && len(other.need.ACR) > 0 && len(common(r.need.ACR, other.need.ACR)) == 0 && r.overlaps(other) {
+		if len(r.need.ACR) > 0 && len(other.need.ACR) > 0 && !slices.ContainsFunc(r.need.ACR, func(level string) bool { return slices.Contains(other.need.ACR, level) }) && r.overlaps(other) {
 			found = append(found, &Problem{At: line.At, Line: strings.Join(line.Words, " "), Reason: "require",
 				Wrong: "no sign-in meets this and `" + other.text + "` at once", Write: "the levels that are enough for both into each of them, or paths that do not overlap"})
 		}
