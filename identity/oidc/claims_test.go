@@ -100,6 +100,25 @@ func TestClaims(t *testing.T) {
 	}
 }
 
+// Userinfo is asked for a group's and a rule's claim that the ID token lacks, and somebody
+// is told when groups come by reference (C23).
+func TestClaimsAreLookedFor(t *testing.T) {
+	m := Config{Claims: Claims{Groups: "g", GroupNames: map[string][]string{"x": {"y"}}, More: map[string]string{"pid": "p.id"}}}.mapping()
+	const full = `{"preferred_username":"u","name":"n","email":"e","g":[],"p":{"id":7}}`
+	if m.lacking(parse(t, full)) {
+		t.Error("nothing is missing")
+	}
+	for _, name := range []string{"g", "p"} {
+		token := parse(t, full)
+		if delete(token.Claims, name); !m.lacking(token) {
+			t.Errorf("%s is missing and nobody asks", name)
+		}
+	}
+	if got := m.byReference([]claimSet{parse(t, `{"_claim_names":{"g":"s"}}`)}); got != "g" {
+		t.Errorf("by reference: %q", got)
+	}
+}
+
 func TestClaimsConfig(t *testing.T) {
 	nine := map[string]string{}
 	for i := range 9 {
