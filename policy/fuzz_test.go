@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -85,21 +86,67 @@ func FuzzPolicyLine(f *testing.F) {
 		if d := p.Decide(Request{Method: "GET", Path: root}); d.Allowed && (line.Words[1] != "public" || !d.Public) {
 			t.Fatalf("%q lets nobody in: %+v", input, d)
 		}
-		if scoped := line.Words[1] == "scope"; scoped != p.UsesBearer() || scoped != (len(p.Scopes()) > 0) {
+		scoped := len(p.Lines()[0].Scopes) > 0
+		if scoped != p.UsesBearer() || scoped != (len(p.Scopes()) > 0) {
 			t.Fatalf("%q has the scopes %q", input, p.Scopes())
 		}
 		session := Request{Method: "GET", Path: root, Who: &Subject{Username: "u", Roles: p.Roles(), Scopes: p.Scopes(), Patient: "p"}}
-		if d := p.Decide(session); d.Allowed && line.Words[1] == "scope" {
+		if d := p.Decide(session); d.Allowed && scoped {
 			t.Fatalf("%q lets a session in: %+v", input, d)
 		}
 		session.Who.Bearer = true
-		if d := p.Decide(session); d.Allowed && !d.Public && line.Words[1] != "scope" {
+		if d := p.Decide(session); d.Allowed && !d.Public && !scoped {
 			t.Fatalf("%q lets a token in: %+v", input, d)
 		}
 		for _, role := range p.Roles() {
 			if !ValidRole(role) {
 				t.Fatalf("%q mentions role %q", input, role)
 			}
+		}
+	})
+}
+
+// FuzzDecide compares the trees with a try of each line by itself: what is allowed has an allow line that holds, no deny line that holds
+// and no require line that is not met, in each way to read the path.
+func FuzzDecide(f *testing.F) {
+	f.Fuzz(func(t *testing.T, text, target, name, value string, switches uint8) {
+		c := Config{IgnoreCase: switches&1 != 0, Networks: plainNetworks}
+		if switches&2 != 0 {
+			c.Exceptions = Exceptions{EncodedSlash: true, Semicolon: true, EncodedPercent: true, TrailingDot: true}
+		}
+		for text := range strings.SplitSeq(text, "\n") {
+			c.Lines = append(c.Lines, Line{Words: strings.Fields(text)})
+		}
+		p, err := compileAll(&c, nil)
+		path, err2 := ParsePathWith(target, c.Exceptions)
+		if err != nil || err2 != nil {
+			return
+		}
+		r := Request{Method: "GET", Path: path, Now: noon, Addr: netip.MustParseAddr("10.1.2.3"),
+			Who: &Subject{Username: name, Roles: []string{value, "r"}, Groups: []string{name}, Claims: map[string]string{"c": value}, Org: value, Device: switches&4 != 0, ACR: value}}
+		if switches&8 != 0 {
+			r.Who = nil
+		}
+		holds := true
+		for _, one := range append([]Path{path}, path.readings()...) {
+			alone := r
+			alone.Path = one
+			alone.Path.others = nil
+			allowed, closed := false, false
+			for _, m := range p.Explain(alone).Matched {
+				allowed = allowed || m.Kind == "allow" && m.Holds
+				closed = closed || m.Kind == "deny" && m.Holds || m.Kind == "require" && !m.Holds
+			}
+			holds = holds && allowed && !closed
+		}
+		if d := p.Decide(r); d.Allowed != holds {
+			t.Fatalf("%q %q by %+v: %+v, and each line by itself: %t", text, target, r.Who, d, holds)
+		}
+		if e, ok := p.Emergency(r); ok && (holds || !isBelow(path.raw, e.Scope) || !p.Break(r, e)) {
+			t.Fatalf("%q %q by %+v: %+v", text, target, r.Who, e)
+		}
+		if shape := p.Shape(r); len(shape) > maxShape || shape[0] != '/' {
+			t.Fatalf("%q %q: the shape %q", text, target, shape)
 		}
 	})
 }
