@@ -23,6 +23,11 @@
 // sources again; what a provider ended does not come back by a sign-in that was
 // under way.
 //
+// The page of a refusal says what kind of thing is missing and whom to ask, and nothing
+// that maps the rules. Where a rule lets a person break the glass, a form there begins
+// emergency access: for what the site's policy says at that moment, for the patient that
+// the person saw, and not before the ledger has it on record. It asks no provider.
+//
 // What it trusts: the gate before it (the host is one of the site's, the path
 // is unambiguous, spoofed headers are gone), the Source to check its provider,
 // and the Sealer. It keeps no state of its own: attempts are sealed cookies,
