@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -50,6 +51,13 @@ func (h *hookOf) count() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.got)
+}
+
+// bodies is what it got until now.
+func (h *hookOf) bodies() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.body)
 }
 
 // buffer is a log that may be written from anywhere.
@@ -153,10 +161,11 @@ func TestTriesAgain(t *testing.T) {
 		other.Ref = "ANOTHER"
 		a.Raise(context.Background(), other) // gets the 503
 		synctest.Wait()
-		if h.count() != 2 || !strings.Contains(h.body[1], "ANOTHER") {
+		if bodies := h.bodies(); len(bodies) != 2 || !strings.Contains(bodies[1], "ANOTHER") {
 			t.Errorf("%d requests; another event waits for the first one's turn", h.count())
 		}
 		time.Sleep(3 * time.Minute)
+		synctest.Wait()
 		if result != nil {
 			t.Errorf("result %v", result)
 		}

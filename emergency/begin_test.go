@@ -173,6 +173,19 @@ func TestG6SinkCut(t *testing.T) {
 		if left := r.list(l, StateAll); len(left) != 0 || len(r.audit.taken()) != 0 || len(r.webhook.taken()) != 0 {
 			t.Errorf("%s: left %+v", name, left)
 		}
+		records, err := r.store.Store.List(t.Context(), labelRecord)
+		if err != nil || len(records) != 0 {
+			t.Errorf("%s: %d records are left, %v", name, len(records), err)
+		}
+		err = l.each(t.Context(), func(_ string, b *bucket) error {
+			if len(b.Entries) != 0 && name != "record" { // whose write may have happened all the same
+				t.Errorf("%s: %d entries are left", name, len(b.Entries))
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
 	}
 }
 

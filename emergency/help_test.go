@@ -163,6 +163,7 @@ type webhook struct {
 	ids   []string
 	body  []string
 	fail  int // the status that it answers
+	tries int
 }
 
 func (h *webhook) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -172,6 +173,7 @@ func (h *webhook) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.tries++
 	status := http.StatusNoContent
 	if h.fail != 0 {
 		status = h.fail
