@@ -43,9 +43,7 @@ func TestAdvisedConfigs(t *testing.T) {
 		"CVE-2026-27587 a pattern with %":    {before + strings.Replace(gatedSite, "allow role doctor", "allow role doctor /admin/%2e", 1), "%"},
 		"CVE-2026-41181 an app for errors":   {behind("\treverse_proxy $DUMP\n\thandle_errors {\n\t\treverse_proxy $DUMP\n\t}"), "handle_errors"},
 		"CVE-2023-33189 another route":       {behind("\treverse_proxy $DUMP\n") + "http://app.test:$HTTP_PORT {\n\treverse_proxy $DUMP\n}\n", "app.test"},
-		"174 templates over our own pages": {strings.Replace(behind("	templates
-	reverse_proxy $DUMP"), "admin off", "admin off
-	order templates before anteroom", 1), "before"},
+		"174 templates over our own pages":   {strings.Replace(behind("\ttemplates\n\treverse_proxy $DUMP"), "admin off", "admin off\n\torder templates before anteroom", 1), "before"},
 		"P22 rewrite":                        {behind("\trewrite * /public/x\n\treverse_proxy $DUMP"), "host of its own"},
 		"CVE-2026-52845 php_fastcgi by hand": {behind("\treverse_proxy $DUMP {\n\t\ttransport fastcgi {\n\t\t\tsplit .php\n\t\t}\n\t}"), "fastcgi"},
 	} {
