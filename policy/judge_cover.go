@@ -118,10 +118,7 @@ func (r *rule) atoms(pattern string) []atom {
 	if len(r.methods) > 0 {
 		atoms = atoms[:0]
 		for _, method := range r.methods {
-			atoms = append(atoms, atom{rule: r, pattern: pattern, method: method})
-			if method == "GET" && !slices.Contains(r.methods, "HEAD") {
-				atoms = append(atoms, atom{rule: r, pattern: pattern, method: "HEAD"})
-			}
+			atoms = append(atoms, atom{rule: r, pattern: pattern, method: method}) // whoever lists GET lists HEAD
 		}
 	}
 	for i := range r.subjects {

@@ -13,7 +13,7 @@ func (deny *rule) takes(a *atom) bool {
 	case whoAny:
 		return a.who != whoPublic
 	}
-	return a.who != whoPublic && deny.namesAll(a)
+	return deny.namesAll(a)
 }
 
 // makesUseless reports whether a part of another line of the same kind changes nothing beside r: whenever it holds, r does, and for
