@@ -3,6 +3,7 @@ package policy
 import (
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -117,4 +118,21 @@ func TestShape(t *testing.T) {
 	if n := len(*p.shapes.known.Load()); n > maxShapes {
 		t.Errorf("%d are kept", n)
 	}
+}
+
+// Many requests at once find and keep the same shapes.
+func TestShapesAtOnce(t *testing.T) {
+	p := with(t, Config{}, "allow any /a/b/c/d")
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Go(func() {
+			for i := range 200 {
+				path := strings.Repeat("/a", i%7+1)
+				if got := p.Shape(Request{Path: parse(t, path)}); got != "/a"+strings.Repeat("/*", i%7) {
+					t.Error(got)
+				}
+			}
+		})
+	}
+	wait.Wait()
 }

@@ -130,9 +130,9 @@ func TestSubjects(t *testing.T) {
 // Networks: IPv4 in IPv6, zones, borders; an address that is not known is nowhere, and everywhere for a deny.
 func TestNetworks(t *testing.T) {
 	networks := map[string][]netip.Prefix{"hospital": {netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::ffff:172.16.0.0/108"), netip.MustParsePrefix("10.2.0.0/16")}}
-	p := with(t, Config{Networks: networks}, "allow any /in network hospital,2001:db8::/32,192.0.2.7", "allow any /out", "deny any /out network hospital", "allow any /req", "require network hospital /req", "allow public /pub network hospital")
+	p := with(t, Config{Networks: networks}, "allow any /in network hospital,2001:db8::/32,192.0.2.7,fe80::9", "allow any /out", "deny any /out network hospital", "allow any /req", "require network hospital /req", "allow public /pub network hospital")
 	for addr, in := range map[string]bool{"10.0.0.0": true, "10.255.255.255": true, "9.255.255.255": false, "11.0.0.0": false, "172.16.0.1": true, "172.31.255.255": true, "172.32.0.0": false, "::ffff:10.1.1.1": true,
-		"::ffff:11.1.1.1": false, "::a00:1": false, "192.0.2.7": true, "192.0.2.8": false, "2001:db8:ffff::1": true, "2001:db9::": false, "2001:db8::1%eth0": true, "fe80::1": false, "::": false, "0.0.0.0": false, "255.255.255.255": false} {
+		"::ffff:11.1.1.1": false, "::a00:1": false, "192.0.2.7": true, "192.0.2.8": false, "2001:db8:ffff::1": true, "2001:db9::": false, "2001:db8::1%eth0": true, "fe80::1": false, "fe80::9%eth0": true, "::": false, "0.0.0.0": false, "255.255.255.255": false} {
 		want := map[bool]string{true: ReasonAllowed, false: ReasonCondition}[in]
 		answer(t, p, question{Request{Who: alice, Addr: netip.MustParseAddr(addr)}, "/in", want})
 	}

@@ -113,6 +113,10 @@ func TestShadow(t *testing.T) {
 	if d.Rule != "shadow deny user ann /x (Caddyfile:3)" {
 		t.Errorf("%+v", d)
 	}
+	// What could not be met together can be tried.
+	if p, err := Compile(lines("allow any", "require acr a", "shadow require acr b")); err != nil || p.Shadow().Decide(Request{Method: "GET", Path: parse(t, "/"), Who: person("r")}).Reason != ReasonDenied {
+		t.Errorf("%v", err)
+	}
 	if _, err := Compile(lines("shadow allow any")); err == nil {
 		t.Error("a shadow alone opens nothing")
 	}
