@@ -194,6 +194,7 @@ func headerAdvisories(t *testing.T, r *rig) {
 		"CVE-2026-54763": func(s string) string { return strings.Replace(s, "-", "_", 1) },
 		"CVE-2026-30851": func(s string) string { return s },
 		"no-id-3":        strings.ToLower,
+		"no-id-4":        strings.ToUpper,
 	}
 	for id, change := range spell {
 		for _, header := range append([]string{"X-Token-User-Email", "X-Token-Subject", "X-Token-User-Roles", "OIDC-CLAIM-sub", "OIDC_CLAIM_email"}, identityHeaders...) {

@@ -25,7 +25,7 @@ func TestProvidersRefresh(t *testing.T) {
 		}
 		p.demote(t, "iris")
 		changed := time.Now()
-		b.works(t, r.url(appHost, "/records/x"), http.StatusForbidden, changed.Add(idle))
+		t.Run("169 "+p.name, func(t *testing.T) { b.works(t, r.url(appHost, "/records/x"), http.StatusForbidden, changed.Add(idle)) })
 		t.Logf("%s: the role was gone after %v", p.name, time.Since(changed).Round(time.Second))
 		_, cookies := b.cookies(t, r.url(appHost, "/"))
 		told := tokenClaims(t, &session{token: cookies[cookieToken]})

@@ -28,7 +28,7 @@ const everywhere = "./identity/... ./jws ./session ./policy ./gate ./portal ./in
 
 func main() {
 	packages := flag.String("packages", "", "packages to limit the run to, separated by blanks or commas")
-	timeout := flag.String("timeout", "20m", "of each of the two runs of go test")
+	timeout := flag.String("timeout", "45m", "of each of the two runs of go test")
 	flag.Parse()
 	rows, err := parseTable(table)
 	if err == nil {

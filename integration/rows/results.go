@@ -37,7 +37,7 @@ func parseTable(text string) ([]row, error) {
 }
 
 var (
-	rowID       = regexp.MustCompile(`^[CNBLJ][0-9]+$`)
+	rowID       = regexp.MustCompile(`^(?:[CNBLJPHIM][0-9]+|1(?:6[7-9]|7[0-4])|CVE-[0-9]{4}-[0-9]{4,}|GHSA-[0-9a-z]{4}|caddy-[0-9]+|no-id-[0-9]+)$`)
 	functionIDs = regexp.MustCompile(`^Test((?:[CNBLJ][0-9]+)+)(?:[^0-9a-z]|$)`)
 	oneID       = regexp.MustCompile(`[CNBLJ][0-9]+`)
 	wordBreaks  = regexp.MustCompile(`[^A-Za-z0-9#.-]+`)
@@ -78,13 +78,17 @@ func idsOf(test string) []string {
 var homes = map[string][]string{
 	"C":   {"/identity/oidc", "/identity/issuer", "/portal", "/integration"},
 	"N":   {"/identity/oidc", "/identity/issuer", "/portal", "/integration"},
+	"P":   {"/gate", "/policy", "/integration"},
+	"H":   {"/gate", "/policy", "/integration"},
+	"I":   {"/gate", "/policy", "/integration"},
+	"M":   {"/gate", "/policy", "/integration"},
 	"J79": {"/jws", "/session", "/identity/oidc", "/identity/issuer", "/identity/bearer"},
 }
 
 func home(id, pkg string) bool {
 	allowed, limited := homes[id]
-	if !limited {
-		allowed, limited = homes[id[:1]]
+	if letter := strings.TrimRight(id, "0123456789"); !limited {
+		allowed, limited = homes[letter]
 	}
 	return !limited || slices.ContainsFunc(allowed, func(end string) bool { return strings.HasSuffix(pkg, end) })
 }
