@@ -61,7 +61,7 @@ func (p *reader) knownNetworks() string {
 	return "one of `" + strings.Join(known, "`, `") + "`, an address, or a prefix such as `10.0.0.0/8`"
 }
 
-// spans puts prefixes in order and together.
+// spans puts prefixes in order and together. All addresses of IPv4 come before those of IPv6.
 func spans(list []netip.Prefix) []span {
 	all := make([]span, 0, len(list))
 	for _, prefix := range list {
@@ -78,7 +78,7 @@ func spans(list []netip.Prefix) []span {
 	slices.SortFunc(all, func(a, b span) int { return a.from.Compare(b.from) })
 	joined := all[:0]
 	for _, s := range all {
-		if n := len(joined) - 1; n >= 0 && s.from.BitLen() == joined[n].to.BitLen() && s.from.Compare(joined[n].to) <= 0 {
+		if n := len(joined) - 1; n >= 0 && s.from.Compare(joined[n].to) <= 0 {
 			if joined[n].to.Less(s.to) {
 				joined[n].to = s.to
 			}
@@ -109,5 +109,5 @@ func within(list []span, addr netip.Addr, unknown bool) bool {
 	if found {
 		return true
 	}
-	return at > 0 && addr.BitLen() == list[at-1].to.BitLen() && addr.Compare(list[at-1].to) <= 0
+	return at > 0 && addr.Compare(list[at-1].to) <= 0
 }
