@@ -43,7 +43,7 @@ func judge(c *Config, rules []*rule) (all []*Problem) {
 	for _, r := range rules {
 		all = append(all, j.found[r]...)
 	}
-	if j.pairs > maxJudged {
+	if j.pairs > maxJudged || max(j.allows.looked, j.denies.looked, j.requires.looked) > maxLooked {
 		all = append(all, &Problem{Reason: foundUseless, Warn: true, Wrong: "these are too many lines to compare each with each, and not all have been",
 			Write: "fewer lines, with several names, methods and paths in one"})
 	}
@@ -215,12 +215,10 @@ func (j *judgement) idle() {
 		if r.kind != kindRequire && r.kind != kindBudget || j.dropped[r] {
 			continue
 		}
-		if j.compared(len(j.rules)) {
-			return
-		}
-		if !slices.ContainsFunc(j.rules, func(other *rule) bool {
-			return (other.kind == kindAllow || other.kind == kindGlass) && (!other.shadow || r.shadow) && r.concernsSame(other)
-		}) {
+		opened := slices.ContainsFunc(j.rules, func(other *rule) bool {
+			return (other.kind == kindAllow || other.kind == kindGlass) && (!other.shadow || r.shadow) && (j.compared(1) || r.concernsSame(other))
+		})
+		if !opened {
 			j.warn(r, foundUseless, "no line allows anything that it is about", "the paths and methods of an allow line, or the line away")
 		}
 	}

@@ -7,9 +7,13 @@ import (
 
 // covers finds the lines whose patterns hold all that another pattern holds, without looking at all lines.
 type covers struct {
-	fold bool // as deny and require lines compare
-	root coverNode
+	fold   bool // as deny and require lines compare
+	root   coverNode
+	looked int // at how many lines, up to maxLooked
 }
+
+// maxLooked bounds the lines of one place that are compared: a second or so.
+const maxLooked = 1 << 25
 
 type coverNode struct {
 	next map[string]*coverNode // by a literal, "*" for any segment, "{user}", "{claim.x}", or "{patient}" of a scope line
@@ -140,6 +144,9 @@ func (r *rule) atoms(pattern string) []atom {
 // find returns the first line that covers a part of another.
 func (c *covers) find(a *atom, accepts func(*rule, *atom) bool) (found *rule) {
 	look := func(list []coverer) bool {
+		if c.looked += len(list); c.looked > maxLooked {
+			return false
+		}
 		for _, other := range list {
 			a.coverer = other.pattern
 			if (len(other.methods) == 0 || a.method != "" && other.lists(a.method)) && accepts(other.rule, a) {

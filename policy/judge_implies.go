@@ -125,6 +125,9 @@ func (h *hours) isWithin(other *hours) bool {
 	if h.zone.String() != other.zone.String() {
 		return false
 	}
+	if h.text == other.text {
+		return true
+	}
 	mine, theirs := h.week(), other.week()
 	for at := range mine {
 		if mine[at] && !theirs[at] {
