@@ -409,6 +409,23 @@ func TestGlassOffered(t *testing.T) {
 	}
 }
 
+// Our own paths are not opened by any line, and where a new sign-in is enough, that is asked for and no glass is broken.
+func TestGlassNotNeeded(t *testing.T) {
+	h := newHospital(t, append(slices.Clone(rules), "allow role doctor /patients/{patient}/** acr mfa", "break_glass role doctor on /patients/{patient}/** /{part}/** for 5m"))
+	dana := h.dana()
+	if w := h.ask("GET", "/patients/7", dana.cookie, never(t)); w.Code != 401 || !strings.Contains(w.Body.String(), "step-up") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	for _, target := range []string{"/patients/7", "/.anteroom/session", "/.anteroom"} {
+		if e, ok := h.asks(dana, target); ok {
+			t.Errorf("%s: %+v", target, e)
+		}
+	}
+	if _, ok := h.asks(dana, "/wards/3"); !ok {
+		t.Error("what the line is for")
+	}
+}
+
 // A token is nobody's presence: it breaks no glass, and a grant beside it is not looked at.
 func TestGlassAndTokens(t *testing.T) {
 	d := &desk{}
