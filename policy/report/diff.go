@@ -151,13 +151,21 @@ func (s *Site) key(l *line) string {
 // compared are the routes that differing lines concern, of whichever line, and what lies beside them. When the two read paths
 // differently these are all routes, and the paths that only some sites accept.
 func compared(a, b *Site, lines []*line) (list []string) {
-	if a.reads != b.reads {
-		list = slices.Clone(odd)
+	for _, l := range lines {
+		for _, s := range []*Site{a, b} {
+			for i := range s.lines {
+				other := &s.lines[i]
+				list = append(list, append(l.meet(other), other.meet(l)...)...)
+			}
+		}
 	}
-	for _, route := range routes(a, b) {
+	for _, route := range slices.Concat(routes(a, b), list) {
 		if a.reads != b.reads || slices.ContainsFunc(lines, func(l *line) bool { return l.concerns(route) }) {
 			list = append(list, border(route)...)
 		}
+	}
+	if a.reads != b.reads {
+		list = append(list, odd...)
 	}
 	slices.SortFunc(list, comparePatterns)
 	return slices.Compact(list)

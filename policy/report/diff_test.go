@@ -151,3 +151,15 @@ func TestDiffGolden(t *testing.T) {
 		t.Errorf("%q %v", quiet.String(), err)
 	}
 }
+
+// TestMeet: what two patterns have in common.
+func TestMeet(t *testing.T) {
+	for _, c := range [][3]string{
+		{"/*/{id}/admin/", "/a/**", "/a/{id}/admin"}, {"/a/**", "/*/b", "/a/b"}, {"/a/*", "/*/b/", "/a/b/"}, {"/A/*", "/*/b", "/A/b"},
+		{"/*/x/**", "/a/**", "/a/x/**"}, {"/a/{user}", "/a/*", "/a/{user}"}, {"/**", "/x/", "/x/"}, {"/x", "/**", "/x"},
+	} {
+		if got := meet(c[0], c[1]); got != c[2] {
+			t.Errorf("%s and %s: %s, want %s", c[0], c[1], got, c[2])
+		}
+	}
+}

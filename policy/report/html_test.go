@@ -152,7 +152,7 @@ func TestHTMLTables(t *testing.T) {
 	if len(targets) == 0 {
 		t.Error("no cell points to a note")
 	}
-	for _, want := range []string{"22 November 2026", "ab12", "Caddyfile:15", "shadow deny role doctor /patients/*/psychiatry/**", "@media print", "prefers-color-scheme: dark", `lang="en"`} {
+	for _, want := range []string{"22 November 2026", "ab12", "Caddyfile:18", "shadow deny role doctor /patients/*/psychiatry/**", "@media print", "prefers-color-scheme: dark", `lang="en"`} {
 		if !bytes.Contains(page, []byte(want)) {
 			t.Errorf("the page lacks %q", want)
 		}

@@ -9,16 +9,64 @@ import (
 
 const everything = "/**"
 
-// routes are the patterns of all lines, the start page, and what no line names.
+// maxMeets bounds the rows of a table that are for what two lines have in common.
+const maxMeets = 300
+
+// routes are the patterns of all lines, what an allow line and one that narrows it have in common, the start page, and what no line
+// names.
 func routes(sites ...*Site) []string {
-	list := []string{"/", everything}
+	list, meets := []string{"/", everything}, []string{}
 	for _, s := range sites {
-		for _, l := range s.lines {
-			list = append(list, l.patterns...)
+		for i := range s.lines {
+			narrow := &s.lines[i]
+			list = append(list, narrow.patterns...)
+			for j := range s.lines {
+				if allow := &s.lines[j]; narrow.narrows() && allow.kind == kindAllow && !allow.shadow && len(meets) < maxMeets {
+					meets = append(meets, narrow.meet(allow)...)
+				}
+			}
 		}
 	}
+	list = append(list, meets...)
 	slices.SortFunc(list, comparePatterns)
 	return slices.Compact(list)
+}
+
+// narrows reports whether a line takes something away.
+func (l *line) narrows() bool { return !l.shadow && (l.kind == kindDeny || l.kind == kindRequire) }
+
+// meet are patterns for what two lines have in common, where none of their own is just that.
+func (l *line) meet(allow *line) (list []string) {
+	for _, a := range l.patterns {
+		for _, b := range allow.patterns {
+			if overlap(a, b) && !covers(a, b) && !covers(b, a) {
+				list = append(list, meet(a, b))
+			}
+		}
+	}
+	return list
+}
+
+// meet writes what two patterns that overlap have in common: of each two segments the one that says more. A slash at the end is that
+// of b, as a does not look at it.
+func meet(a, b string) string {
+	x, y := strings.Split(strings.TrimSuffix(a, "/"), "/"), strings.Split(b, "/")
+	var out []string
+	for i := 0; i < max(len(x), len(y)); i++ {
+		switch {
+		case i >= len(x) || x[i] == "**":
+			out = append(out, y[min(i, len(y)):]...)
+			return strings.Join(out, "/")
+		case i >= len(y) || y[i] == "**":
+			out = append(out, x[i:]...)
+			return strings.Join(out, "/")
+		case weight(x[i]) < weight(y[i]) && y[i] != "":
+			out = append(out, x[i])
+		default:
+			out = append(out, y[i])
+		}
+	}
+	return strings.Join(out, "/")
 }
 
 // comparePatterns puts a path before those below it, and a name before a variable.
