@@ -1,7 +1,6 @@
 package portal
 
 import (
-	"cmp"
 	"crypto/subtle"
 	"net/http"
 	"slices"
@@ -76,7 +75,6 @@ func (p *Portal) deviceAccounts(r *http.Request) []deviceAccount {
 		last := time.Unix(a.Last, 0)
 		return now.Sub(last) >= deviceTTL || last.Sub(now) > attemptSkew || a.First > a.Last || a.First <= 0
 	})
-	slices.SortStableFunc(list, func(a, b deviceAccount) int { return cmp.Compare(b.Last, a.Last) })
 	return list[:min(len(list), deviceMax)]
 }
 

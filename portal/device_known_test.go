@@ -134,7 +134,7 @@ func TestAttackForgedDevice(t *testing.T) {
 		"of another form":                {seal(labelDevice, map[string]any{"i": who}), false},
 		"with a member more":             {seal(labelDevice, []map[string]any{{"i": who, "f": now - 7200, "l": now, "x": 1}}), false},
 		"from the future":                {seal(labelDevice, []deviceAccount{{who, now - 7200, now + 3600}}), false},
-		"first after last":               {seal(labelDevice, []deviceAccount{{who, now, now - 7200}}), false},
+		"first after last":               {seal(labelDevice, []deviceAccount{{who, now - 7200, now - 10800}}), false},
 		"since ever":                     {seal(labelDevice, []deviceAccount{{who, 0, now}}), false},
 		"no account":                     {seal(labelDevice, []deviceAccount{{nil, now - 7200, now}}), false},
 		"half an account":                {seal(labelDevice, []deviceAccount{{who[:8], now - 7200, now}}), false},
