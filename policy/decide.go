@@ -98,12 +98,10 @@ func (p *Policy) noRule(q *query) Decision {
 		}
 		return Decision{Reason: ReasonNoRule}
 	}
-	d := Decision{Reason: ReasonNoRule}
-	switch {
-	case len(n.levels) > 0:
+	// Whether anybody else is allowed is not for this person to know.
+	d := Decision{Reason: ReasonNoRule, Missing: MissingRole}
+	if len(n.levels) > 0 {
 		d.Missing = MissingLevel
-	case n.someone:
-		d.Missing = MissingRole
 	}
 	return d
 }

@@ -135,7 +135,7 @@ func TestMissing(t *testing.T) {
 	for path, want := range map[string]Decision{
 		"/role": {Reason: ReasonNoRule, Missing: MissingRole}, "/net": {Reason: ReasonNoRule, Missing: MissingRole}, "/hours": {Reason: ReasonCondition, Missing: MissingHours}, "/dev": {Reason: ReasonCondition, Missing: MissingDevice},
 		"/two": {Reason: ReasonCondition, Missing: MissingNetwork | MissingHours}, "/when": {Reason: ReasonCondition, Missing: MissingOther}, "/lvl": {Reason: ReasonNoRule, Missing: MissingLevel}, "/req": {Reason: ReasonCondition, Missing: MissingNetwork},
-		"/method": {Reason: ReasonNoRule, Missing: MissingRole}, "/else": {Reason: ReasonNoRule}, "/device2": {Reason: ReasonCondition, Missing: MissingDevice}, "/reqs": {Reason: ReasonDenied, Missing: MissingLevel},
+		"/method": {Reason: ReasonNoRule, Missing: MissingRole}, "/else": {Reason: ReasonNoRule, Missing: MissingRole}, "/device2": {Reason: ReasonCondition, Missing: MissingDevice}, "/reqs": {Reason: ReasonDenied, Missing: MissingLevel},
 	} {
 		d := p.Decide(get(t, p, person("nurse"), path))
 		if (d.Reason == ReasonNoRule) != (d.Rule == "") || (d.Rule == "") != (d.Route == "") {

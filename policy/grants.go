@@ -8,8 +8,6 @@ type grants struct {
 	by          [subjectKinds]map[string]*verbs // a line with several subjects is under one of them
 	scoped      []*scoped
 	all         []*entry // of lines that are all looked at: require and budget
-	someone     bool     // some line of this place is about all methods, whoever it is for
-	methods     []string // those that some line is about
 }
 
 // verbs holds the lines for one name, by their methods.
@@ -34,7 +32,6 @@ type near struct {
 	levels  []*entry // what a sign-in would open, the most specific first
 	entry   *entry   // the most specific that lacks something else
 	missing Missing  // of entry
-	someone bool     // it is open to somebody
 	all     bool     // lines that hold are among levels, too
 }
 
@@ -65,9 +62,6 @@ func (g *grants) find(q *query) *entry {
 			}
 		}
 		return nil
-	}
-	if q.near != nil && (g.someone || listed(g.methods, q.method)) {
-		q.near.someone = true
 	}
 	if e := g.any.find(q); e != nil {
 		return e
@@ -165,10 +159,6 @@ func (e *entry) holds(q *query) bool {
 	return false
 }
 
-func listed(methods []string, method string) bool {
-	return slices.Contains(methods, method) || method == "HEAD" && slices.Contains(methods, "GET")
-}
-
 // lookUp finds a name. The keys for a deny are in lower case; a name longer than maxName cannot be among them.
 func lookUp(m map[string]*verbs, name string, fold bool) *verbs {
 	if !fold || !hasUpper(name) {
@@ -210,13 +200,6 @@ func (g *grants) with(e *entry) *grants {
 		g.named(e)
 	case whoScope:
 		g.scoped = append(g.scoped, &scoped{e})
-		return g
-	}
-	g.someone = g.someone || len(e.methods) == 0
-	for _, method := range e.methods {
-		if !slices.Contains(g.methods, method) {
-			g.methods = append(g.methods, method)
-		}
 	}
 	return g
 }
