@@ -345,12 +345,15 @@ func TestOverTheWire(t *testing.T) {
 	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
 	})
+	endless := make(chan int, 1)
 	mux.HandleFunc("/endless", func(w http.ResponseWriter, _ *http.Request) {
-		for range 1 << 16 {
+		n := 0
+		for ; n < 1<<12; n++ {
 			if _, err := w.Write(make([]byte, 1<<16)); err != nil {
-				return
+				break
 			}
 		}
+		endless <- n
 	})
 	mux.HandleFunc("/good", func(w http.ResponseWriter, r *http.Request) {
 		auth = append(auth, r.Header.Get("Authorization"))
@@ -371,6 +374,9 @@ func TestOverTheWire(t *testing.T) {
 	}
 	if err := deliver("/endless"); err != nil {
 		t.Error(err)
+	}
+	if n := <-endless; n == 1<<12 {
+		t.Errorf("%d KiB of an answer are read", n<<6)
 	}
 	if err := deliver("/good"); err != nil || len(auth) != 1 || auth[0] != "Bearer SECRET-TOKEN" {
 		t.Errorf("%v %q", err, auth)

@@ -249,10 +249,91 @@ func TestStepUp(t *testing.T) {
 	fill(third)
 	r.clock.add(30 * time.Minute)
 	idle := r.clock.now()
-	r.clock.add(2 * time.Hour)
+	r.clock.add(40 * time.Minute)
 	fill(idle)
 	if !full(a, idle) {
 		t.Error("a sign-in after an old refusal lifts a new one")
+	}
+}
+
+// A sign-in counts from the first refusal on: whoever tries again in another tab meanwhile does not undo it. One of a provider
+// whose clock is ahead works once, too. And it works at once.
+func TestStepUpTimes(t *testing.T) {
+	r := newRig(t)
+	b := r.node()
+	l := Limit{Max: 1, Per: time.Hour}
+	try := func(value string, since time.Time) bool {
+		return r.count(b, dana, value, l, since).Admitted
+	}
+	if !try("1", time.Time{}) || try("2", time.Time{}) {
+		t.Fatal("the limit is not 1")
+	}
+	r.clock.add(10 * time.Second)
+	signIn := r.clock.now()
+	r.clock.add(10 * time.Second)
+	if try("2", time.Time{}) {
+		t.Error("an old session passes")
+	}
+	if !try("2", signIn) { // within the second in which this node believes that there is no room
+		t.Error("a sign-in after the first refusal does not count")
+	}
+	r.clock.add(2 * time.Second)
+	if try("3", signIn) {
+		t.Error("it counts twice")
+	}
+	ahead := r.clock.now().Add(50 * time.Second)
+	if !try("3", ahead) {
+		t.Error("a clock that is a little ahead")
+	}
+	for range 5 {
+		r.clock.add(2 * time.Second)
+		if try("4", ahead) {
+			t.Error("it counts again and again")
+		}
+	}
+	// What counts already passes also while this node believes that there is no room.
+	r.clock.add(2 * time.Minute)
+	if try("5", time.Time{}) || !try("3", time.Time{}) {
+		t.Error("a value that counts is refused after another one was")
+	}
+}
+
+// A refusal that time mended asks for nothing any more: a sign-in after it lifts no later one.
+func TestMendedByTime(t *testing.T) {
+	r := newRig(t)
+	b := r.node()
+	l := Limit{Max: 2, Per: time.Hour}
+	r.count(b, dana, "1", l, time.Time{})
+	r.clock.add(40 * time.Minute)
+	r.count(b, dana, "2", l, time.Time{})
+	if r.count(b, dana, "3", l, time.Time{}).Admitted {
+		t.Error("above the limit")
+	}
+	r.clock.add(22 * time.Minute) // 1 is out
+	if !r.count(b, dana, "3", l, time.Time{}).Admitted {
+		t.Error("there is room")
+	}
+	r.clock.add(time.Minute)
+	signIn := r.clock.now()
+	r.clock.add(time.Minute)
+	if r.count(b, dana, "4", l, signIn).Admitted {
+		t.Error("a sign-in that nobody asked for lifts the limit")
+	}
+}
+
+// What one node remembers is no longer than what the window says, whoever wrote that.
+func TestMemoryOfAnothersTime(t *testing.T) {
+	r := newRig(t)
+	a, b := r.node(), r.node()
+	l := Limit{Max: 1, Per: time.Hour}
+	r.count(a, dana, "1", l, time.Time{})
+	for _, later := range []time.Duration{50 * time.Second, 55 * time.Second} {
+		r.clock.add(later)
+		r.count(b, dana, "1", l, time.Time{})
+	}
+	r.clock.add(time.Hour - 10*time.Second)
+	if r.count(a, dana, "2", l, time.Time{}).Admitted {
+		t.Error("1 was seen less than an hour ago")
 	}
 }
 
