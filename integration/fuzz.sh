@@ -7,6 +7,8 @@ time=${FUZZTIME:-10s}
 
 targets=(
 	audit:FuzzString
+	budget:FuzzWindow
+	emergency:FuzzActive
 	envelope:FuzzOpen
 	gate:FuzzFrames
 	gate:FuzzHeaderName
@@ -14,21 +16,25 @@ targets=(
 	hardening:FuzzCompatQuery
 	hardening:FuzzProtectRequest
 	hardening:FuzzRecord
-	identity:FuzzClaimText
-	identity/issuer:FuzzKeySet
 	identity/bearer:FuzzAuthorization
 	identity/bearer:FuzzIntrospection
 	identity/bearer:FuzzProof
+	identity/issuer:FuzzKeySet
 	identity/oidc:FuzzCallback
 	identity/oidc:FuzzLogoutToken
 	identity/oidc:FuzzTokenAnswer
+	identity:FuzzClaimText
 	jws:FuzzClaims
 	jws:FuzzParse
+	policy/condition:FuzzCondition
+	policy:FuzzDecide
+	policy:FuzzExpectation
 	policy:FuzzPath
 	policy:FuzzPathExceptions
 	policy:FuzzPolicyLine
 	policy:FuzzScope
 	portal:FuzzDevice
+	portal:FuzzEmergency
 	portal:FuzzEndpoints
 	portal:FuzzReturnTo
 	session:FuzzClaims
