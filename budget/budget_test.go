@@ -5,12 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/anteroom-proxy/anteroom/store/redis"
+	"github.com/anteroom-proxy/anteroom/store/redis/redistest"
 )
 
 // What was never made refuses everything, and so does what makes no sense.
@@ -152,7 +156,32 @@ func TestNeverMoreWithinPer(t *testing.T) {
 // Three nodes with one store, everybody at once: exactly Max pass, each level is told exactly once.
 func TestExactOverNodes(t *testing.T) {
 	r := newRig(t)
-	nodes := []*Budget{r.node(), r.node(), r.node()}
+	wantExact(t, []*Budget{r.node(), r.node(), r.node()})
+}
+
+// The same with a real Redis between three nodes, each with a client of its own.
+func TestExactOnRedis(t *testing.T) {
+	server := redistest.Standalone(t)
+	r := newRig(t)
+	var nodes []*Budget
+	for range 3 {
+		s, err := redis.Open(t.Context(), redis.Config{Addresses: server.Addresses, Sealer: r.sealer, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		b, err := New(Config{Store: s, Sealer: r.sealer})
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes = append(nodes, b)
+	}
+	wantExact(t, nodes)
+}
+
+// wantExact lets everybody look at a hundred patients at once.
+func wantExact(t *testing.T, nodes []*Budget) {
+	t.Helper()
 	var admitted, alarms, exceeded atomic.Int64
 	values := make([]atomic.Bool, 100)
 	var all sync.WaitGroup
