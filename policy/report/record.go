@@ -150,16 +150,17 @@ func fits(pattern, shape []string) bool {
 	return true
 }
 
-// bound gives somebody the claims, and a token the patient, that would make patterns with these match a path.
-func (s *Site) bound(who *policy.Subject, path string) (*policy.Subject, bool) {
+// people are who asks, and the same with the claims, and with a token's patient, by which some pattern would match the path.
+func (s *Site) people(who *policy.Subject, path string) []*policy.Subject {
+	list := []*policy.Subject{who}
 	if who == nil {
-		return nil, false
+		return list
 	}
-	it := *who
-	it.Claims = map[string]string{}
 	segments := strings.Split(strings.TrimPrefix(path, "/"), "/")
 	for _, l := range s.lines {
 		for _, pattern := range l.patterns {
+			it := *who
+			it.Claims = map[string]string{}
 			for i, p := range strings.Split(strings.TrimPrefix(pattern, "/"), "/") {
 				name, isClaim := claimOf(p)
 				switch {
@@ -170,7 +171,10 @@ func (s *Site) bound(who *policy.Subject, path string) (*policy.Subject, bool) {
 					it.Patient = segments[i]
 				}
 			}
+			if len(it.Claims) > 0 || it.Patient != "" {
+				list = append(list, &it)
+			}
 		}
 	}
-	return &it, len(it.Claims) > 0 || it.Patient != ""
+	return list
 }

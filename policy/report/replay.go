@@ -213,11 +213,7 @@ func (s *Site) reading(sum *replayed, r policy.Request, known facts, path string
 		return // refused before the rules, then as now
 	}
 	r.Path = p
-	people := []*policy.Subject{r.Who}
-	if it, ok := s.bound(r.Who, path); ok {
-		people = append(people, it)
-	}
-	for _, who := range people {
+	for _, who := range s.people(r.Who, path) {
 		r.Who = who
 		v := s.judge(r, known)
 		if !v.mayAllow && emergency {

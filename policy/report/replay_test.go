@@ -38,7 +38,7 @@ func replayText(t *testing.T, text string, sites ...*Site) Result {
 // TestReplayDecides: each kind of record comes out as what the lines make of it, and what the log does not hold is not guessed.
 func TestReplayDecides(t *testing.T) {
 	s := site(t, hospital+"allow role lab /lab/{claim.lab}\nallow role chief group chiefs /chiefs\nallow any /when/{id} when `path.id == \"7\"`\nallow any /query when `request.query == \"\"`\n"+
-		"allow role tester /deep/*/secret\ndeny role tester /deep/admin/**\nallow scope launch GET /fhir/*\nallow idp lab /idp\nallow role late /late\nrequire max_age 5m /late\nrequire device known /known\nallow role late /known")
+		"allow role tester /deep/*/secret\ndeny role tester /deep/admin/**\nallow scope launch GET /fhir/*\nallow idp lab /idp\nallow role late /late\nrequire max_age 5m /late\nrequire device known /known\nallow role late /known\nallow role lab /{claim.lab}/three")
 	doctor := []string{"name", "dana", "source", "idp", "roles", `["doctor"]`}
 	with := func(who []string, pairs ...string) string { return recordOf(append(slices.Clone(who), pairs...)...) }
 	is := func(role string) []string {
@@ -70,6 +70,7 @@ func TestReplayDecides(t *testing.T) {
 		"outside of it":                {with(is("finance"), at(denied, "method", "GET", "path", "/bills/pay", "client", "192.0.2.1")...), Same, ""},
 		"from an address not recorded": {with(is("finance"), at(denied, "method", "GET", "path", "/bills/pay", "client", "?")...), CannotTell, ""},
 		"a claim":                      {with(is("lab"), at(allowed, "method", "GET", "path", "/lab/*")...), CannotTell, ""},
+		"a claim at another place":     {with(is("lab"), at(allowed, "method", "GET", "path", "/*/three")...), CannotTell, ""},
 		"a group":                      {with(is("chief"), at(allowed, "method", "GET", "path", "/chiefs")...), CannotTell, ""},
 		"a variable in a when":         {with(is("x"), at(allowed, "method", "GET", "path", "/when/*")...), CannotTell, ""},
 		"a query in a when":            {with(is("x"), at(allowed, "method", "GET", "path", "/query")...), CannotTell, ""},
