@@ -113,6 +113,21 @@ func TestGrantIsForOnePatient(t *testing.T) {
 	}
 }
 
+// Of two patterns of one line the narrower one was granted, and the wider one makes no more of it.
+func TestGrantOfTwoPatterns(t *testing.T) {
+	p := with(t, Config{}, "allow any /own", "break_glass role doctor on /a/{x}/** /a/b/{y}/** for 30m")
+	doctor := person("doctor")
+	e, ok := p.Emergency(get(t, p, doctor, "/a/b/7/x"))
+	if !ok || e.Scope != "/a/b/7" || e.Subject != "7" {
+		t.Fatalf("%+v", e)
+	}
+	for path, want := range map[string]bool{"/a/b/7": true, "/a/b/7/y": true, "/a/b/77": false, "/a/b/8": false, "/a/b": false, "/a/c": false} {
+		if p.Break(get(t, p, doctor, path), e) != want {
+			t.Errorf("%s: not %t", path, want)
+		}
+	}
+}
+
 // Where only an allow line's own conditions are missing, the glass can be broken; what an allow line asks of the sign-in as well.
 func TestEmergencyInsteadOfConditions(t *testing.T) {
 	p := with(t, Config{}, "allow role doctor /patients/** network 10.0.0.0/8", "allow role doctor /acr/** acr mfa", "break_glass role doctor on /patients/{p}/** /acr/{p} for 30m")
