@@ -89,7 +89,7 @@ func (s *scanner) near(name string) string {
 	if len(same) > 0 {
 		return "one of `" + strings.Join(same, "`, `") + "`"
 	}
-	return "a name that begins with `request.`, `user.`, `path.` or `claim.`, and texts between quotes"
+	return "`\"" + name + "\"` if the text is meant, or a name that begins with `request.`, `user.`, `path.` or `claim.`"
 }
 
 func example(root string) string {
@@ -179,6 +179,16 @@ func translate(message, text string) (wrong, write string) {
 	if m := extraneous.FindStringSubmatch(message); m != nil {
 		return unreadable(m[1], text)
 	}
+	switch {
+	case strings.HasSuffix(message, "does not support field selection"):
+		return "this has nothing after another dot", "the name without it"
+	case strings.Contains(message, "cannot be range of a comprehension"):
+		return "this is no list to go through", "a list before `exists` and `all`, such as `user.roles`"
+	case message == "argument must be a simple name":
+		return "this is no word for an element", "a word, such as `user.roles.exists(r, r.startsWith(\"ward\"))`"
+	case strings.Contains(message, "missing ')'") || strings.Contains(message, "missing ']'"):
+		return "a bracket is not closed", "`)` or `]` where it ends"
+	}
 	if word, ok := strings.CutPrefix(message, "reserved identifier: "); ok {
 		return fmt.Sprintf("%q is a word of the language", word), "another name, or the text between quotes"
 	}
@@ -197,6 +207,10 @@ func unreadable(token, text string) (wrong, write string) {
 		return fmt.Sprintf("%q is no operator", token), "`" + meant[token] + "`"
 	case token == "in" && strings.Contains(text, "not in"):
 		return "`not in` is no operator", "`!(x in list)`"
+	case strings.ContainsAny(token, "“”„‘’«»"):
+		return "these are quotes of a letter", "straight ones, `\"`"
+	case token == ",":
+		return "a list has no place here", "it in brackets, such as `[\"a\", \"b\"]`"
 	case token == "{" || token == "}":
 		return "a brace has no place here", "the expression without braces"
 	}

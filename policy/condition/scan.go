@@ -3,6 +3,7 @@ package condition
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -118,6 +119,14 @@ func (s *scanner) call(e ast.Expr) {
 	call := e.AsCall()
 	if call.IsMemberFunction() {
 		s.expr(call.Target())
+		switch name := call.FunctionName(); name {
+		case "map", "filter":
+			s.wrong(e.ID(), name+" is not available here", "`exists` or `all`, such as `user.roles.exists(r, r.startsWith(\"ward\"))`")
+			return
+		case "all", "exists", "exists_one":
+			s.wrong(e.ID(), name+" needs a word for each element, and what it asks of it", "`user.roles."+name+"(r, r.startsWith(\"ward\"))`")
+			return
+		}
 	}
 	for _, arg := range call.Args() {
 		s.expr(arg)
@@ -168,9 +177,29 @@ func (s *scanner) constants(call ast.CallExpr) {
 			s.wrong(args[len(args)-1].ID(), "the pattern is no text between quotes", "one such as `request.path.matches(\"^/x[0-9]+$\")`")
 		} else if len(pattern) > maxPattern {
 			s.wrong(args[len(args)-1].ID(), fmt.Sprintf("the pattern is longer than %d characters", maxPattern), "several, with `||` between them")
+		} else if _, err := regexp.Compile(pattern); err != nil {
+			s.wrong(args[len(args)-1].ID(), "the pattern cannot be read: "+oneLine(err.Error()), "a pattern of RE2, such as `\"^/x[0-9]+$\"`")
 		}
-	case (name == "timestamp" || name == "duration") && len(args) == 1 && args[0].Kind() != ast.LiteralKind:
-		s.wrong(args[0].ID(), "what "+name+" reads is no constant", "a text between quotes, such as `"+name+map[string]string{"timestamp": "(\"2026-12-31T00:00:00Z\")`", "duration": "(\"8h\")`"}[name])
+	case (name == "timestamp" || name == "duration") && !call.IsMemberFunction() && len(args) == 1:
+		s.moment(name, args[0])
+	}
+}
+
+// moment reads what timestamp and duration are about.
+func (s *scanner) moment(name string, arg ast.Expr) {
+	text, ok := literal(arg)
+	var err error
+	write := "`timestamp(\"2026-12-31T00:00:00Z\")`"
+	if name == "timestamp" {
+		_, err = time.Parse(time.RFC3339, text)
+	} else {
+		write = "`duration(\"8h\")`"
+		_, err = time.ParseDuration(text)
+	}
+	if !ok {
+		s.wrong(arg.ID(), "what "+name+" reads is no text between quotes", write)
+	} else if err != nil {
+		s.wrong(arg.ID(), fmt.Sprintf("%q is no %s", text, name), write)
 	}
 }
 
