@@ -85,7 +85,7 @@ func (x *exchange) event(ref, decision, reason string) audit.Event {
 	if x.path.String() != "" {
 		e.Path = x.gate.policy.Shape(policy.Request{Method: x.r.Method, Path: x.path, Who: x.subject(), Host: x.site})
 	}
-	if x.lack != nil && decision == "denied" {
+	if decision == "denied" && x.lack != nil { // the end of a flight is recorded beside what answers it, and has no look at it
 		e.Missing = missingText(x.lack.missing)
 	}
 	if x.shadow != nil {
