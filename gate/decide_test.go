@@ -108,7 +108,7 @@ func TestMissing(t *testing.T) {
 		missing      policy.Missing
 		text, reason string
 	}{
-		"/lab/x": {policy.MissingNetwork, "network", policy.ReasonCondition}, "/cellar/x": {policy.MissingRole, "role", policy.ReasonNoRule}, "/nothing": {0, "", policy.ReasonNoRule},
+		"/lab/x": {policy.MissingNetwork, "network", policy.ReasonCondition}, "/cellar/x": {policy.MissingRole, "role", policy.ReasonNoRule}, "/nothing": {policy.MissingRole, "role", policy.ReasonNoRule}, // as where others are allowed
 	} {
 		shown = nil
 		w := direct(r.gate, "GET", target, func(q *http.Request) { q.Header.Set("Cookie", dana.cookie); q.Header.Set("Accept", "text/html") }, nil)
