@@ -192,6 +192,10 @@ func TestExplain(t *testing.T) {
 	if !reflect.DeepEqual(got, want) || e.Decision.Reason != ReasonStepUp {
 		t.Errorf("%q\n%+v", got, e.Decision)
 	}
+	q := with(t, Config{}, "allow public /own/*", "require acr mfa /own/{user}", "require acr mfa /own/{claim.c}/x")
+	if e := q.Explain(get(t, q, nil, "/own/7")); len(e.Matched) != 2 || e.Matched[1].Holds || e.Decision.Reason != ReasonNoSession { // whose it is shows with the sign-in
+		t.Errorf("%+v", e)
+	}
 	if e := (*Policy)(nil).Explain(Request{}); e.Decision.Reason != ReasonNoPolicy || e.Matched != nil {
 		t.Errorf("%+v", e)
 	}

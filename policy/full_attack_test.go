@@ -144,6 +144,25 @@ func TestNetworks(t *testing.T) {
 	)
 }
 
+// What a line asks for besides a scope holds for tokens, too, and a patient's scope is his all the same.
+func TestScopesWithConditions(t *testing.T) {
+	p := with(t, Config{}, "allow scope a GET /net network 10.0.0.0/8", "allow scope a GET /lvl acr mfa", "allow scope a org Olive idp main GET /org", "allow scope patient/*.rs GET /p/{patient}/{x} when path.x == path.patient", "allow role lab scope a GET /lab", "allow any /net", "require device known /dev", "allow scope a GET /dev")
+	in := netip.MustParseAddr("10.0.0.1")
+	app := func(change func(*Subject)) *Subject {
+		who := token("7", "a", "patient/*.rs")
+		change(who)
+		return who
+	}
+	none := app(func(*Subject) {})
+	answer(t, p,
+		question{Request{Who: none, Addr: in}, "/net", ReasonAllowed}, question{by(none), "/net", ReasonCondition}, question{Request{Who: token("", "b"), Addr: in}, "/net", ReasonScope},
+		question{by(none), "/lvl", ReasonStepUp}, question{by(app(func(s *Subject) { s.ACR = "mfa" })), "/lvl", ReasonAllowed},
+		question{by(none), "/org", ReasonNoRule}, question{by(app(func(s *Subject) { s.Org, s.Source = "Olive", "main" })), "/org", ReasonAllowed}, question{by(app(func(s *Subject) { s.Org = "Olive" })), "/org", ReasonNoRule},
+		question{by(none), "/p/7/7", ReasonAllowed}, question{by(none), "/p/7/8", ReasonCondition}, question{by(none), "/p/8/8", ReasonNoRule}, question{by(none), "/lab", ReasonAllowed}, question{by(app(func(s *Subject) { s.Roles = nil })), "/lab", ReasonNoRule},
+		question{by(none), "/dev", ReasonCondition}, question{by(person("lab")), "/lab", ReasonNoRule},
+	)
+}
+
 // Hours are what the clock on one wall shows: over midnight, and when clocks are put forward and back.
 func TestHours(t *testing.T) {
 	p := with(t, Config{}, "allow any /day hours mon-fri 07:00-19:00 Europe/Brussels", "allow any /night hours fri,sat 22:00-06:00 Europe/Brussels", "allow any /gap hours 02:15-02:45 Europe/Brussels", "allow any /late hours 23:00-24:00,00:00-00:30 Europe/Brussels",
