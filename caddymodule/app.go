@@ -295,6 +295,7 @@ func (a *App) releaseAll() {
 	}
 }
 
+// retakeAll takes everything once more for a late request of this config. Reviews are swept by the config that keeps it open.
 func (a *App) retakeAll() bool {
 	if a.storeRef.again() && a.auditRef.again() && a.sessionsRef.again() && a.alarmRef.again() {
 		return true

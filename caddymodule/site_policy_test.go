@@ -2,9 +2,14 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/budget"
+	"github.com/anteroom-proxy/anteroom/emergency"
 )
 
 // rulesOf adapts a Caddyfile and returns the words of its one site's rules.
@@ -189,6 +194,26 @@ func TestSitesOfOneHost(t *testing.T) {
 	for _, other := range []string{"use p\npaths ignore_case", "use p\nshadow deny any /x", "allow any"} {
 		if got := b.problems(t, b.global(shared, site("app.test:8443", "use p")+site("app.test:9443", other))); !strings.Contains(got, "differ only by port") {
 			t.Errorf("%q: %q", other, got)
+		}
+	}
+}
+
+// TestBoundsOfPolicies: what a line may say is what the ledger and the counter take; beyond it a budget would refuse everybody.
+func TestBoundsOfPolicies(t *testing.T) {
+	b := newBench(t)
+	lines := func(distinct int, per, lasts time.Duration) string {
+		return fmt.Sprintf("allow role doctor /patients/{patient}\nbudget role doctor %d distinct {patient} per %s\nbreak_glass role patient on /patients/{patient} for %s",
+			distinct, per, lasts)
+	}
+	if got := b.problems(t, b.global("", site("app.test", lines(budget.MaxLimit, 30*24*time.Hour, emergency.MaxLife)))); got != "" || budget.MaxPer < 30*24*time.Hour {
+		t.Error(got)
+	}
+	if got := b.problems(t, b.global("", site("app.test", lines(1, budget.MinPer, time.Minute)))); got != "" {
+		t.Error(got)
+	}
+	for _, block := range []string{lines(budget.MaxLimit+1, time.Hour, time.Hour), lines(1, budget.MinPer-time.Second, time.Hour), lines(1, time.Hour, emergency.MaxLife+time.Minute)} {
+		if got := b.problems(t, b.global("", site("app.test", block))); !strings.Contains(got, "Caddyfile:") {
+			t.Errorf("%s\nloads: %q", block, got)
 		}
 	}
 }

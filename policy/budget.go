@@ -12,8 +12,8 @@ import (
 
 // A budget line counts how many different values of one variable somebody asks for.
 
-// mostDistinct is the greatest number of a budget.
-const mostDistinct = 100000
+// mostDistinct is the greatest number of a budget: as many as the counter of all nodes keeps for one person (budget.MaxLimit).
+const mostDistinct = 4096
 
 // budget is what a budget line says besides WHO and paths.
 type budget struct {

@@ -8,8 +8,8 @@ import (
 // A break_glass line takes the place of an allow line that is missing, for one part of the paths and for a while. It lifts no
 // deny line and no require line.
 
-// longestGlass is the greatest time that a break_glass line may open something for.
-const longestGlass = 24 * time.Hour
+// longestGlass is the greatest time that a break_glass line may open something for, as a grant lasts no longer (emergency.MaxLife).
+const longestGlass = 4 * time.Hour
 
 // glass reads on PATHS for DURATION.
 func (p *reader) glass() {
@@ -32,7 +32,7 @@ func (p *reader) glass() {
 	p.next()
 	p.rule.lasts = p.age("break_glass", "for 30m", p.next())
 	if p.rule.lasts > longestGlass {
-		p.wrong("break_glass", "it opens for more than a day", "`for 30m`; whoever still needs it breaks the glass again")
+		p.wrong("break_glass", "it opens for more than four hours", "`for 30m`; whoever still needs it breaks the glass again")
 	}
 }
 
