@@ -19,6 +19,10 @@ type verdict struct {
 // judge asks the policy about a request and says whether the answer is the same whatever is not among the known facts. A line
 // that looks at anything else may hold or not; there are no finer guesses.
 func (s *Site) judge(r policy.Request, known facts) verdict {
+	if s.isSettled(r.Path.String(), known) {
+		d := s.Policy.Decide(r)
+		return verdict{decision: d, mayAllow: d.Allowed, mayDeny: !d.Allowed}
+	}
 	e := s.Policy.Explain(r)
 	v := verdict{decision: e.Decision}
 	var denied, unmet bool
@@ -27,7 +31,7 @@ func (s *Site) judge(r policy.Request, known facts) verdict {
 		if l == nil || l.shadow || !l.admits(r.Who, known) {
 			continue
 		}
-		open := l.needs()&^known != 0
+		open := l.needed&^known != 0
 		switch l.kind {
 		case kindAllow:
 			v.surely = v.surely || m.Holds && !open
@@ -37,7 +41,7 @@ func (s *Site) judge(r policy.Request, known facts) verdict {
 			v.bars = with(v.bars, l, open)
 		case kindRequire:
 			// Nobody's sign-in shows nothing.
-			never := r.Who == nil && l.needs()&(factSign|factDevice) != 0
+			never := r.Who == nil && l.needed&(factSign|factDevice) != 0
 			unmet = unmet || never || !m.Holds && !open
 			v.asks = with(v.asks, l, open && !never)
 		}
@@ -53,6 +57,20 @@ func (s *Site) judge(r policy.Request, known facts) verdict {
 		v.mayDeny = !v.surely || len(v.asks)+len(v.bars) > 0
 	}
 	return v
+}
+
+// isSettled reports whether no line that could match the path looks at anything that is not known: to ask the policy is enough then,
+// and much cheaper with many lines.
+func (s *Site) isSettled(path string, known facts) bool {
+	if strings.ContainsAny(path, "%;") {
+		return false // a deny reads it in another way, or in several
+	}
+	for i := range s.lines {
+		if l := &s.lines[i]; l.needed&^known != 0 && !l.shadow && l.concerns(path) {
+			return false
+		}
+	}
+	return true
 }
 
 func with(lines []*line, l *line, open bool) []*line {
@@ -74,7 +92,7 @@ func (v verdict) depends() []*line {
 // isStepUp reports whether a new sign-in alone can bring the yes.
 func (v verdict) isStepUp() bool {
 	return len(v.bars) == 0 && !slices.ContainsFunc(v.depends(), func(l *line) bool {
-		return len(l.conditions) == 0 || l.needs()&^(factSign|factTime) != 0 || slices.ContainsFunc(l.conditions, func(w words) bool { return w.key == "hours" || w.key == "when" })
+		return len(l.conditions) == 0 || l.needed&^(factSign|factTime) != 0 || slices.ContainsFunc(l.conditions, func(w words) bool { return w.key == "hours" || w.key == "when" })
 	})
 }
 

@@ -26,6 +26,7 @@ type line struct {
 	patterns   []string // none: all
 	conditions []words
 	text       string // as the policy names it
+	needed     facts  // what it has to know
 	at         string
 }
 
@@ -60,6 +61,7 @@ func readLine(l policy.Line) line {
 		n := min(out.word(rest), len(rest))
 		rest = rest[n:]
 	}
+	out.needed = out.needs()
 	return out
 }
 
