@@ -237,11 +237,12 @@ func TestUnknownCloses(t *testing.T) {
 // The strictest of all readings counts, also for a scope's {patient} and for what a sign-in has to show.
 func TestSeveralReadings(t *testing.T) {
 	exceptions := Exceptions{EncodedSlash: true, Semicolon: true, EncodedPercent: true, TrailingDot: true}
-	p := with(t, Config{Exceptions: exceptions}, "allow any /a/** /f/*", "deny any /a/admin/**", "allow public /pub/*", "allow any /pub/**", "require acr mfa /a/x/**", "require amr otp /a/x;y", "allow scope patient/*.rs GET /p/{patient}/**", "allow any /u/{user}")
+	p := with(t, Config{Exceptions: exceptions}, "allow any /a/** /f/*", "deny any /a/admin/**", "allow public /pub/*", "allow any /pub/**", "require acr mfa /a/x/**", "require amr otp /a/x;y", "allow scope patient/*.rs GET /p/{patient}/**", "allow any /u/{user} /q/**", "require acr a /q/x;y", "require acr b /q/x")
 	pat := token("7", "patient/*.rs")
 	answer(t, p,
 		question{by(alice), "/a/b%2Fc", ReasonAllowed}, question{by(alice), "/f/b%2Fc", ReasonNoRule}, question{by(alice), "/a/admin%2Fx", ReasonDenied}, question{by(alice), "/a%2Fadmin", ReasonDenied}, question{by(alice), "/a/admin;x", ReasonDenied},
 		question{by(alice), "/a/admin.", ReasonDenied}, question{by(alice), "/a/%2561dmin", ReasonDenied}, question{Request{}, "/pub/a", ReasonAllowed}, question{Request{}, "/pub/a%2Fb", ReasonNoSession}, question{by(alice), "/pub/a%2Fb", ReasonAllowed},
+		question{by(alice), "/q/x;y", ReasonDenied}, question{by(alice), "/q/x", ReasonStepUp}, // no sign-in meets both readings
 		question{by(alice), "/a/x;y", ReasonStepUp}, question{by(alice), "/u/alice", ReasonAllowed}, question{by(alice), "/u/alice;x", ReasonNoRule}, question{by(alice), "/u/alice.", ReasonNoRule},
 		question{by(pat), "/p/7/x", ReasonAllowed}, question{by(pat), "/p/7%2F8/x", ReasonNoRule}, question{by(pat), "/p/7;v=8", ReasonNoRule}, question{by(pat), "/p/7/x;v=8", ReasonAllowed},
 	)
