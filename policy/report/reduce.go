@@ -20,13 +20,35 @@ func reduce(changes []Change) (kept []Change) {
 		k := of(&changes[i])
 		alike[k] = append(alike[k], &changes[i])
 	}
+	keep := map[*Change]bool{}
+	for _, list := range alike {
+		// Whatever says another comes before it, and what was left out for one that is kept would say no more than that.
+		slices.SortStableFunc(list, func(x, y *Change) int { return slices.Compare(x.breadth(), y.breadth()) })
+		var said []*Change
+		for _, x := range list {
+			if !slices.ContainsFunc(said, func(y *Change) bool { return y.says(x) }) {
+				said, keep[x] = append(said, x), true
+			}
+		}
+	}
 	for i := range changes {
-		x := &changes[i]
-		if !slices.ContainsFunc(alike[of(x)], func(y *Change) bool { return x != y && y.says(x) && (!x.says(y) || y.Route < x.Route) }) {
-			kept = append(kept, *x)
+		if keep[&changes[i]] {
+			kept = append(kept, changes[i])
 		}
 	}
 	return kept
+}
+
+// breadth orders changes: those about more people and paths are less.
+func (x *Change) breadth() []int {
+	segments, rest, sum := strings.Split(x.Route, "/"), 1, 0
+	for _, s := range segments {
+		sum -= weight(s)
+	}
+	if strings.HasSuffix(x.Route, "/**") {
+		rest = 0
+	}
+	return []int{strings.Count(x.Who, " + "), rest, len(segments), sum, -len(x.Methods)}
 }
 
 // says reports whether whoever reads x knows y.
