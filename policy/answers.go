@@ -33,7 +33,7 @@ type Emergency struct {
 	Rule    string // the line's words, without its place: it is the same line after a reload
 	Route   string // the pattern that matched
 	Scope   string // the path that the grant holds for, and all below it: raw bytes, whole segments, "/patients/7"
-	Subject string // the decoded last segment of Scope, whom or what it is about; "" when the pattern leaves nothing open
+	Subject string // the decoded last segment of Scope, whom or what it is about
 	For     time.Duration
 }
 

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,8 +22,12 @@ func (p *reader) glass() {
 	}
 	p.paths("for")
 	for _, pattern := range p.rule.patterns {
-		if pattern == everything {
-			p.wrong("break_glass", "it opens all of the app at once", "`on` and the paths of what is opened, such as `/patients/{patient}/**`: one grant is for one patient")
+		if pattern == everything || !slices.ContainsFunc(strings.Split(pattern, "/"), leavesOpen) {
+			wrong := "it opens all of the app at once"
+			if pattern != everything {
+				wrong = fmt.Sprintf("the path %q leaves no patient open", pattern)
+			}
+			p.wrong("break_glass", wrong, "`on` and the paths of what is opened, such as `/patients/{patient}/**`: one grant is for one patient")
 			break
 		}
 	}
@@ -102,8 +108,13 @@ func isBelow(path, scope string) bool {
 	return len(scope) > 1 && strings.HasPrefix(path, scope) && (len(path) == len(scope) || path[len(scope)] == '/')
 }
 
-// scopeOf returns the part of a path up to what the pattern leaves open first: a variable, "*", or the first segment under "**". A
-// pattern that leaves nothing open is its own scope. Not ok is a path that names nothing there, such as the list of all.
+// leavesOpen reports whether a segment of a pattern can be more than one person's or thing's.
+func leavesOpen(segment string) bool {
+	return segment == "*" || segment == "**" || variableName(segment) != ""
+}
+
+// scopeOf returns the part of a path up to what the pattern leaves open first: a variable, "*", or the first segment under "**". Not
+// ok is a path that names nothing there, such as the list of all.
 func scopeOf(pattern string, path *Path) (scope, subject string, ok bool) {
 	raw, decoded, at := path.raw, path.decoded, 0
 	for pattern != "" && raw != "" {
@@ -112,10 +123,10 @@ func scopeOf(pattern string, path *Path) (scope, subject string, ok bool) {
 		part, rest := cut(raw)
 		name, decoded = cut(decoded)
 		at += 1 + len(part)
-		if segment == "*" || segment == "**" || variableName(segment) != "" {
+		if leavesOpen(segment) {
 			return path.raw[:at], segmentText(name), name != ""
 		}
 		raw = rest
 	}
-	return path.raw, "", pattern == "" && raw == ""
+	return "", "", false
 }

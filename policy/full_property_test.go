@@ -57,6 +57,9 @@ func (l lottery) full() (r plainRule) {
 		if r.who == "public" {
 			pattern = strings.NewReplacer("{user}", "*", "{claim.c}", "*").Replace(pattern)
 		}
+		if r.kind == "break_glass" && !slices.ContainsFunc(strings.Split(pattern, "/"), leavesOpen) {
+			pattern = strings.TrimSuffix(pattern, "/") + "/**"
+		}
 		if !slices.Contains(r.patterns, pattern) {
 			r.patterns = append(r.patterns, pattern)
 		}
