@@ -31,7 +31,7 @@ func everywhere(s string) Event {
 	return Event{
 		Ref: s, Kind: s, Source: s, Subject: s, Name: s, Roles: slices.Repeat([]string{s}, 500), Session: s, Site: s,
 		Method: s, Route: s, Decision: s, Rule: s, Reason: s, Degraded: s, Client: s, ClientID: s, Scopes: slices.Repeat([]string{s}, 500),
-		ACR: s, AMR: slices.Repeat([]string{s}, 500), Path: s, Missing: s, Shadow: s, Emergency: s, Purpose: s,
+		ACR: s, AMR: slices.Repeat([]string{s}, 500), Path: s, Missing: s, Shadow: s, Emergency: s, Purpose: s, Patient: s,
 	}
 }
 

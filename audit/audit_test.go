@@ -88,7 +88,7 @@ type fullRecord struct {
 	Seq                                                                                                            uint64
 	Time                                                                                                           time.Time
 	Prev, Kind, Ref, Source, Subject, Name, Session, Site, Method, Route, Decision, Rule, Reason, Degraded, Client string
-	ACR, Path, Missing, Shadow, Emergency, Purpose                                                                 string
+	ACR, Path, Missing, Shadow, Emergency, Purpose, Patient                                                        string
 	Roles, AMR, Scopes                                                                                             []string
 	ClientID                                                                                                       string `json:"client_id"`
 }
@@ -139,7 +139,7 @@ func TestRecord(t *testing.T) {
 		Session: SessionLabel("sid"), Site: "app.example", Method: "GET", Route: "/patients/{user}/*", Decision: "allowed",
 		Rule: "allow role doctor (Caddyfile:12)", Reason: "rule", Degraded: "store-loss", Client: "192.0.2.1", ClientID: "heart-app", Scopes: []string{"patient/Observation.rs", "openid"},
 		ACR: "urn:level:2", AMR: []string{"pwd", "otp"}, Path: "/patients/*/notes", Missing: "role", Shadow: "would deny: shadow deny any (Caddyfile:13)",
-		Emergency: "4F9K2M7QXR", Purpose: "ETREAT",
+		Emergency: "4F9K2M7QXR", Purpose: "ETREAT", Patient: "p1001",
 	}
 	if err := l.Record(t.Context(), e); err != nil {
 		t.Fatal(err)
@@ -149,7 +149,7 @@ func TestRecord(t *testing.T) {
 	want := fullRecord{
 		Seq: 1, Time: newClock().at, Kind: e.Kind, Ref: e.Ref, Source: e.Source, Subject: e.Subject, Name: e.Name, Roles: e.Roles,
 		Session: e.Session, Site: e.Site, Method: e.Method, Route: e.Route, Decision: e.Decision, Rule: e.Rule, Reason: e.Reason, Degraded: e.Degraded, Client: e.Client,
-		ClientID: e.ClientID, Scopes: e.Scopes, ACR: e.ACR, AMR: e.AMR, Path: e.Path, Missing: e.Missing, Shadow: e.Shadow, Emergency: e.Emergency, Purpose: e.Purpose,
+		ClientID: e.ClientID, Scopes: e.Scopes, ACR: e.ACR, AMR: e.AMR, Path: e.Path, Missing: e.Missing, Shadow: e.Shadow, Emergency: e.Emergency, Purpose: e.Purpose, Patient: e.Patient,
 	}
 	for _, name := range []string{"acr", "amr", "path", "missing", "shadow", "emergency", "purpose"} {
 		if first := lines(t, dir); !strings.Contains(first[0], `"`+name+`":`) || strings.Contains(first[1], `"`+name+`":`) {

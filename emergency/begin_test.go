@@ -54,7 +54,7 @@ func TestG6Order(t *testing.T) {
 	}
 	r.wantActive(l, line, "7")
 	e := r.audit.taken()[0]
-	if e.Ref != id || e.Emergency != id || e.Purpose != "ETREAT" || e.Name != "dana" || e.Reason != "unconscious" || e.Session != audit.SessionLabel(sid) || e.Route != "/patients/**" {
+	if e.Ref != id || e.Emergency != id || e.Purpose != "ETREAT" || e.Name != "dana" || e.Reason != "unconscious" || e.Session != audit.SessionLabel(sid) || e.Route != "/patients/**" || e.Patient != "7" {
 		t.Errorf("event %+v", e)
 	}
 	if e.Client != "192.0.2.7" || e.Site != site || e.Source != "idp" || e.Subject != "1" || !slices.Equal(e.Roles, []string{"doctor"}) {

@@ -182,6 +182,7 @@ func (l *Ledger) keep(ctx context.Context, r *record) error {
 	}
 	if err == nil {
 		e := r.audited("emergency", "allowed", r.ReasonCode)
+		e.Patient = r.Patient
 		if err = l.audit.Record(ctx, e); err == nil {
 			return nil
 		}
