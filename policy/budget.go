@@ -94,6 +94,7 @@ func (p *reader) hasVariable() {
 }
 
 // spread gives each budget without paths all those of the other lines that have its variable: whichever line decides, it is counted.
+// A shadow line decides nothing, and has nothing counted either.
 func spread(rules []*rule) (problems []*Problem) {
 	for _, r := range rules {
 		if r.kind != kindBudget || r.patterns != nil {
@@ -101,7 +102,7 @@ func spread(rules []*rule) (problems []*Problem) {
 		}
 		for _, other := range rules {
 			for _, pattern := range other.patterns {
-				if other.kind != kindBudget && hasSegment(pattern, "{"+r.budget.variable+"}") && !slices.Contains(r.patterns, pattern) {
+				if other.kind != kindBudget && !other.shadow && hasSegment(pattern, "{"+r.budget.variable+"}") && !slices.Contains(r.patterns, pattern) {
 					r.patterns = append(r.patterns, pattern)
 				}
 			}

@@ -45,20 +45,27 @@ func (e *entry) lacks(q *query) (m Missing) {
 }
 
 // says reports whether the expression holds, for a deny that it holds or has no answer. In a line that must not be dodged it sees the
-// path as it is and in lower case, and the stricter answer counts: the app may make one of both.
+// path as it is, in lower case, and both without a slash at the end, and the stricter answer counts: the app may make one of them.
 func (e *entry) says(q *query) bool {
+	strict := e.kind == kindDeny // the answer that refuses
 	says := func(path string) bool {
 		holds, err := e.when.Eval(input(q, path, e.variables))
-		if e.kind == kindDeny {
-			return holds || err != nil
-		}
-		return holds && err == nil
+		return holds && err == nil || err != nil && strict
 	}
 	first := says(q.path.decoded)
-	if !e.folds() || q.path.folded == q.path.decoded || first == (e.kind == kindDeny) {
+	if !e.folds() || first == strict {
 		return first
 	}
-	return says(q.path.folded)
+	isOther := q.path.folded != q.path.decoded
+	if isOther && says(q.path.folded) == strict {
+		return strict
+	}
+	if n := len(q.path.decoded) - 1; n > 0 && q.path.decoded[n] == '/' && e.when.Uses("request.path") {
+		if says(q.path.decoded[:n]) == strict || isOther && says(q.path.folded[:n]) == strict {
+			return strict
+		}
+	}
+	return first
 }
 
 // input copies what an expression can see, so that a request that meets none allocates nothing.

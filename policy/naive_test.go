@@ -166,6 +166,9 @@ func (p plainRule) state(r Request, path Path, vars map[string]string) (s state)
 		answers := []*bool{c.yes(r, text, large)}
 		if p.folds() {
 			answers = append(answers, c.yes(r, lower(text), small))
+			if short := strings.TrimSuffix(text, "/"); short != "" {
+				answers = append(answers, c.yes(r, short, large), c.yes(r, lower(short), small))
+			}
 		}
 		met := p.kind != "deny"
 		for _, a := range answers {

@@ -188,9 +188,9 @@ func (q *query) isName(segment, name string) bool {
 		return false
 	}
 	if q.fold {
-		return equalFold(segment, name)
+		return equalFold(segment, name) || strings.IndexByte(segment, keptSlash) >= 0 && equalFold(segmentText(segment), name)
 	}
-	return segment == name
+	return segment == name // an encoded slash equals none: the app may take it for two segments
 }
 
 // equalFold compares folded, which is in lower case, with name and ignores the case of ASCII letters only.
