@@ -23,7 +23,7 @@ test: parts build ## all tests, the end-to-end tests against real parts among th
 	@integration/test.sh
 	@integration/fuzz.sh
 
-rows: parts build ## the rows of the attack tables about providers and tokens, one line each: who tests what, and does it hold
+rows: parts build ## the rows of the attack tables, one line each: who tests what, and does it hold
 	go run ./integration/rows
 
 fuzz: ## the fuzz targets alone; FUZZTIME=5m make fuzz for a long run

@@ -100,15 +100,15 @@ func TestG2Missing(t *testing.T) {
 		change func(*Grant)
 		want   error
 	}{
-		"session":       {func(g *Grant) { g.Session = "" }, ErrGrant},
-		"site":          {func(g *Grant) { g.Site = "" }, ErrGrant},
-		"source":        {func(g *Grant) { g.Source = "" }, ErrGrant},
-		"subject":       {func(g *Grant) { g.Subject = "" }, ErrGrant},
-		"rule":          {func(g *Grant) { g.Rule = "" }, ErrGrant},
-		"scope":         {func(g *Grant) { g.Scope = "" }, ErrGrant},
-		"patient":       {func(g *Grant) { g.Patient = "" }, ErrGrant},
-		"time":          {func(g *Grant) { g.Until = time.Time{} }, ErrGrant},
-		"past":          {func(g *Grant) { g.Until = r.clock.now() }, ErrGrant},
+		"session":       {func(g *Grant) { g.Session = "" }, errGrant},
+		"site":          {func(g *Grant) { g.Site = "" }, errGrant},
+		"source":        {func(g *Grant) { g.Source = "" }, errGrant},
+		"subject":       {func(g *Grant) { g.Subject = "" }, errGrant},
+		"rule":          {func(g *Grant) { g.Rule = "" }, errGrant},
+		"scope":         {func(g *Grant) { g.Scope = "" }, errGrant},
+		"patient":       {func(g *Grant) { g.Patient = "" }, errGrant},
+		"time":          {func(g *Grant) { g.Until = time.Time{} }, errGrant},
+		"past":          {func(g *Grant) { g.Until = r.clock.now() }, errGrant},
 		"code":          {func(g *Grant) { g.ReasonCode = "" }, ErrReason},
 		"unknown code":  {func(g *Grant) { g.ReasonCode = "curious" }, ErrReason},
 		"text":          {func(g *Grant) { g.ReasonText = "" }, ErrReason},
@@ -117,8 +117,8 @@ func TestG2Missing(t *testing.T) {
 		"dots":          {func(g *Grant) { g.ReasonText = strings.Repeat(".", 40) }, ErrReason},
 		"long text":     {func(g *Grant) { g.ReasonText = strings.Repeat("x", 501) }, ErrReason},
 		"invisible":     {func(g *Grant) { g.ReasonText = strings.Repeat("\u200b", 40) }, ErrReason},
-		"long patient":  {func(g *Grant) { g.Patient = strings.Repeat("7", maxText+1) }, ErrGrant},
-		"beyond cookie": {func(g *Grant) { g.Scope, g.Rule, g.Route = big(), big(), big() }, ErrGrant},
+		"long patient":  {func(g *Grant) { g.Patient = strings.Repeat("7", maxText+1) }, errGrant},
+		"beyond cookie": {func(g *Grant) { g.Scope, g.Rule, g.Route = big(), big(), big() }, errGrant},
 	} {
 		g := r.grant("7")
 		c.change(&g)

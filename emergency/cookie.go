@@ -68,7 +68,7 @@ func (l *Ledger) sealCookie(ctx context.Context, h holder, tickets []ticket) (st
 			return value, nil
 		}
 	}
-	return "", fmt.Errorf("%w: path and rule are too long for a cookie", ErrGrant)
+	return "", fmt.Errorf("%w: path and rule are too long for a cookie", errGrant)
 }
 
 // openCookie opens what a browser sent. Whatever is wrong with it, it holds nothing.

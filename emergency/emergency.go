@@ -69,8 +69,6 @@ const (
 var (
 	// ErrReason says that a reason is not one; see CheckReason.
 	ErrReason = errors.New("reason of an emergency access")
-	// ErrGrant says that Begin was called without what a grant needs.
-	ErrGrant = errors.New("not a complete emergency access")
 	// ErrNotFound says that there is no review, or no running grant, of that id.
 	ErrNotFound = errors.New("no emergency access of that id")
 	// ErrReviewed says that somebody reviewed it already.
@@ -82,6 +80,9 @@ var (
 	// ErrUnavailable says that it is not certain what is in the store or in the audit log: no access was given.
 	ErrUnavailable = errors.New("emergency access unavailable")
 )
+
+// errGrant says that Begin was called without what a grant needs.
+var errGrant = errors.New("not a complete emergency access")
 
 // Sealer encrypts what this package stores and hands to browsers. envelope's Envelope is one.
 type Sealer interface {

@@ -65,8 +65,8 @@ func New(c Config) (*Ledger, error) {
 func (l *Ledger) ready() bool { return l != nil && l.store != nil }
 
 // Begin writes the review record and the audit event, raises the alarm, and returns the cookie to set and the id: the
-// reference number that the person, the reviewer, the alarm and the audit log call it by. Errors match ErrReason, ErrGrant or
-// ErrUnavailable; with one there is no access.
+// reference number that the person, the reviewer, the alarm and the audit log call it by. Errors match ErrReason or
+// ErrUnavailable, or say what the grant lacks; with one there is no access.
 func (l *Ledger) Begin(ctx context.Context, g Grant) (set *http.Cookie, id string, err error) {
 	if !l.ready() {
 		return nil, "", fmt.Errorf("%w: %w", ErrUnavailable, errNoStore)
@@ -104,17 +104,17 @@ func newRecord(g Grant, now time.Time) (holder, *record, error) {
 	h, ok := holderOf(g.Session, g.Site)
 	switch {
 	case !ok:
-		return h, nil, fmt.Errorf("%w: a session and a site are needed", ErrGrant)
+		return h, nil, fmt.Errorf("%w: a session and a site are needed", errGrant)
 	case g.Source == "" || g.Subject == "":
-		return h, nil, fmt.Errorf("%w: an account is needed", ErrGrant)
+		return h, nil, fmt.Errorf("%w: an account is needed", errGrant)
 	case g.Rule == "" || g.Scope == "" || g.Patient == "":
-		return h, nil, fmt.Errorf("%w: a rule, a scope and a patient are needed", ErrGrant)
+		return h, nil, fmt.Errorf("%w: a rule, a scope and a patient are needed", errGrant)
 	case !g.Until.After(now):
-		return h, nil, fmt.Errorf("%w: it is over before it begins", ErrGrant)
+		return h, nil, fmt.Errorf("%w: it is over before it begins", errGrant)
 	}
 	for _, text := range []string{g.Source, g.Subject, g.Username, g.Rule, g.Route, g.Scope, g.Patient, g.Client} {
 		if len(text) > maxText {
-			return h, nil, fmt.Errorf("%w: one of its texts is longer than %d bytes", ErrGrant, maxText)
+			return h, nil, fmt.Errorf("%w: one of its texts is longer than %d bytes", errGrant, maxText)
 		}
 	}
 	until := g.Until.UTC()

@@ -21,21 +21,17 @@
 //
 // On the way back: HSTS (RFC 6797) on every answer, no cookie of an app under our names, no identity headers, no shared caching
 // of what a session saw unless the app says public or immutable, and the renewed session cookie.
-//
 // An OPTIONS request is judged like any other; a CORS preflight carries no cookie, so that an app with CORS needs a line such as
-// `allow public OPTIONS /api/**`, or the preflight's origin is in AllowOrigins: then the gate answers what the rules would refuse, the
-// same for every path, and such an origin may read our refusals. No other origin gets a header of CORS. CONNECT, extended CONNECT
-// (RFC 8441) included, is never let through: WebSockets come by HTTP/1.1.
+// `allow public OPTIONS /api/**`, or the preflight's origin is in AllowOrigins: then the gate answers what the rules would refuse, and
+// such an origin may read our refusals. CONNECT, extended CONNECT (RFC 8441) included, is never let through.
 //
 // A refusal is told in the form that its client reads: a page or the way to the sign-in for a person, problem+json for a program, a
 // status of gRPC in an answer of 200, and a close code (3000, 3003, 1013) for a WebSocket of the site's own page, whose script sees no
 // status. Any other WebSocket client gets the status.
 //
-// Where no line allows a request, a running emergency access (Config.Emergency) may, for its session and site and as far as
-// policy.Break says; the app is told its number in Anteroom-Emergency, each record carries it, nothing of the answer is kept by a cache, and
-// what still runs when it ends is cut. Budget lines are counted (Config.Budget) before anything is let through; a shadow rule's
-// other opinion is recorded and changes nothing. What a ledger, a counter or an alarm cannot say lets nobody in; while the store is
-// silent and OnStoreLoss lets sessions go on, budgets are counted on this node alone.
+// Where no line allows a request, a running emergency access (Config.Emergency) may, as far as policy.Break says; each record carries
+// its number, no cache keeps the answer, and what still runs when it ends is cut. Budget lines are counted (Config.Budget) before
+// anything is let through. What a ledger, a counter or an alarm cannot say lets nobody in.
 //
 // Trusted: the TLS facts and Host in the request as net/http made it, session, policy and audit. Left to the caller: routing
 // only its own hosts here, sending on what next received without a rewrite, X-Forwarded-For, -Host and -Proto (its proxy has to
