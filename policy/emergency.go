@@ -113,20 +113,37 @@ func leavesOpen(segment string) bool {
 	return segment == "*" || segment == "**" || variableName(segment) != ""
 }
 
-// scopeOf returns the part of a path up to what the pattern leaves open first: a variable, "*", or the first segment under "**". Not
-// ok is a path that names nothing there, such as the list of all.
+// scopeOf returns the part of a path up to whom or what the pattern is about: its {patient}, else its first variable, else its first
+// "*" or the first segment under "**". Not ok is a path that names nothing there, such as the list of all.
 func scopeOf(pattern string, path *Path) (scope, subject string, ok bool) {
 	raw, decoded, at := path.raw, path.decoded, 0
-	for pattern != "" && raw != "" {
-		var segment, name string
-		segment, pattern = cut(pattern)
+	for left := subjectAt(pattern); raw != ""; left-- {
 		part, rest := cut(raw)
-		name, decoded = cut(decoded)
+		name, more := cut(decoded)
 		at += 1 + len(part)
-		if leavesOpen(segment) {
+		if left == 0 {
 			return path.raw[:at], segmentText(name), name != ""
 		}
-		raw = rest
+		raw, decoded = rest, more
 	}
 	return "", "", false
+}
+
+// subjectAt says which segment of a pattern a grant is for, -1 for none. "*" in front of a variable is not it: a grant for
+// /wards/*/{patient} is for one patient and not for a ward.
+func subjectAt(pattern string) int {
+	found, named := -1, false
+	for n := 0; pattern != ""; n++ {
+		var segment string
+		segment, pattern = cut(pattern)
+		switch {
+		case segment == "{patient}":
+			return n
+		case variableName(segment) != "" && !named:
+			found, named = n, true
+		case found < 0 && leavesOpen(segment):
+			found = n
+		}
+	}
+	return found
 }

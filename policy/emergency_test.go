@@ -29,7 +29,7 @@ func TestEmergency(t *testing.T) {
 		path, scope, subject string
 	}{
 		{doctor, "/patients/7", "/patients/7", "7"}, {doctor, "/patients/7/charts/1", "/patients/7", "7"}, {doctor, "/patients/7/", "/patients/7", "7"}, {doctor, "/patients/J%C3%B6rg%20A/x", "/patients/J%C3%B6rg%20A", "Jörg A"},
-		{nurse, "/wards/3/12", "/wards/3", "3"}, {nurse, "/notes/7/x/y", "/notes/7", "7"},
+		{nurse, "/wards/3/12", "/wards/3/12", "12"}, {nurse, "/notes/7/x/y", "/notes/7", "7"},
 		// The list of all patients is nobody's, and what is forbidden or allowed anyhow needs no glass.
 		{doctor, "/patients", "", ""}, {doctor, "/patients/", "", ""}, {doctor, "/notes", "", ""}, {doctor, "/notes/", "", ""}, {doctor, "/own/x", "", ""}, {doctor, "/patients/vip/x", "", ""}, {doctor, "/patients/VIP", "", ""},
 		{doctor, "/closed/1", "", ""}, {doctor, "/closed/open", "", ""}, {doctor, "/strong/1", "", ""}, {person("doctor,temp"), "/patients/7", "", ""}, {nurse, "/patients/7", "", ""}, {person("Doctor"), "/patients/7", "", ""}, {nil, "/patients/7", "", ""}, {&bearer, "/patients/7", "", ""},

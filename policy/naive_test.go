@@ -333,16 +333,20 @@ func plainDenied(rules []plainRule, r Request, path Path) (denied bool) {
 }
 
 func plainScope(pattern string, path Path) string {
-	raw := strings.Split(path.raw[1:], "/")
-	for i, w := range strings.Split(pattern[1:], "/") {
-		if w == "*" || w == "**" || w[:min(1, len(w))] == "{" && w != "{user}" && w != "{claim.c}" {
+	raw, want := strings.Split(path.raw[1:], "/"), strings.Split(pattern[1:], "/")
+	for _, about := range []func(string) bool{
+		func(w string) bool { return w == "{patient}" },
+		func(w string) bool { return strings.HasPrefix(w, "{") && w != "{user}" && w != "{claim.c}" },
+		func(w string) bool { return w == "*" || w == "**" },
+	} {
+		if i := slices.IndexFunc(want, about); i >= 0 {
 			if i >= len(raw) || raw[i] == "" {
 				return ""
 			}
 			return "/" + strings.Join(raw[:i+1], "/")
 		}
 	}
-	return path.raw
+	return ""
 }
 
 func yes(b bool) *bool { return &b }

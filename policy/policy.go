@@ -23,7 +23,7 @@
 //     A deny for anybody in particular ends at the sign-out: what is public besides is seen by the same person without a session.
 //  8. A path that can be read in several ways is judged in each, and the strictest answer counts.
 //  9. A shadow line decides nothing; Shadow is the policy in which it does. A budget line decides nothing here, it says what to count.
-//  10. A break_glass takes the place of an allow that is missing, for what its pattern leaves open first (one patient) and below. It
+//  10. A break_glass takes the place of an allow that is missing, for one {patient} (or what its pattern leaves open) and below. It
 //     lifts no deny and no require.
 //
 // Scopes of SMART App Launch 2.2 (patient/Observation.rs, and version 1's .read) are granted by those of the same context that have
