@@ -57,8 +57,8 @@ func (s *shapes) add(r *rule) {
 	}
 }
 
-// Shape returns the path with "*" for every segment that no line has at that place, and {user} for one that is the username. What is
-// too long ends in "**". A shape that was seen before costs no memory.
+// Shape returns the path with "*" for every segment that no line has at that place, spelled as the line has it, and {user} for one
+// that is the username. What is too long ends in "**". A shape that was seen before costs no memory.
 func (p *Policy) Shape(r Request) string {
 	if p == nil || r.Path.raw == "" {
 		return ""
@@ -66,23 +66,26 @@ func (p *Policy) Shape(r Request) string {
 	var buffer [maxShape]byte
 	var here, next [maxPlaces]*place
 	shape, places := buffer[:0], append(here[:0], &p.shapes.root)
-	folded, decoded := r.Path.folded, r.Path.decoded
+	raw, folded, decoded := r.Path.raw, r.Path.folded, r.Path.decoded
 	for n := 0; folded != ""; n++ {
-		var segment, name string
+		var spelled, segment, name string
+		spelled, raw = cut(raw)
 		segment, folded = cut(folded)
 		name, decoded = cut(decoded)
 		text := "*"
 		following := next[:0]
 		for _, at := range places {
 			if l := at.literal[segment]; l != nil && len(following) < maxPlaces {
-				text = l.text
+				if spelled == l.text || p.loose && equalFold(segment, spelled) {
+					text = l.text // whoever replays it judges the spelling of the line
+				}
 				following = append(following, l)
 			}
 			if at.any != nil && len(following) < maxPlaces {
 				following = append(following, at.any)
 			}
 		}
-		if text == "*" && r.Who != nil && r.Who.Username != "" && equalFold(segment, r.Who.Username) {
+		if text == "*" && r.Who != nil && r.Who.Username != "" && name == r.Who.Username {
 			text = "{user}"
 		}
 		if name == "" {
