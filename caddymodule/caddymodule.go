@@ -6,12 +6,13 @@
 //
 //   - the app "anteroom" (app.go) and its global option (global.go): ways to sign in, store, audit log,
 //     lifetimes;
-//   - the handler "http.handlers.anteroom" and the site directive "anteroom" (site.go): the gate in
-//     front of one site, with the pages under /.anteroom/;
+//   - the handler "http.handlers.anteroom" and the site directive "anteroom" (site.go, site_caddyfile.go): the gate in
+//     front of one site, with the pages under /.anteroom/; its rules are judged in site_policy.go;
 //   - the handler "http.handlers.hmac_service" (hmac.go) for applications on the same host;
 //   - "anteroom.identity.oidc" (identity_oidc.go), "anteroom.store.bolt" and "anteroom.store.redis" (store_bolt.go,
 //     store_redis.go), and "caddy.storage.anteroom_redis" for certificates (storage_redis.go);
-//   - the admin API below /anteroom/ (admin.go), metrics (metrics.go), and the commands sessions, keys and explain.
+//   - the admin API below /anteroom/ (admin.go), metrics (metrics.go), and the commands sessions, keys,
+//     review, policy, doctor and explain.
 //
 // What must hold, whatever order Caddy provisions apps in (it is random):
 //
