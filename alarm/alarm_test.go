@@ -326,7 +326,7 @@ func TestPlainStaysHere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport := h.client.Transport.(*http.Transport)
+	transport := h.trip.(*http.Transport)
 	if transport.Proxy != nil {
 		t.Error("a proxy may take it")
 	}

@@ -26,7 +26,7 @@ const (
 type hook struct {
 	address string
 	token   Secret
-	client  *http.Client
+	trip    http.RoundTripper // and no http.Client: it follows redirects, keeps cookies, and repeats a Location that it cannot read
 }
 
 func newHook(c Config) (*hook, error) {
@@ -38,12 +38,10 @@ func newHook(c Config) (*hook, error) {
 		return nil, err
 	}
 	h := &hook{address: u.String(), token: c.Token}
-	// Cookies are never kept, redirects never followed: the event and the token go where they were addressed or nowhere.
-	h.client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	if c.Client != nil && c.Client.Transport != nil {
-		h.client.Transport = c.Client.Transport
+		h.trip = c.Client.Transport
 	} else {
-		h.client.Transport = newTransport(u.Scheme == "http")
+		h.trip = newTransport(u.Scheme == "http")
 	}
 	return h, nil
 }
@@ -112,24 +110,41 @@ func (h *hook) post(ctx context.Context, e *Event) error {
 	if token := h.token.reveal(); token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
-	res, err := h.client.Do(r)
+	res, err := h.trip.RoundTrip(r) // redirects are not followed: event and token go where they were addressed or nowhere
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDelivery, withoutURL(err))
+		return fmt.Errorf("%w: %w", ErrDelivery, ours(err))
 	}
 	defer res.Body.Close()
 	_, _ = io.CopyN(io.Discard, res.Body, maxAnswer) // for the connection's sake only
 	return judge(res.StatusCode)
 }
 
-// withoutURL takes the address out of an error of net/http.
-func withoutURL(err error) error {
-	for {
-		var u *url.Error
-		if !errors.As(err, &u) {
-			return err
-		}
-		err = u.Err
+// ours is what an error says of this side: time, name, connection, certificate. Of what came back net/http repeats the very part that
+// it could not read, which may be the address.
+func ours(err error) error {
+	var (
+		lookup *net.DNSError
+		op     *net.OpError
+		cert   *tls.CertificateVerificationError
+		record tls.RecordHeaderError
+	)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return context.DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.As(err, &lookup):
+		return lookup
+	case errors.As(err, &op) && op.Op != "proxyconnect":
+		return op
+	case errors.As(err, &cert):
+		return cert
+	case errors.As(err, &record):
+		return errors.New("it does not speak TLS")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("it closed the connection without an answer")
 	}
+	return errors.New("there was no answer of HTTP that can be read")
 }
 
 func judge(status int) error {
