@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
+	"strings"
 	"sync"
 
 	"github.com/anteroom-proxy/anteroom/alarm"
@@ -17,13 +19,15 @@ import (
 
 // Alarm is where alarms go besides the log.
 type Alarm struct {
-	// Address that each alarm is posted to as JSON: https, or http on 127.0.0.1, ::1 and localhost.
+	// Address that each alarm is posted to as JSON: https, or http on 127.0.0.1, ::1 and localhost. One that holds a secret, as those of
+	// chat programs do, is a placeholder: {file./run/secrets/alarm-url} or {env.ALARM_URL}.
 	Webhook string `json:"webhook"`
 	// Sent with it as `Authorization: Bearer`, as a placeholder: {file./run/secrets/alarm} or {env.ALARM_TOKEN}.
 	Token string `json:"token,omitempty"`
 
-	secret alarm.Secret
-	key    string // names webhook and token
+	address string // resolved
+	secret  alarm.Secret
+	key     string // names address and token, and does not say them
 }
 
 // unmarshal reads
@@ -45,16 +49,20 @@ func (l *Alarm) unmarshal(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
-	if err := l.check(); err != nil {
+	if strings.Contains(l.Webhook, "{") {
+		return nil // provision sees what it stands for
+	}
+	if err := checkWebhook(l.Webhook); err != nil {
 		return d.WrapErr(err)
 	}
 	return nil
 }
 
-func (l *Alarm) check() error {
-	u, err := url.Parse(l.Webhook)
+// checkWebhook never says the address: it may hold a secret.
+func checkWebhook(address string) error {
+	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && !(u.Scheme == "http" && isLocal(u.Hostname())) {
-		return fmt.Errorf("alarm webhook %q: write an https address, or http on this machine, without user name and password", l.Webhook)
+		return errors.New("alarm webhook: write an https address, or http on this machine, without user name and password")
 	}
 	return nil
 }
@@ -63,23 +71,28 @@ func (a *App) checkAlarm() error {
 	if a.Alarm == nil {
 		return nil
 	}
-	return a.Alarm.check()
+	return checkWebhook(a.Alarm.address)
 }
 
 func isLocal(host string) bool { return host == "127.0.0.1" || host == "::1" || host == "localhost" }
 
-// provision resolves the token.
-func (l *Alarm) provision() error {
+// provision resolves address and token.
+func (l *Alarm) provision(log *slog.Logger) error {
 	var text string
-	if err := resolve("alarm token", l.Token, &text); err != nil || text == "" {
+	err := errors.Join(resolve("alarm webhook", l.Webhook, &l.address), resolve("alarm token", l.Token, &text))
+	if err != nil {
 		return err
 	}
-	secret, err := alarm.NewSecret(text)
-	if err != nil {
+	l.key = fmt.Sprintf("%x", sha256.Sum256([]byte(l.address+"\x00"+text)))
+	if text == "" {
+		return nil
+	}
+	if text == l.Token {
+		log.Warn("the token of the alarms stands in the config itself, which is stored and shown by the admin API; write {file./path} or {env.NAME} instead")
+	}
+	if l.secret, err = alarm.NewSecret(text); err != nil {
 		return fmt.Errorf("alarm token: %w", err)
 	}
-	l.secret = secret
-	l.key = fmt.Sprintf("%x", sha256.Sum256([]byte(l.Webhook+"\x00"+text)))
 	return nil
 }
 
@@ -88,13 +101,13 @@ func (a *App) alarmKey() string {
 	if a.Alarm == nil {
 		return "alarm"
 	}
-	return "alarm " + a.Alarm.Webhook + " " + a.Alarm.key
+	return "alarm " + a.Alarm.key
 }
 
 func (a *App) openAlarm() (*alarm.Alarm, func() error, error) {
 	c := alarm.Config{Logger: poolLogger("alarm")}
 	if a.Alarm != nil {
-		c.Webhook, c.Token = a.Alarm.Webhook, a.Alarm.secret
+		c.Webhook, c.Token = a.Alarm.address, a.Alarm.secret
 	}
 	l, err := alarm.New(c)
 	if err != nil {

@@ -158,7 +158,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	if a.Alarm != nil {
-		if err := a.Alarm.provision(); err != nil {
+		if err := a.Alarm.provision(a.logger); err != nil {
 			return err
 		}
 	}
