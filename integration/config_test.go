@@ -186,7 +186,7 @@ func TestPublishedConfigs(t *testing.T) {
 	if key.code != 0 {
 		t.Fatal(key.stderr)
 	}
-	for name, content := range map[string]string{"oidc": clientSecret, "hmac.token": hmacToken, "recovery.pub": strings.TrimSpace(key.stdout)} {
+	for name, content := range map[string]string{"oidc": clientSecret, "alarm": hmacToken, "hmac.token": hmacToken, "recovery.pub": strings.TrimSpace(key.stdout)} {
 		write(t, filepath.Join(r.dir, name), content)
 	}
 	check := func(name, caddyfile string) {
