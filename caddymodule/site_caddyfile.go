@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -88,22 +89,72 @@ func ruleWords(d *caddyfile.Dispenser) ([]string, error) {
 }
 
 // condition reads what comes after `when`: a block over several lines, one word in backquotes, or the rest of the line. Caddy's own
-// reader takes no block that begins and ends in one line, unless the braces touch the text: when {user.org == "lab"}.
+// reader takes no block that begins and ends in one line, unless the braces touch the text: when {user.org == "lab"}. What it would
+// change unseen is refused: the condition has to be what stands in the file.
 func condition(d *caddyfile.Dispenser) (string, error) {
 	nesting := d.Nesting()
 	if d.CountRemainingArgs() == 1 {
 		d.NextArg()
-		return bare(d.Val()), nil
+		return bare(d.Val()), unchanged(d, true)
 	}
-	words := d.RemainingArgsRaw()
+	var words []string
+	var problem error
+	take := func() { words, problem = append(words, d.ValRaw()), cmp.Or(problem, unchanged(d, false)) }
+	for d.NextArg() {
+		take()
+	}
 	for d.NextBlock(nesting) {
-		words = append(words, d.ValRaw())
+		take()
+	}
+	if problem != nil {
+		return "", problem
 	}
 	text := bare(strings.Join(words, " "))
 	if text == "" {
 		return "", d.Errf("`when` needs a condition: write `when {`, the condition on the next line and `}` on the one after it")
 	}
 	return text, nil
+}
+
+// unchanged refuses a word of a condition of which Caddy's reader made something else. Alone tells that it is all of the condition.
+func unchanged(d *caddyfile.Dispenser, alone bool) error {
+	word, literal, comment := d.Val(), false, false
+	if !d.Token().Quoted() {
+		literal, comment = celLiteral(word)
+	}
+	switch {
+	case strings.Contains(word, "{http."):
+		return d.Errf("Caddy puts its own placeholder into this `when`, %s: write `request.path`, `request.host` and their kin, and no word such as {path} or {host} in a text", word)
+	case alone:
+		return nil
+	case d.Token().Quoted() && strings.Contains(word, `"`):
+		return d.Errf("Caddy takes the backslash from \\\" in this `when`, which ends the text there; write the whole condition in backquotes")
+	case comment:
+		return d.Errf("a comment with `//` would hide the lines after it in this `when`; begin it with `#`, or write the whole condition in backquotes")
+	case literal:
+		return d.Errf("blanks within '…' do not stay as they are in this `when` (at %s); write the text in \"…\", or the whole condition in backquotes", word)
+	}
+	return nil
+}
+
+// celLiteral reports whether a word ends within a text of CEL, and whether it begins a comment.
+func celLiteral(word string) (open, comment bool) {
+	quote := byte(0)
+	for i := 0; i < len(word); i++ {
+		switch c := word[i]; {
+		case quote != 0 && c == '\\':
+			i++
+		case quote != 0:
+			if c == quote {
+				quote = 0
+			}
+		case c == '\'' || c == '"':
+			quote = c
+		case strings.HasPrefix(word[i:], "//"):
+			return false, true
+		}
+	}
+	return quote != 0, false
 }
 
 // bare takes the braces off a condition.

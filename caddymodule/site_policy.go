@@ -134,7 +134,7 @@ func (s *Site) rules(a *App) []string {
 	var lines []string
 	expanded, _ := a.expand(s.Rules) // judge says what is wrong
 	for _, r := range expanded {
-		lines = append(lines, strings.Join(r.Words, " "))
+		lines = append(lines, fmt.Sprintf("%q", r.Words)) // a word may hold blanks: user "ann group lab" is one name
 	}
 	for _, o := range s.AllowOrigins {
 		lines = append(lines, "allow_origin "+o)

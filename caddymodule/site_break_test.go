@@ -1,0 +1,54 @@
+package caddymodule
+
+import (
+	"strings"
+	"testing"
+)
+
+// rows T:path, 1.M: what Caddy's reader would change in a condition without a word opens a line. A comment of CEL swallowed the
+// lines after it, which come joined into one; an escaped quote ended a text; blanks within '…' became one; {path} became another text.
+func TestWhenStaysAsWritten(t *testing.T) {
+	for name, c := range map[string]struct{ block, say string }{
+		"a comment hides a line":  {"allow role doctor /x/** when {\n\tuser.org == \"lab\" // only the lab\n\t&& request.address.startsWith(\"10.\")\n}", "`#`"},
+		"a comment is glued":      {"allow role doctor /x/** when {\n\tuser.device_known//the lab\n\t&& user.org == \"lab\"\n}", "`#`"},
+		"a comment in one line":   {`allow role doctor /x/** when user.device_known // && user.org == "lab"`, "`#`"},
+		"an escaped quote":        {"allow role doctor /x/** when {\n\tuser.org == \"x\\\" || user.name == \\\"y\"\n}", "backquotes"},
+		"two blanks in a text":    {"deny any /x/** when {\n\tuser.org == 'st  mary'\n}", "blanks"},
+		"a placeholder":           {"deny any /x/** when {\n\trequest.path == \"/{path}\"\n}", "request.path"},
+		"a placeholder, one word": {"deny any /x/** when `request.path == \"/{path}\"`", "request.path"},
+		"and in a braced word":    {`deny any /x/** when {request.path.startsWith("/{host}")}`, "request.path"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			_, err := adapt(t, b.file("", site("app.test", c.block)))
+			if err == nil || !strings.Contains(err.Error(), c.say) {
+				t.Fatalf("it was accepted, or the message says nothing of %s: %v", c.say, err)
+			}
+		})
+	}
+}
+
+func TestWhenWithLiterals(t *testing.T) {
+	for block, want := range map[string]string{
+		"allow any /x/** when {\n\trequest.path == \"/a//b  c\" # a comment of Caddy\n\t&& user.org == 'lab'\n}":                      `request.path == "/a//b  c" && user.org == 'lab'`,
+		"allow any /x/** when {\n\trequest.path=='/a//b' && user.org==\"lab\"\n}":                                                     `request.path=='/a//b' && user.org=="lab"`,
+		"allow any /x/** when `user.org == \"a\\\"b\" && user.name == 'a  b' // the lab`":                                             `user.org == "a\"b" && user.name == 'a  b' // the lab`,
+		"allow any /x/** when {\n\trequest.path.matches(\"^/x/[0-9]{2}\\\\.pdf$\") && request.path.matches('^/x/\\\\d+\\\\.pdf$')\n}": `request.path.matches("^/x/[0-9]{2}\\.pdf$") && request.path.matches('^/x/\\d+\\.pdf$')`,
+	} {
+		rules := rulesOf(t, block)
+		if got := rules[0][len(rules[0])-1]; got != want {
+			t.Errorf("the condition is\n%s, want\n%s", got, want)
+		}
+	}
+}
+
+// Two sites of one host have the same rules word by word: a name with blanks is no other line.
+func TestTwinsAreComparedByWords(t *testing.T) {
+	a := new(App)
+	one := &Site{Rules: []Rule{{Words: []string{"allow", "user", "ann group lab"}}}}
+	two := &Site{Rules: []Rule{{Words: []string{"allow", "user", "ann", "group", "lab"}}}}
+	places := []place{{server: "a", hosts: []string{"app.test"}, site: one}, {server: "b", hosts: []string{"app.test"}, site: two}}
+	if surveyTwins(a, places) == nil {
+		t.Fatal("two policies that differ pass for one")
+	}
+}
