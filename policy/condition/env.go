@@ -19,7 +19,7 @@ const (
 	maxDepth   = 32
 	maxNodes   = 400
 	maxPattern = 512    // characters of a regular expression
-	maxRegexp  = 300    // instructions of it: what it does for each character of a path, at most
+	maxRegexp  = 100    // instructions of it: what it does for each character of a path, at most; some milliseconds for the longest
 	maxCost    = 20_000 // some hundred microseconds
 )
 
@@ -56,7 +56,6 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 		cel.ParserErrorRecoveryLimit(4),
 		cel.ExpressionNodeLimit(maxNodes),
 		cel.ExpressionNestingDepthLimit(4 * maxDepth), // what a macro makes is deeper than what was written
-		cel.RegexProgramSizeLimit(maxRegexp),
 	}
 	for name, kind := range known {
 		options = append(options, cel.Variable(name, kind), cel.Variable(presence+name, cel.BoolType))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 	"time"
@@ -177,12 +178,31 @@ func (s *scanner) constants(call ast.CallExpr) {
 			s.wrong(args[len(args)-1].ID(), "the pattern is no text between quotes", "one such as `request.path.matches(\"^/x[0-9]+$\")`")
 		} else if len(pattern) > maxPattern {
 			s.wrong(args[len(args)-1].ID(), fmt.Sprintf("the pattern is longer than %d characters", maxPattern), "several, with `||` between them")
-		} else if _, err := regexp.Compile(pattern); err != nil {
+		} else if steps, err := stepsOf(pattern); err != nil {
 			s.wrong(args[len(args)-1].ID(), "the pattern cannot be read: "+oneLine(err.Error()), "a pattern of RE2, such as `\"^/x[0-9]+$\"`")
+		} else if steps > maxRegexp {
+			s.wrong(args[len(args)-1].ID(), fmt.Sprintf("the pattern has %d parts when its repetitions are written out, more than %d", steps, maxRegexp), "it with fewer or smaller repetitions")
 		}
 	case (name == "timestamp" || name == "duration") && !call.IsMemberFunction() && len(args) == 1:
 		s.moment(name, args[0])
 	}
+}
+
+// stepsOf returns how many instructions a pattern has. CEL's own limit, cel.RegexProgramSizeLimit, panics at a repetition such as {3},
+// since it compiles without simplifying first.
+func stepsOf(pattern string) (int, error) {
+	if _, err := regexp.Compile(pattern); err != nil {
+		return 0, err
+	}
+	parsed, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
+		return 0, err
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return 0, err
+	}
+	return len(program.Inst), nil
 }
 
 // moment reads what timestamp and duration are about.
