@@ -64,9 +64,9 @@ func (s *Site) checkBearer() error {
 	switch {
 	case len(s.Bearer.From) == 0 && (s.Bearer.Audience != "" || s.Bearer.Unbound):
 		problems = append(problems, errors.New("`bearer audience` and `bearer unbound` need `bearer from NAME`, which says whose tokens are accepted"))
-	case len(s.Bearer.From) == 0 && s.policy.UsesBearer():
+	case len(s.Bearer.From) == 0 && s.policy.Uses().Bearer:
 		problems = append(problems, errors.New("a rule with `scope` is about bearer tokens, which this site does not accept: add `bearer from NAME`"))
-	case len(s.Bearer.From) > 0 && !s.policy.UsesBearer():
+	case len(s.Bearer.From) > 0 && !s.policy.Uses().Bearer:
 		problems = append(problems, errors.New("the site accepts bearer tokens, but no rule lets one in: add for example `allow scope patient/Observation.rs GET /fhir/Observation`"))
 	}
 	if len(problems) == 0 && len(s.Bearer.From) > 0 {

@@ -24,10 +24,9 @@ func specialOf(p *policy.Policy, ledger bool) (s special) {
 		return s
 	}
 	s.uses, s.shadow, s.emergency, s.budgets = p.Uses(), p.Shadow(), ledger && p.HasEmergency(), p.HasBudgets()
-	s.uses.Time = s.uses.Time || p.UsesTime()
 	if s.shadow != nil {
 		also := s.shadow.Uses()
-		s.uses.Time = s.uses.Time || also.Time || s.shadow.UsesTime()
+		s.uses.Time = s.uses.Time || also.Time
 		s.uses.Addr = s.uses.Addr || also.Addr
 	}
 	return s

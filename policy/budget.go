@@ -121,6 +121,17 @@ func (r *rule) id() string {
 	return base64.RawURLEncoding.EncodeToString(sum[:9])
 }
 
+// Count is one value that a budget line counts.
+type Count struct {
+	ID     string        // the line's, the same on all nodes and after a reload
+	Rule   string        // the line and its place
+	Value  string        // of the variable, decoded
+	Limit  int           // how many different values there may be
+	Alarm  int           // at how many somebody is told; 0: at none
+	Per    time.Duration // in how long
+	StepUp bool          // a new sign-in begins anew; otherwise it is denied
+}
+
 // HasBudgets reports whether there are budget lines.
 func (p *Policy) HasBudgets() bool { return p != nil && p.counts }
 

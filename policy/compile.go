@@ -4,9 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 )
+
+// Config is what a policy is made of.
+type Config struct {
+	Lines    []Line
+	Networks map[string][]netip.Prefix // names for `network`
+	// Roles, Groups, Sources and Claims are what a session of this site can have. Nil: not known, and not judged.
+	Roles, Groups, Sources, Claims []string
+	IgnoreCase                     bool       // allow lines, too, do not look at the case of ASCII letters in paths: the app does not
+	Exceptions                     Exceptions // which paths with several readings this site accepts
+}
 
 // Problem is one mistake in one line. New joins all of them.
 type Problem struct {

@@ -13,6 +13,15 @@ import (
 // longestGlass is the greatest time that a break_glass line may open something for, as a grant lasts no longer (emergency.MaxLife).
 const longestGlass = 4 * time.Hour
 
+// Emergency is what a break_glass line opens for one request.
+type Emergency struct {
+	Rule    string // the line's words, without its place: it is the same line after a reload
+	Route   string // the pattern that matched
+	Scope   string // the path that the grant holds for, and all below it: raw bytes, whole segments, "/patients/7"
+	Subject string // the decoded last segment of Scope, whom or what it is about
+	For     time.Duration
+}
+
 // glass reads on PATHS for DURATION.
 func (p *reader) glass() {
 	if !p.is("on") {

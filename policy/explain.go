@@ -6,6 +6,28 @@ import (
 	"strings"
 )
 
+// Explanation is a Decision with all lines that had a part in it.
+type Explanation struct {
+	Decision Decision
+	Matched  []Match
+}
+
+// Match is one line whose path and method match a request.
+type Match struct {
+	Rule, Route string
+	Kind        string // its first words: "allow", "deny", "require", "break_glass", "budget", with "shadow " before them
+	Holds       bool   // all of it matches; for a require: it is met
+	Why         string // what does not
+}
+
+// LineInfo is one line, for tables.
+type LineInfo struct {
+	Rule, At, Kind                              string
+	Public, Any, Device, Shadow                 bool
+	Roles, Users, Groups, Orgs, Sources, Scopes []string // of the subjects that the line names
+	Patterns, Methods, Conditions               []string
+}
+
 // Explain answers r as Decide does, and says which lines had a part in it. It tries each line by itself, and is for people.
 func (p *Policy) Explain(r Request) Explanation {
 	explanation := Explanation{Decision: p.Decide(r)}

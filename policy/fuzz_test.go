@@ -87,7 +87,7 @@ func FuzzPolicyLine(f *testing.F) {
 			t.Fatalf("%q lets nobody in: %+v", input, d)
 		}
 		scoped := len(p.Lines()[0].Scopes) > 0
-		if scoped != p.UsesBearer() || scoped != (len(p.Scopes()) > 0) {
+		if scoped != p.Uses().Bearer || scoped != (len(p.Scopes()) > 0) {
 			t.Fatalf("%q has the scopes %q", input, p.Scopes())
 		}
 		session := Request{Method: "GET", Path: root, Who: &Subject{Username: "u", Roles: p.Roles(), Scopes: p.Scopes(), Patient: "p"}}
@@ -118,7 +118,7 @@ func FuzzDecide(f *testing.F) {
 			c.Lines = append(c.Lines, Line{Words: strings.Fields(text)})
 		}
 		p, err := compileAll(&c, nil)
-		path, err2 := ParsePathWith(target, c.Exceptions)
+		path, err2 := parseReadings(target, c.Exceptions)
 		if err != nil || err2 != nil {
 			return
 		}
@@ -190,7 +190,7 @@ func FuzzScope(f *testing.F) {
 	})
 }
 
-// FuzzPathExceptions holds the promises of ParsePathWith for each path with each combination of switches.
+// FuzzPathExceptions holds the promises of parseReadings for each path with each combination of switches.
 func FuzzPathExceptions(f *testing.F) {
 	f.Fuzz(func(t *testing.T, input string) {
 		for _, allow := range switches() {

@@ -1,9 +1,6 @@
 package policy
 
-import (
-	"slices"
-	"strings"
-)
+import "slices"
 
 // covers finds the lines whose patterns hold all that another pattern holds, without looking at all lines.
 type covers struct {
@@ -190,45 +187,6 @@ func (n *coverNode) walk(pattern string, r *rule, visit func(*coverers) bool) bo
 		return true
 	}
 	return segment != "" && segment != "*" && n.next["*"].walk(rest, r, visit)
-}
-
-// contains reports whether a pattern of an allow line holds all that another pattern holds.
-func contains(a, b string) bool {
-	for a != "" {
-		var x, y string
-		if x, a = cut(a); x == "**" {
-			return true
-		}
-		if b == "" {
-			return false
-		}
-		if y, b = cut(b); y == "**" {
-			return false
-		}
-		wild := x == "*" || variableName(x) != ""
-		if wild && y == "" || !wild && x != y {
-			return false
-		}
-	}
-	return b == ""
-}
-
-// meet reports whether some path matches both patterns, read as a deny reads it.
-func meet(a, b string) bool {
-	a, b = foldPattern(a), foldPattern(b)
-	for a != "" && b != "" {
-		var x, y string
-		x, a = cut(a)
-		y, b = cut(b)
-		wild := x == "*" || y == "*" || strings.HasPrefix(x, "{") || strings.HasPrefix(y, "{")
-		switch {
-		case x == "**" || y == "**":
-			return true
-		case x != y && !(wild && x != "" && y != ""):
-			return false
-		}
-	}
-	return a == b || a == everything || b == everything
 }
 
 // listsAll reports whether a list of methods holds all of another; none is all methods.

@@ -191,6 +191,3 @@ func (r *rule) contradicts(other *rule) string {
 	}
 	return ""
 }
-
-// everyAddress is what is not worth naming.
-var everyAddress = spans(mustPrefixes("0.0.0.0/0", "::/0"))

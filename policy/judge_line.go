@@ -88,6 +88,9 @@ func (j *judgement) variables(r *rule) {
 	}
 }
 
+// everyAddress is what is not worth naming.
+var everyAddress = spans([]netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")})
+
 // conditions finds conditions that are always met or never, and what the expressions warn of.
 func (j *judgement) conditions(r *rule) {
 	if r.hours != nil && r.hours.isAlways() {
@@ -163,11 +166,4 @@ func (j *judgement) close(r *rule) {
 	} else if asks != nil {
 		j.warn(r, foundContradiction, quoted([]*rule{asks})+" asks for a session, so that this is not public", "`any` instead of public, or a require for other paths")
 	}
-}
-
-func mustPrefixes(texts ...string) (list []netip.Prefix) {
-	for _, text := range texts {
-		list = append(list, netip.MustParsePrefix(text))
-	}
-	return list
 }

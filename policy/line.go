@@ -82,15 +82,21 @@ func (p *reader) listText() string {
 	if len(p.words) == 0 || strings.HasPrefix(p.words[0], "/") {
 		return ""
 	}
+	text, _ := p.joined("the list", "")
+	return strings.Trim(text, ",")
+}
+
+// joined takes a list, also one with blanks around its commas, which it says. before is what a message puts before the list.
+func (p *reader) joined(what, before string) (text string, blanks bool) {
 	word := p.next()
-	text := word
+	text = word
 	for p.continues(text) {
 		text += p.next()
 	}
 	if text != word {
-		p.wrong("blank", "the list has blanks in it", "`"+strings.Trim(text, ",")+"`")
+		p.wrong("blank", what+" has blanks in it", "`"+before+strings.Trim(text, ",")+"`")
 	}
-	return strings.Trim(text, ",")
+	return text, text != word
 }
 
 func (p *reader) action() {

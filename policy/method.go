@@ -46,17 +46,10 @@ func (p *reader) methods() {
 	if p.looksLikePath(p.words[0]) {
 		return // paths says what is wrong with it
 	}
-	list := p.next()
-	word := list
-	for p.continues(list) {
-		list += p.next()
-	}
-	if list != word {
-		p.wrong("blank", "the list of methods has blanks in it", "`"+strings.Trim(list, ",")+"`")
-	}
+	list, blanks := p.joined("the list of methods", "")
 	p.rule.methods = strings.Split(list, ",")
 	for i, method := range p.rule.methods {
-		if method == "" && list != word {
+		if method == "" && blanks {
 			continue
 		}
 		p.method(method, p.rule.methods[:i])

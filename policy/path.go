@@ -39,7 +39,7 @@ var (
 	errReadings  = &PathError{"readings"}        // more than maxReadings ways to read it
 )
 
-// Path is a path whose meanings are all known: one, or with Exceptions a few. It is made by ParsePath or ParsePathWith; the zero
+// Path is a path whose meanings are all known: one, or with Exceptions a few. It is made by ParsePath or parseReadings; the zero
 // Path is denied everywhere.
 type Path struct {
 	raw     string  // as received

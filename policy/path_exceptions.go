@@ -34,10 +34,10 @@ const maxReadings = 16
 // keptSlash stands in Path.decoded for an encoded slash that was accepted. UTF-8 has no such byte, so that no name equals it.
 const keptSlash = 0xff
 
-// ParsePathWith is ParsePath with exceptions. A path that takes one carries all the other ways in which it can be read, and each of
+// parseReadings is ParsePath with exceptions. A path that takes one carries all the other ways in which it can be read, and each of
 // these has to be acceptable itself. Paths that take none cost and mean what they do without. A path with more than 16 readings is
 // refused.
-func ParsePathWith(escaped string, e Exceptions) (Path, error) {
+func parseReadings(escaped string, e Exceptions) (Path, error) {
 	p, took, err := parsePath(escaped, e)
 	if err != nil || took == (Exceptions{}) {
 		return p, err

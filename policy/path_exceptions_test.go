@@ -60,7 +60,7 @@ func TestPathReadings(t *testing.T) {
 		{Exceptions{EncodedSlash: true, Semicolon: true}, "/a%2Fb;x", []string{"/a/b;x", "/a%2Fb", "/a/b"}},
 		{Exceptions{EncodedSlash: true, EncodedPercent: true}, "/a%2Fb%2541", []string{"/a%2Fb%41", "/a/b%2541", "/a/b%41"}},
 	} {
-		p, err := ParsePathWith(test.path, test.allow)
+		p, err := parseReadings(test.path, test.allow)
 		if err != nil {
 			t.Errorf("%s: %v", test.path, err)
 		} else if got := raws(p)[1:]; p.String() != test.path || !slices.Equal(got, test.want) {
@@ -80,7 +80,7 @@ func TestPathNeverAccepted(t *testing.T) {
 		`/a\b`, "/a%5cb", "/a%5C..%5cb", "/a%00", "/a%0d%0ab", "/a%c2%85", "/%c0%ae%c0%ae/a", "/%c0%af", "/%e0%80%af", "/%ff", "/a%23b", "/a%3fb", "/a#b", "/a?b", "/%", "/%2", "/%zz", "", "*", "a", "http://evil.example/",
 	} {
 		for _, allow := range switches() {
-			if p, err := ParsePathWith(path, allow); err == nil || p != (Path{}) {
+			if p, err := parseReadings(path, allow); err == nil || p != (Path{}) {
 				t.Errorf("%q is accepted with %+v, and read as %q", path, allow, raws(p))
 			}
 		}
@@ -90,7 +90,7 @@ func TestPathNeverAccepted(t *testing.T) {
 // TestOwnPrefixInEveryReading: whoever hides the prefix of our own pages from us must not reach the app's page of that name either.
 func TestOwnPrefixInEveryReading(t *testing.T) {
 	for _, path := range []string{"/.anteroom%2flogin", "/.anteroom;x", "/.anteroom;x/login", "/.anteroom./login", "/.%2561nteroom/login", "/.ANTEROOM;x%2541"} {
-		p, err := ParsePathWith(path, everyException)
+		p, err := parseReadings(path, everyException)
 		if err != nil || !p.Under("/.anteroom/") {
 			t.Errorf("%q: %v, %q", path, err, raws(p))
 		}
@@ -126,15 +126,15 @@ func TestReadingsProperties(t *testing.T) {
 	}
 }
 
-// checkReadings holds the promises of ParsePathWith for one path. It reports whether the path is accepted.
+// checkReadings holds the promises of parseReadings for one path. It reports whether the path is accepted.
 func checkReadings(t *testing.T, path string, allow Exceptions) (Path, bool) {
 	t.Helper()
 	clear, clearErr := ParsePath(path)
-	p, err := ParsePathWith(path, allow)
+	p, err := parseReadings(path, allow)
 	if clearErr == nil && (err != nil || p != clear) {
 		t.Fatalf("%q is clear, and with %+v it is %q (%v)", path, allow, raws(p), err)
 	}
-	if none, noneErr := ParsePathWith(path, Exceptions{}); none != clear || noneErr != clearErr {
+	if none, noneErr := parseReadings(path, Exceptions{}); none != clear || noneErr != clearErr {
 		t.Fatalf("%q without exceptions: %v and %v", path, noneErr, clearErr)
 	}
 	if err != nil {
@@ -148,7 +148,7 @@ func checkReadings(t *testing.T, path string, allow Exceptions) (Path, bool) {
 		t.Fatalf("%q: %d readings", path, len(all))
 	}
 	for _, raw := range all {
-		r, err := ParsePathWith(raw, allow)
+		r, err := parseReadings(raw, allow)
 		if err != nil {
 			t.Fatalf("%q is read as %q, which is refused: %v", path, raw, err)
 		}
@@ -161,7 +161,7 @@ func checkReadings(t *testing.T, path string, allow Exceptions) (Path, bool) {
 	}
 	// What is left when everything is undone needs no exception, apart from a percent sign that means itself.
 	last := trimDots(cutParameters(splitSlashes(decodeTwice(path))))
-	if clear, err := ParsePathWith(last, Exceptions{EncodedPercent: allow.EncodedPercent}); err != nil || len(clear.readings()) > 0 || !slices.Contains(all, last) {
+	if clear, err := parseReadings(last, Exceptions{EncodedPercent: allow.EncodedPercent}); err != nil || len(clear.readings()) > 0 || !slices.Contains(all, last) {
 		t.Fatalf("%q is read as %q, and %q of these is ambiguous or not among them: %v", path, all, last, err)
 	}
 	return p, true
@@ -198,12 +198,12 @@ func programs(t *testing.T, raw string) []string {
 func TestReadingsCost(t *testing.T) {
 	for _, piece := range []string{"a%2Fb", "a;x/", "a%2541", "a./", "a;x=1%2541./b%2Fc/", ";", "%25", "%2F"} {
 		path := "/a" + strings.Repeat(piece, (MaxPath-2)/len(piece))
-		p, err := ParsePathWith(path, everyException)
-		if n := testing.AllocsPerRun(1, func() { _, _ = ParsePathWith(path, everyException) }); n > 250 {
+		p, err := parseReadings(path, everyException)
+		if n := testing.AllocsPerRun(1, func() { _, _ = parseReadings(path, everyException) }); n > 250 {
 			t.Errorf("%.20s…: %v allocations (%v, %d readings)", path, n, err, len(raws(p)))
 		}
 	}
-	if n := testing.AllocsPerRun(100, func() { _, _ = ParsePathWith("/api/patients/12/charts.json", everyException) }); n != 0 {
-		t.Errorf("ParsePathWith allocates %v times for a plain path", n)
+	if n := testing.AllocsPerRun(100, func() { _, _ = parseReadings("/api/patients/12/charts.json", everyException) }); n != 0 {
+		t.Errorf("parseReadings allocates %v times for a plain path", n)
 	}
 }

@@ -74,7 +74,7 @@ func (p *reader) badPattern(pattern string) (wrong, write string) {
 	if len(variables(pattern)) > maxVariables {
 		return fmt.Sprintf("has more than %d variables", maxVariables), "`*` for those that nothing looks at"
 	}
-	if _, err := ParsePathWith("/"+strings.Join(literal, "/"), p.config.Exceptions); err != nil {
+	if _, err := parseReadings("/"+strings.Join(literal, "/"), p.config.Exceptions); err != nil {
 		return "can match no request (" + err.Error() + ": such requests are refused before the rules)",
 			"a path of letters, digits and -_~.!$&'()+,=:@ whose segments do not end in a dot, and `*` for other segments"
 	}
@@ -106,4 +106,54 @@ func variableIn(segment string) string {
 		return "{user}"
 	}
 	return "{" + name + "}"
+}
+
+// foldPattern writes a pattern as the tree of denies has it.
+func foldPattern(pattern string) string {
+	if pattern = lower(pattern); pattern != "/" {
+		pattern = strings.TrimSuffix(pattern, "/")
+	}
+	return pattern
+}
+
+// isOpen reports whether a segment of a pattern is more than one text.
+func isOpen(segment string) bool { return segment == "*" || strings.HasPrefix(segment, "{") }
+
+// contains reports whether a pattern of an allow line holds all that another pattern holds.
+func contains(a, b string) bool {
+	for a != "" {
+		var x, y string
+		if x, a = cut(a); x == "**" {
+			return true
+		}
+		if b == "" {
+			return false
+		}
+		if y, b = cut(b); y == "**" {
+			return false
+		}
+		wild := x == "*" || variableName(x) != ""
+		if wild && y == "" || !wild && x != y {
+			return false
+		}
+	}
+	return b == ""
+}
+
+// meet reports whether some path matches both patterns, read as a deny reads it.
+func meet(a, b string) bool {
+	a, b = foldPattern(a), foldPattern(b)
+	for a != "" && b != "" {
+		var x, y string
+		x, a = cut(a)
+		y, b = cut(b)
+		wild := isOpen(x) || isOpen(y)
+		switch {
+		case x == "**" || y == "**":
+			return true
+		case x != y && !(wild && x != "" && y != ""):
+			return false
+		}
+	}
+	return a == b || a == everything || b == everything
 }

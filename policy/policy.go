@@ -110,6 +110,19 @@ const (
 	ReasonNoPolicy  = "no-policy"  // a nil Policy
 )
 
+// Missing says for a person what a line that nearly allows lacks. It names nothing: neither roles nor hours nor networks.
+type Missing uint8
+
+// What can be missing.
+const (
+	MissingRole    Missing = 1 << iota // who it is: a role, a group, an organisation, a name
+	MissingNetwork                     // where from
+	MissingHours                       // when
+	MissingLevel                       // how the sign-in was made
+	MissingDevice                      // a browser that is known
+	MissingOther                       // what a `when` asks for
+)
+
 // Policy is a compiled set of lines, safe for concurrent use. A nil or zero Policy denies everything.
 type Policy struct {
 	allow, deny, require, glass, budgets node
@@ -147,12 +160,12 @@ func (p *Policy) Warnings() []*Problem {
 	return slices.Clone(p.warnings)
 }
 
-// ParsePath is ParsePathWith with the exceptions of the site.
+// ParsePath is parseReadings with the exceptions of the site.
 func (p *Policy) ParsePath(escaped string) (Path, error) {
 	if p == nil {
 		return ParsePath(escaped)
 	}
-	return ParsePathWith(escaped, p.exceptions)
+	return parseReadings(escaped, p.exceptions)
 }
 
 // Shadow returns the policy that the shadow lines would make together with the others, nil when there are none.

@@ -70,7 +70,7 @@ func TestZeroDenies(t *testing.T) {
 	if d := none.Decide(Request{Method: "GET", Path: parse(t, "/"), Who: doctor}); d.Allowed || d.Reason != ReasonNoPolicy {
 		t.Errorf("nil policy: %+v", d)
 	}
-	if none.UsesUsername() || none.Roles() != nil || none.Knows("PROPFIND") {
+	if none.Uses().Username || none.Roles() != nil || none.Knows("PROPFIND") {
 		t.Error("nil policy knows something")
 	}
 	if d := (&Policy{}).Decide(Request{Method: "GET", Path: parse(t, "/"), Who: doctor}); d.Allowed || d.Reason != ReasonNoRule {
@@ -220,7 +220,7 @@ func TestRolesAndUsername(t *testing.T) {
 		t.Error("Roles hands out its own memory")
 	}
 	for text, want := range map[string]bool{"allow any /x": false, "allow any /{user}": true, "allow user x": true, "allow any /x /y/{user}/**": true} {
-		if compile(t, text).UsesUsername() != want {
+		if compile(t, text).Uses().Username != want {
 			t.Errorf("%s: UsesUsername is not %t", text, want)
 		}
 	}

@@ -35,7 +35,7 @@ func TestRow35(t *testing.T) {
 	if d := p.Decide(Request{Method: "GET", Path: parse(t, "/fresh"), Who: who("", 0)}); d.Reason != ReasonStepUp {
 		t.Errorf("without a time: %+v", d)
 	}
-	if !p.UsesTime() || compile(t, "allow any", "require acr x").UsesTime() || (*Policy)(nil).UsesTime() {
+	if !p.Uses().Time || compile(t, "allow any", "require acr x").Uses().Time || (*Policy)(nil).Uses().Time {
 		t.Error("UsesTime")
 	}
 	d := p.Decide(Request{Method: "POST", Path: parse(t, "/admin/x"), Who: who("mfa", 0), Now: noon})

@@ -28,6 +28,54 @@ type scope struct {
 	may     uint8
 }
 
+// scopes reads the list after scope.
+func (p *reader) scopes() {
+	if p.rule.kind == kindDeny {
+		p.wrong("scope", "an application asks for the scopes that it wants, so that a deny for one denies nothing", "`allow` lines for what it may, or `deny any`, which holds for tokens too")
+	}
+	for _, text := range p.list("scope", "scope", badScope) {
+		if badScope(text) != "" {
+			continue // list has said so
+		}
+		s, fault := readScope(text)
+		if fault != "" {
+			p.wrong("scope", fmt.Sprintf("%q is no scope of SMART: %s", text, fault), "one such as `patient/Observation.rs` or `user/*.cruds`")
+		}
+		p.rule.scopes = append(p.rule.scopes, s)
+	}
+	if len(p.words) == 0 {
+		return
+	}
+	if word := p.words[0]; strings.HasPrefix(word, "patient/") || strings.HasPrefix(word, "user/") || strings.HasPrefix(word, "system/") {
+		p.wrong("blank", "the list of scopes has blanks in it", "several as `scope a,b`")
+		p.next()
+	}
+}
+
+// checkScopes looks at a line for scopes when all of it is known.
+func (p *reader) checkScopes() {
+	if len(p.problems) > 0 {
+		return
+	}
+	r := &p.rule
+	for _, s := range r.scopes {
+		switch {
+		case s.context == "":
+		case len(r.methods) == 0:
+			p.wrong("method", fmt.Sprintf("%q says what may be done, and the line opens all methods", s.text), "the methods after it, such as `GET` for r and s, `POST` for c")
+			return
+		case s.context == "patient" && !r.lists("HEAD") && !slices.ContainsFunc(r.patterns, func(pattern string) bool { return hasSegment(pattern, "{patient}") }):
+			p.wrong("path", fmt.Sprintf("%q is about one patient, and these methods say in the body which one, where it cannot be seen", s.text),
+				"paths with a `{patient}`, such as `/Patient/{patient}/**`, or a scope that begins with `user/` or `system/`")
+			return
+		case s.context == "patient" && s.kind != "*" && searched[s.kind] == 0 && !slices.ContainsFunc(r.patterns, func(pattern string) bool { return hasSegment(pattern, "{patient}") }):
+			p.wrong("path", fmt.Sprintf("%q is about one patient, and no search for %s names one", s.text, s.kind),
+				"paths with a `{patient}`, such as `/Patient/{patient}/**`, or a scope that begins with `user/` or `system/`")
+			return
+		}
+	}
+}
+
 // readScope reads one scope of a line or of a token. What begins like one of SMART and is none has no meaning: wrong says why.
 // A constraint ("?category=…") narrows what it grants, and nobody here can hold a server to it, so that it grants nothing.
 func readScope(text string) (s scope, wrong string) {
@@ -126,6 +174,15 @@ func (s *scope) grantedBy(scopes []string) bool {
 		}
 	}
 	return false
+}
+
+// scopeTexts returns the scopes of a line as they are written.
+func (r *rule) scopeTexts() []string {
+	texts := make([]string, 0, len(r.scopes))
+	for _, s := range r.scopes {
+		texts = append(texts, s.text)
+	}
+	return texts
 }
 
 // scoped is an allow line for scopes, at the end of one of its patterns.

@@ -186,18 +186,18 @@ func TestRow74Includes(t *testing.T) {
 
 func TestScopesAreTold(t *testing.T) {
 	p := compile(t, "allow scope b,a GET /x", "allow scope user/*.rs role lab GET /y", "allow any")
-	if got := p.Scopes(); !reflect.DeepEqual(got, []string{"a", "b", "user/*.rs"}) || !p.UsesBearer() {
+	if got := p.Scopes(); !reflect.DeepEqual(got, []string{"a", "b", "user/*.rs"}) || !p.Uses().Bearer {
 		t.Errorf("%q", got)
 	}
 	p.Scopes()[0] = "changed"
-	if p.Scopes()[0] != "a" || !reflect.DeepEqual(p.Roles(), []string{"lab"}) || p.UsesUsername() {
+	if p.Scopes()[0] != "a" || !reflect.DeepEqual(p.Roles(), []string{"lab"}) || p.Uses().Username {
 		t.Error("names")
 	}
-	if !compile(t, "allow scope a user u").UsesUsername() || compile(t, "allow any").UsesBearer() {
+	if !compile(t, "allow scope a user u").Uses().Username || compile(t, "allow any").Uses().Bearer {
 		t.Error("uses")
 	}
 	var none *Policy
-	if none.Scopes() != nil || none.UsesBearer() {
+	if none.Scopes() != nil || none.Uses().Bearer {
 		t.Error("nil policy")
 	}
 }

@@ -132,24 +132,17 @@ func (p *reader) again(kind, what, write string) {
 
 // list reads the list after kind, with commas and without blanks. reason is the code of its problems.
 func (p *reader) list(kind, reason string, check func(string) string) []string {
-	word := p.next()
-	if word == "" || word[0] == '/' {
+	if len(p.words) == 0 || p.words[0] == "" || p.words[0][0] == '/' {
 		p.wrong(reason, "it names no "+kind, fmt.Sprintf("`%s NAME`, several as `%s a,b`", kind, kind))
-		if word != "" {
-			p.words = append([]string{word}, p.words...)
+		if p.is("") {
+			p.next()
 		}
 		return nil
 	}
-	text := word
-	for p.continues(text) {
-		text += p.next()
-	}
-	if text != word {
-		p.wrong("blank", "the list of names has blanks in it", fmt.Sprintf("`%s %s`", kind, strings.Trim(text, ",")))
-	}
+	text, blanks := p.joined("the list of names", kind+" ")
 	names := strings.Split(text, ",")
 	for i, name := range names {
-		if fault := check(name); fault != "" && (name != "" || text == word) {
+		if fault := check(name); fault != "" && (name != "" || !blanks) {
 			p.wrong(reason, fmt.Sprintf("%q cannot be a %s: %s", name, kind, fault), fmt.Sprintf("`%s a,b`: names without blanks, one comma between two", kind))
 		} else if name != "" && slices.Contains(names[:i], name) {
 			p.wrong("duplicate", fmt.Sprintf("it names %q twice", name), "it once")

@@ -8,7 +8,7 @@ type node struct {
 	exact  children // a literal segment
 	user   *node    // {user}
 	claims []claim  // {claim.NAME}
-	ill    *node    // {patient} of a line for scopes
+	bound  *node    // {patient} of a line for scopes
 	one    *node    // "*" and free variables
 	here   *grants  // patterns that end here
 	rest   *grants  // patterns that end in ** here
@@ -100,7 +100,7 @@ func (n *node) find(q *query, key, text string) *entry {
 			return e
 		}
 	}
-	if n.user != nil || n.claims != nil || n.ill != nil {
+	if n.user != nil || n.claims != nil || n.bound != nil {
 		if e := n.findBound(q, key2, name, text2); e != nil {
 			return e
 		}
@@ -132,8 +132,8 @@ func (n *node) findBound(q *query, key2, name, text2 string) *entry {
 			}
 		}
 	}
-	if n.ill != nil && q.token && q.isPatient(name) {
-		return n.ill.find(q, key2, text2)
+	if n.bound != nil && q.token && q.isPatient(name) {
+		return n.bound.find(q, key2, text2)
 	}
 	return nil
 }
@@ -245,7 +245,7 @@ func (n *node) child(r *rule, segment string) *node {
 		n.claims = append(n.claims, claim{name, &node{}})
 		return n.claims[len(n.claims)-1].node
 	case segment == "{patient}" && r.who == whoScope:
-		return made(&n.ill)
+		return made(&n.bound)
 	case segment == "*" || variableName(segment) != "":
 		return made(&n.one)
 	}

@@ -2,6 +2,11 @@ package policy
 
 import "strings"
 
+// Uses says what decisions can depend on.
+type Uses struct {
+	Username, Time, Addr, Host, Query, Bearer, Level, Groups, Org, Source, Device, Claims bool
+}
+
 // Uses returns what decisions can depend on, those with shadow lines, break_glass lines and budgets among them.
 func (p *Policy) Uses() Uses {
 	if p == nil {
@@ -9,15 +14,6 @@ func (p *Policy) Uses() Uses {
 	}
 	return p.uses
 }
-
-// UsesUsername reports whether a decision can depend on the username: a {user}, a user line, or an expression.
-func (p *Policy) UsesUsername() bool { return p.Uses().Username }
-
-// UsesBearer reports whether a line asks for a scope, which only an access token can have.
-func (p *Policy) UsesBearer() bool { return p.Uses().Bearer }
-
-// UsesTime reports whether a decision can depend on the time.
-func (p *Policy) UsesTime() bool { return p.Uses().Time }
 
 func (u *Uses) add(r *rule) {
 	for _, pattern := range r.patterns {
