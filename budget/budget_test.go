@@ -364,4 +364,3 @@ func TestMemoryOfAnothersTime(t *testing.T) {
 		t.Error("1 was seen less than an hour ago")
 	}
 }
-
