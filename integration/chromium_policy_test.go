@@ -109,8 +109,9 @@ func TestChromiumEmergency(t *testing.T) {
 	c.picture(t, "why")
 	c.press(t, "Emergency access")
 	c.own(t, "2-form", "Emergency access", "radio Danger to life or health", "textbox In your own words", "checkbox I need the record of patient 4711", "button Begin emergency access", "link Cancel")
-	c.fill(t, "...........") // the browser finds it long enough, the server finds no words
-	c.picture(t, "form-filled")
+	c.fill(t, "Found on the floor, cannot answer. I need allergies and medication.")
+	c.picture(t, "emergency")
+	c.retype(t, "...........") // the browser finds it long enough, the server finds no words
 	c.press(t, "Begin emergency access")
 	c.own(t, "3-mistake", "Emergency access", "heading Nothing was begun yet", "link Say a little more", "alert")
 	if title := c.eval(t, `document.title`); !strings.HasPrefix(title, "Error: ") {
@@ -122,9 +123,7 @@ func TestChromiumEmergency(t *testing.T) {
 	if got := c.tab(t).navigate(t, r.url(appHost, "/patients/4711/chart")); got != http.StatusForbidden {
 		t.Errorf("a form with a mistake opens the record: %d", got)
 	}
-	c.eval(t, `document.querySelector("#text").focus(), document.querySelector("#text").select(), ""`)
-	c.do(t, "typing", chromedp.KeyEvent("Found on the floor, cannot answer. I need allergies and medication."))
-	c.picture(t, "emergency")
+	c.retype(t, "Found on the floor, cannot answer.")
 	c.press(t, "Begin emergency access")
 	c.own(t, "4-begun", "You are in emergency access", "StaticText 4711", "link Open the record", "button End emergency access", "status")
 	c.picture(t, "emergency-begun")
@@ -169,15 +168,23 @@ func (c *chromium) fill(t *testing.T, text string) {
 	t.Fatalf("the keyboard does not get through the form:\n%s", c.text(t))
 }
 
+// retype writes another text.
+func (c *chromium) retype(t *testing.T, text string) {
+	t.Helper()
+	c.eval(t, `document.querySelector("#text").focus(), document.querySelector("#text").select(), ""`)
+	c.do(t, "typing", chromedp.KeyEvent(text))
+}
+
 // picture keeps the page as the documentation shows it: as high as what is on it.
 func (c *chromium) picture(t testing.TB, name string) {
 	t.Helper()
-	height := c.eval(t, `document.activeElement.blur(), String(Math.ceil(document.querySelector("footer").getBoundingClientRect().bottom + 16))`)
+	height := c.eval(t, `document.activeElement.blur(), window.scrollTo(0, 0), String(Math.ceil(document.querySelector("footer").getBoundingClientRect().bottom + 16))`)
 	high, err := strconv.ParseInt(height, 10, 64)
 	if err != nil {
 		t.Fatalf("the height of the page is %s", height)
 	}
 	c.do(t, "making the window as high as the page", chromedp.EmulateViewport(760, high))
+	c.eval(t, `window.scrollTo(0, 0), ""`)
 	c.screenshot(t, "docs-"+name)
 	c.do(t, "making the window usual again", chromedp.EmulateViewport(1000, 1060))
 }
@@ -275,10 +282,15 @@ func TestChromiumPolicyMatrix(t *testing.T) {
 			t.Errorf("%s is not on the page", site)
 		}
 	}
+	const top = `[...document.querySelectorAll("h2")].filter(h => h.innerText.includes(".hospital.example")).map(h => h.getBoundingClientRect().top)`
 	c.do(t, "a window as wide as a page", chromedp.EmulateViewport(1000, 900))
-	c.screenshot(t, "matrix")
-	c.eval(t, `[...document.querySelectorAll("h2")].find(h => h.innerText.includes("careconnect")).scrollIntoView(), ""`)
-	c.screenshot(t, "matrix-first")
+	high, err := strconv.ParseInt(c.eval(t, `(tops => String(Math.floor(tops[2] - tops[0])))(`+top+`)`), 10, 64)
+	if err != nil || high < 300 {
+		t.Fatalf("the first two sites are %d pixels high: %v", high, err)
+	}
+	c.do(t, "a window as high as the first two sites", chromedp.EmulateViewport(1000, high))
+	c.eval(t, `window.scrollTo(0, window.scrollY + `+top+`[0] - 16), ""`)
+	c.screenshot(t, "docs-matrix")
 	ctx, cancel := context.WithTimeout(c.ctx, 10*time.Second)
 	defer cancel()
 	if _, err := chromedp.Call(ctx, cdppage.PrintToPDF, cdppage.PrintToPDFParams{}); err != nil {
