@@ -93,17 +93,25 @@ func (a *App) policyNames() string {
 	return ", or use one of " + strings.Join(names, ", ")
 }
 
+// networkName reports whether a network can have the name: one that reads like an address would stand for other addresses.
+func networkName(name string) bool {
+	return policyName.MatchString(name) && strings.Trim(name, "0123456789.") != ""
+}
+
 // checkPolicies refuses two policies of one name.
 func (a *App) checkPolicies() error {
 	var problems []error
 	for i, p := range a.Policies {
-		if slices.ContainsFunc(a.Policies[:i], func(other *Policy) bool { return other.Name == p.Name }) {
+		switch {
+		case !policyName.MatchString(p.Name):
+			problems = append(problems, fmt.Errorf("%s: policy %q: a name has letters, digits, `.`, `_`, `-`", p.At, p.Name))
+		case slices.ContainsFunc(a.Policies[:i], func(other *Policy) bool { return other.Name == p.Name }):
 			problems = append(problems, fmt.Errorf("%s: the policy %s stands twice; put all lines into one block, or give it another name", p.At, p.Name))
 		}
 	}
 	for name := range a.Networks {
-		if !policyName.MatchString(name) {
-			problems = append(problems, fmt.Errorf("network %q: a name has letters, digits, `.`, `_`, `-`", name))
+		if !networkName(name) {
+			problems = append(problems, fmt.Errorf("network %q: a name has letters, digits, `.`, `_`, `-`, and is no address", name))
 		}
 	}
 	return errors.Join(problems...)
@@ -133,7 +141,7 @@ func (a *App) unusedPolicies(places []place) error {
 // networkLine reads `network NAME CIDR…`.
 func (a *App) networkLine(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
-	if len(args) < 2 || !policyName.MatchString(args[0]) || strings.Trim(args[0], "0123456789.") == "" {
+	if len(args) < 2 || !networkName(args[0]) {
 		return d.Errf("network needs a name and its ranges, for example `network wards 10.1.0.0/16 10.2.0.0/16`")
 	}
 	if a.Networks[args[0]] != nil {

@@ -52,3 +52,32 @@ func TestTwinsAreComparedByWords(t *testing.T) {
 		t.Fatal("two policies that differ pass for one")
 	}
 }
+
+// row 1.M: a deny whose name Caddy did not put in holds for nobody, and an expectation about nobody always holds.
+func TestPlaceholdersAreNoNames(t *testing.T) {
+	b := newBench(t)
+	for _, line := range []string{
+		"deny user {env.BAD} /x", `deny user "{args[0]}" /x`, "deny user {user} /x", "deny org {http.request.host} /x", "deny user {vars.x},ann /x",
+		`deny user " ann" /x`, `deny user "ann , bob" /x`, "expect user:{env.BAD} GET / allow",
+	} {
+		if got := b.problems(t, b.global("", site("app.test", "allow any\n"+line))); !strings.Contains(got, "is no name") {
+			t.Errorf("%s: %q", line, got)
+		}
+	}
+	for _, line := range []string{"budget any 5 distinct {patient} per 1h on /p/{patient}/**", `deny user "ann lee" /x`, "expect user:ann GET / allow"} {
+		if got := b.problems(t, b.global("", site("app.test", "allow any\n"+line))); strings.Contains(got, "is no name") {
+			t.Errorf("%s: %q", line, got)
+		}
+	}
+}
+
+// A config that no Caddyfile made: the name of a network that reads like an address would open a line to others.
+func TestNamesInJSON(t *testing.T) {
+	a := &App{Networks: map[string][]string{"10.1.2.3": {"0.0.0.0/0"}}}
+	if a.checkPolicies() == nil {
+		t.Error("a network may be called 10.1.2.3")
+	}
+	if a = (&App{Policies: []*Policy{{Name: "p q"}}}); a.checkPolicies() == nil {
+		t.Error("a policy may be called `p q`")
+	}
+}

@@ -62,13 +62,32 @@ func (s *Site) policyConfig(a *App) (policy.Config, error) {
 	networks, err2 := a.networks()
 	exceptions, err3 := s.exceptions()
 	known, err4 := a.known()
+	err5 := literal(slices.Concat(rules, s.Expect))
 	if err3 != nil {
 		err3 = fmt.Errorf("%s: %w", siteAt(s), err3)
 	}
 	return policy.Config{
 		Lines: linesOf(rules), Networks: networks, IgnoreCase: slices.Contains(s.Paths, ignoreCase), Exceptions: exceptions,
 		Roles: known.roles, Groups: known.groups, Sources: known.sources, Claims: known.claims,
-	}, errors.Join(err1, err2, err3, err4)
+	}, errors.Join(err1, err2, err3, err4, err5)
+}
+
+// literal refuses names that nobody has because Caddy was to put something in their place: {env.NAME} and the argument of a snippet that
+// was imported without it stay as they are, and `deny user {env.NAME}` would hold for nobody. The same with blanks in quotes.
+func literal(rules []Rule) error {
+	var problems []error
+	for _, r := range rules {
+		for i, word := range r.Words {
+			if i > 0 && r.Words[i-1] == "when" || strings.HasPrefix(word, "/") {
+				continue // these have names in braces; the policy knows which
+			}
+			braces := strings.ContainsAny(word, "{}") && !(r.Words[0] == "budget" && r.Words[i-1] == "distinct")
+			if blanks := slices.ContainsFunc(strings.Split(word, ","), func(s string) bool { return s != strings.TrimSpace(s) }); braces || blanks {
+				problems = append(problems, fmt.Errorf("%s: `%s`: %q is no name: nothing is put in the place of {…} here, and blanks count; write the name, or {$NAME} for a variable of the environment", r.At, strings.Join(r.Words, " "), word))
+			}
+		}
+	}
+	return errors.Join(problems...)
 }
 
 func linesOf(rules []Rule) []policy.Line {
