@@ -66,7 +66,8 @@ type App struct {
 
 	mu      sync.Mutex // guards the fields below
 	sites   []*Site
-	hosts   []string // of the gated sites
+	hosts   []string          // of the gated sites
+	counted map[string]string // of each host: under which name budgets count
 	running *running
 	guests  tenancy
 	startup *startup

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -57,10 +58,20 @@ func (a *App) serves(host string) bool {
 func (a *App) gate(places []place) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.hosts = nil
+	a.hosts, a.counted = nil, map[string]string{}
 	for _, p := range places {
 		a.hosts = append(a.hosts, p.hosts...)
+		for _, host := range p.hosts { // the same on all nodes, whatever the order
+			a.counted[host] = min(cmp.Or(a.counted[host], host), slices.Min(p.hosts))
+		}
 	}
+}
+
+// countedAs returns the name under which the budgets of a host's site count: one for all of its hosts.
+func (a *App) countedAs(host string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return cmp.Or(a.counted[host], host)
 }
 
 // gatedPlaces lists the gated sites of all servers.

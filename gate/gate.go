@@ -77,6 +77,9 @@ type Config struct {
 	Emergency *emergency.Ledger
 	// Budget counts for the budget lines of the rules. nil: what such a line concerns is answered 503.
 	Budget *budget.Budget
+	// Counted says under which name budgets count at a host. A site with several hosts has one, or a person has a budget at each of
+	// them. nil: the host.
+	Counted func(host string) string
 	// Alarm tells people that a budget is used up. nil: the audit log alone does.
 	Alarm *alarm.Alarm
 	// OnStoreLoss is how long after the store was last heard the sessions go on that this node had verified before. A silence is a
@@ -115,6 +118,7 @@ type Gate struct {
 	special      special
 	ledger       ledger  // not nil where special.emergency
 	counter      counter // nil: no budget can be counted
+	counted      func(host string) string
 	local        localCounts
 	alarm        alarm.Raiser
 	unaudited    bool // the operator wants no log: no event is made up for it
@@ -129,7 +133,7 @@ func New(c Config) (*Gate, error) {
 	}
 	g.storeLoss.tolerate = c.OnStoreLoss
 	g.special = specialOf(c.Policy, c.Emergency != nil)
-	g.ledger, g.alarm = c.Emergency, c.Alarm
+	g.ledger, g.alarm, g.counted = c.Emergency, c.Alarm, c.Counted
 	if c.Budget != nil {
 		g.counter = c.Budget
 	}
@@ -153,6 +157,9 @@ func New(c Config) (*Gate, error) {
 	}
 	if c.OnStoreLoss < 0 {
 		problems = append(problems, fmt.Errorf("creating gate: sessions that go on for %s after a loss of the store: write 0 or more", c.OnStoreLoss))
+	}
+	if g.counted == nil {
+		g.counted = func(host string) string { return host }
 	}
 	if g.portal == nil {
 		g.portal = http.NotFoundHandler()
