@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/anteroom-proxy/anteroom/policy/condition"
 )
 
 // span is a range of addresses, both ends in it. Addresses of IPv4 are never written as those of IPv6.
@@ -26,7 +28,7 @@ func (p *reader) network() {
 		}
 		prefixes, fault := p.prefixes(name)
 		if fault != "" {
-			p.wrong("network", fmt.Sprintf("%q %s", name, fault), p.knownNetworks())
+			p.wrong("network", fmt.Sprintf("%q is no network: %s", name, fault), p.knownNetworks())
 		}
 		list = append(list, prefixes...)
 	}
@@ -37,24 +39,16 @@ func (p *reader) network() {
 func (p *reader) prefixes(name string) (list []netip.Prefix, fault string) {
 	if list, ok := p.config.Networks[name]; ok {
 		if len(list) == 0 {
-			return nil, "is a network without addresses"
+			return nil, "it has no addresses"
 		}
 		return list, ""
 	}
-	if prefix, err := netip.ParsePrefix(name); err == nil {
-		if prefix.Masked() != prefix {
-			return nil, fmt.Sprintf("has bits after its length: it is %s, or one address", prefix.Masked())
-		}
-		return []netip.Prefix{prefix}, ""
-	}
-	if addr, err := netip.ParseAddr(name); err == nil && addr.Zone() == "" {
-		return []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}, ""
-	}
-	return nil, "is no network that is named, and no address"
+	prefix, fault := condition.ParseNetwork(name)
+	return []netip.Prefix{prefix}, fault
 }
 
 func (p *reader) knownNetworks() string {
-	known := slices.Sorted(maps.Keys(p.config.Networks))
+	known := slices.DeleteFunc(slices.Sorted(maps.Keys(p.config.Networks)), func(name string) bool { return len(p.config.Networks[name]) == 0 })
 	if len(known) == 0 {
 		return "an address or a prefix such as `10.0.0.0/8`, or name the network in the configuration"
 	}

@@ -197,12 +197,6 @@ func (c *Condition) Uses(name string) bool { return c.names[name] }
 // UsesTime reports whether the answer can depend on the time.
 func (c *Condition) UsesTime() bool { return c.names["request.time"] }
 
-// UsesAddr reports whether the answer can depend on the address.
-func (c *Condition) UsesAddr() bool { return c.names["request.address"] }
-
-// UsesHost reports whether the answer can depend on the host.
-func (c *Condition) UsesHost() bool { return c.names["request.host"] }
-
 // UsesUser reports whether the answer can depend on who is asking.
 func (c *Condition) UsesUser() bool {
 	for name := range c.names {

@@ -32,7 +32,7 @@ const (
 )
 
 // left are the functions that are left out: for values of any type, for bytes, and the accessors of a time whose zone is read at each
-// call, which zone.go replaces.
+// call, which functions.go replaces.
 func left() *env.LibrarySubset {
 	s := env.NewLibrarySubset()
 	for _, name := range []string{"dyn", "type", "bytes"} {

@@ -24,7 +24,6 @@ func joined(all []error) error {
 // name checks one name of the form user.roles.
 func (s *scanner) name(id int64, name string) {
 	root, field, _ := strings.Cut(name, ".")
-	wrong := fmt.Sprintf("%q is no name", name)
 	switch {
 	case known[name] != nil:
 	case root == "path":
@@ -47,11 +46,8 @@ func (s *scanner) name(id int64, name string) {
 			s.wrong(id, fmt.Sprintf("no identity source has a claim %q", field), write)
 			return
 		}
-	case slices.Contains(roots, root):
-		s.wrong(id, wrong, s.near(name))
-		return
 	default:
-		s.wrong(id, wrong, s.near(name))
+		s.wrong(id, fmt.Sprintf("%q is no name", name), s.near(name))
 		return
 	}
 	s.names[name] = true

@@ -3,8 +3,6 @@ package condition
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
-	"regexp/syntax"
 	"slices"
 	"strings"
 	"time"
@@ -136,93 +134,6 @@ func (s *scanner) call(e ast.Expr) {
 	s.mention(call)
 }
 
-// constants reads the arguments that are fixed when the expression is.
-func (s *scanner) constants(call ast.CallExpr) {
-	args := call.Args()
-	isPart := slices.ContainsFunc(parts, func(p struct {
-		name, without string
-		of            func(time.Time) int
-	}) bool {
-		return p.name == call.FunctionName()
-	})
-	switch name := call.FunctionName(); {
-	case isPart && call.IsMemberFunction() && len(args) == 1:
-		const write = "a name such as `\"Europe/Brussels\"` or `\"UTC\"`"
-		zone, ok := literal(args[0])
-		if !ok {
-			s.wrong(args[0].ID(), "the zone is no text between quotes", write)
-			return
-		}
-		location, fault := loadZone(zone)
-		if fault != "" {
-			s.wrong(args[0].ID(), fmt.Sprintf("%q is no time zone: %s", zone, fault), write)
-			return
-		}
-		s.tables.zones[zone] = location
-	case name == "inNetwork" && !call.IsMemberFunction() && len(args) == 2:
-		const write = "one such as `\"10.0.0.0/8\"` or `\"192.0.2.7\"`"
-		network, ok := literal(args[1])
-		if !ok {
-			s.wrong(args[1].ID(), "the network is no text between quotes", write)
-			return
-		}
-		prefix, fault := loadNetwork(network)
-		if fault != "" {
-			s.wrong(args[1].ID(), fmt.Sprintf("%q is no network: %s", network, fault), write)
-			return
-		}
-		s.tables.networks[network] = prefix
-	case name == "matches" && len(args) > 0:
-		pattern, ok := literal(args[len(args)-1])
-		if !ok {
-			s.wrong(args[len(args)-1].ID(), "the pattern is no text between quotes", "one such as `request.path.matches(\"^/x[0-9]+$\")`")
-		} else if len(pattern) > maxPattern {
-			s.wrong(args[len(args)-1].ID(), fmt.Sprintf("the pattern is longer than %d characters", maxPattern), "several, with `||` between them")
-		} else if steps, err := stepsOf(pattern); err != nil {
-			s.wrong(args[len(args)-1].ID(), "the pattern cannot be read: "+oneLine(err.Error()), "a pattern of RE2, such as `\"^/x[0-9]+$\"`")
-		} else if steps > maxRegexp {
-			s.wrong(args[len(args)-1].ID(), fmt.Sprintf("the pattern has %d parts when its repetitions are written out, more than %d", steps, maxRegexp), "it with fewer or smaller repetitions")
-		}
-	case (name == "timestamp" || name == "duration") && !call.IsMemberFunction() && len(args) == 1:
-		s.moment(name, args[0])
-	}
-}
-
-// stepsOf returns how many instructions a pattern has. CEL's own limit, cel.RegexProgramSizeLimit, panics at a repetition such as {3},
-// since it compiles without simplifying first.
-func stepsOf(pattern string) (int, error) {
-	if _, err := regexp.Compile(pattern); err != nil {
-		return 0, err
-	}
-	parsed, err := syntax.Parse(pattern, syntax.Perl)
-	if err != nil {
-		return 0, err
-	}
-	program, err := syntax.Compile(parsed.Simplify())
-	if err != nil {
-		return 0, err
-	}
-	return len(program.Inst), nil
-}
-
-// moment reads what timestamp and duration are about.
-func (s *scanner) moment(name string, arg ast.Expr) {
-	text, ok := literal(arg)
-	var err error
-	write := "`timestamp(\"2026-12-31T00:00:00Z\")`"
-	if name == "timestamp" {
-		_, err = time.Parse(time.RFC3339, text)
-	} else {
-		write = "`duration(\"8h\")`"
-		_, err = time.ParseDuration(text)
-	}
-	if !ok {
-		s.wrong(arg.ID(), "what "+name+" reads is no text between quotes", write)
-	} else if err != nil {
-		s.wrong(arg.ID(), fmt.Sprintf("%q is no %s", text, name), write)
-	}
-}
-
 // mention keeps the constants that are compared with a name, or looked for in its list.
 func (s *scanner) mention(call ast.CallExpr) {
 	args := call.Args()
@@ -250,14 +161,6 @@ func (s *scanner) mention(call ast.CallExpr) {
 		note(args[0], args[1])
 		note(args[1], args[0])
 	}
-}
-
-func literal(e ast.Expr) (string, bool) {
-	if e.Kind() != ast.LiteralKind {
-		return "", false
-	}
-	text, ok := e.AsLiteral().(types.String)
-	return string(text), ok
 }
 
 // warn says what is allowed and hardly meant, of an expression whose types are known.

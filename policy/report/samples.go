@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/anteroom-proxy/anteroom/policy/condition"
 )
 
 // sample is one way in which a request can be made.
@@ -110,11 +112,8 @@ var someDay = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 func (s *Site) borderAddrs(values []string) (addrs []netip.Addr) {
 	for _, name := range strings.Split(strings.Join(values, ","), ",") {
 		prefixes, named := s.network[name]
-		if p, err := netip.ParsePrefix(name); err == nil && !named {
+		if p, wrong := condition.ParseNetwork(name); wrong == "" && !named {
 			prefixes = []netip.Prefix{p}
-		}
-		if a, err := netip.ParseAddr(name); err == nil && !named {
-			prefixes = []netip.Prefix{netip.PrefixFrom(a, a.BitLen())}
 		}
 		for _, p := range prefixes {
 			last := lastAddr(p)

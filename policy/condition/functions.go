@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
-	"strings"
 	"time"
 
 	"cel.dev/cel-go/cel"
@@ -12,11 +11,14 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 )
 
-// parts are the accessors of a time that take a zone. CEL loads it from a file at each call; here it is loaded with the expression.
-var parts = []struct {
-	name, without string
+// part is an accessor of a time that takes a zone.
+type part struct {
+	name, without string // without is CEL's own overload
 	of            func(time.Time) int
-}{
+}
+
+// parts are all of them. CEL loads the zone from a file at each call; here it is loaded with the expression.
+var parts = []part{
 	{"getFullYear", "timestamp_to_year_with_tz", time.Time.Year},
 	{"getMonth", "timestamp_to_month_with_tz", func(t time.Time) int { return int(t.Month()) - 1 }},
 	{"getDayOfYear", "timestamp_to_day_of_year_with_tz", func(t time.Time) int { return t.YearDay() - 1 }},
@@ -61,49 +63,6 @@ func (t *tables) options() []cel.EnvOption {
 			}
 			return types.Bool(prefix.Contains(addr.Addr))
 		}))))
-}
-
-// loadZone reads a constant zone: a name of the IANA database, or an offset such as "+02:00" as CEL has it. The zone of the machine
-// is none: two nodes can differ in it.
-func loadZone(name string) (*time.Location, string) {
-	switch {
-	case name == "" || name == "Local":
-		return nil, "it has no name"
-	case name[0] == '+' || name[0] == '-':
-		at, err := time.Parse("-07:00", name)
-		if err != nil {
-			return nil, "an offset has four digits, such as +02:00"
-		}
-		_, seconds := at.Zone()
-		return time.FixedZone(name, seconds), ""
-	}
-	location, err := time.LoadLocation(name)
-	if err != nil {
-		return nil, "it is not in the database of zones"
-	}
-	return location, ""
-}
-
-// loadNetwork reads a constant network or address.
-func loadNetwork(text string) (netip.Prefix, string) {
-	if !strings.Contains(text, "/") {
-		addr, err := netip.ParseAddr(text)
-		if err != nil || addr.Zone() != "" {
-			return netip.Prefix{}, "it is no address"
-		}
-		addr = addr.Unmap()
-		return netip.PrefixFrom(addr, addr.BitLen()), ""
-	}
-	prefix, err := netip.ParsePrefix(text)
-	switch {
-	case err != nil:
-		return netip.Prefix{}, "it is no network in the form 10.0.0.0/8"
-	case prefix.Addr().Is4In6():
-		return netip.Prefix{}, "it is a network of IPv4 written as IPv6"
-	case prefix != prefix.Masked():
-		return netip.Prefix{}, fmt.Sprintf("it has bits beyond its length, and is %s", prefix.Masked())
-	}
-	return prefix, ""
 }
 
 // addressType is the type of request.address: no text, which could be compared in a spelling that it does not have.
