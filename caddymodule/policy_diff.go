@@ -3,6 +3,9 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/anteroom-proxy/anteroom/policy/report"
 	"github.com/spf13/cobra"
@@ -17,7 +20,7 @@ func policyDiffCommand() *cobra.Command {
 		Use:   "diff OLD NEW [--exit-code]",
 		Short: "Shows which decisions change between two configs",
 		Long: "Asks the policies of both Caddyfiles the same, for everybody whom lines of either name, for the routes of all lines that differ or overlap with one that does, for what lies beside these (a segment more or less, a slash at the end, capitals, " +
-			"percent-encoding), and at the borders of networks, hours and levels. It prints what opens, what changes its conditions, and what closes. " +
+			"percent-encoding), and at the borders of networks, hours and levels. It prints what opens, what changes its conditions, and what closes, and what else of a site's block differs: budgets, origins, tokens, on_store_loss, the assertion. " +
 			"With --exit-code the exit code is 1 when something opens or may open. What gives somebody a role is not compared: look at the identity lines.",
 		Example: "  anteroom policy diff Caddyfile.old Caddyfile --exit-code",
 		Args:    cobra.ExactArgs(2),
@@ -33,6 +36,7 @@ func policyDiffCommand() *cobra.Command {
 			return fmt.Errorf("comparing: %w", err)
 		}
 		changes := report.Compare(before.reports(), after.reports())
+		changes.Beside = beside(before, after)
 		var err error
 		if f.asJSON {
 			err = printJSON(c, changes)
@@ -45,4 +49,61 @@ func policyDiffCommand() *cobra.Command {
 		return err
 	}
 	return c
+}
+
+// beside are the lines of a site's block that one config has and the other has not, and that are no decisions: a budget that goes lets
+// somebody read more, an origin or an issuer that comes lets somebody in.
+func beside(before, after *judgedConfig) []report.Beside {
+	list := []report.Beside{}
+	add := func(site string, lines, others []string, gone bool) {
+		for _, line := range lines {
+			if !slices.Contains(others, line) {
+				restricts := strings.HasPrefix(line, "budget ") || strings.HasPrefix(line, "bearer audience ")
+				list = append(list, report.Beside{Site: site, Line: line, Gone: gone, Opens: restricts == gone})
+			}
+		}
+	}
+	done := map[[2]*judgedSite]bool{}
+	for _, s := range after.sites {
+		for _, host := range s.Hosts {
+			old, err := before.serving(host)
+			if err != nil || done[[2]*judgedSite{old, s}] {
+				continue
+			}
+			done[[2]*judgedSite{old, s}] = true
+			was, is := old.site.beside(before.app), s.site.beside(after.app)
+			add(host, was, is, true)
+			add(host, is, was, false)
+		}
+	}
+	return list
+}
+
+// beside are the lines of the block that change no decision of the policy itself.
+func (s *Site) beside(a *App) (lines []string) {
+	expanded, _ := a.expand(s.Rules) // it was compiled before
+	for _, r := range expanded {
+		if r.Words[0] == "budget" {
+			lines = append(lines, strings.Join(r.Words, " "))
+		}
+	}
+	for _, origin := range s.AllowOrigins {
+		lines = append(lines, "allow_origin "+strings.ToLower(origin))
+	}
+	for _, name := range s.Bearer.From {
+		lines = append(lines, "bearer from "+name)
+	}
+	for _, o := range []struct {
+		set  bool
+		line string
+	}{
+		{s.Bearer.Audience != "", "bearer audience " + s.Bearer.Audience}, {s.Bearer.Unbound, "bearer unbound allow"}, {s.NoAssertion, "assertion off"},
+		{s.Audience != "", "assertion audience " + s.Audience}, {s.OnStoreLoss > 0, "on_store_loss running_sessions " + seconds(int64(time.Duration(s.OnStoreLoss)/time.Second))},
+	} {
+		if o.set {
+			lines = append(lines, o.line)
+		}
+	}
+	slices.Sort(lines)
+	return slices.Compact(lines)
 }

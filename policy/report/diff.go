@@ -37,17 +37,27 @@ type Comparison struct {
 	Changes []Change `json:"changes"`
 	Added   []string `json:"sites_added"`   // sites that only the new config gates
 	Removed []string `json:"sites_removed"` // sites that it does not gate any more: whoever serves them then, no policy does
+	Beside  []Beside `json:"beside"`        // what differs and is no decision
 	Asked   int      `json:"asked"`         // decisions that were compared
+}
+
+// Beside is a line of a site that only one config has, and that weighs on decisions without being one: a budget, an origin that
+// may send requests, whose tokens are accepted. Who compares sites knows which there are.
+type Beside struct {
+	Site  string `json:"site"`
+	Line  string `json:"line"`
+	Gone  bool   `json:"gone"`  // the old one has it; otherwise the new one
+	Opens bool   `json:"opens"` // it opens something, or may
 }
 
 // Opens reports whether something opens, or may open: a change that could be both counts.
 func (c *Comparison) Opens() bool {
-	return len(c.Removed) > 0 || slices.ContainsFunc(c.Changes, func(x Change) bool { return x.Direction != Closed })
+	return len(c.Removed) > 0 || slices.ContainsFunc(c.Beside, func(x Beside) bool { return x.Opens }) || slices.ContainsFunc(c.Changes, func(x Change) bool { return x.Direction != Closed })
 }
 
 // Compare asks both configs the same for each host of either.
 func Compare(before, after []*Site) Comparison {
-	c := Comparison{Changes: []Change{}, Added: []string{}, Removed: []string{}}
+	c := Comparison{Changes: []Change{}, Added: []string{}, Removed: []string{}, Beside: []Beside{}}
 	done := map[[2]*Site]bool{}
 	for _, host := range hostsOf(before, after) {
 		a, b := serving(before, host), serving(after, host)
@@ -317,6 +327,16 @@ func (c *Comparison) Write(w io.Writer) error {
 	}
 	for _, direction := range directions {
 		c.group(&b, direction)
+	}
+	for i, x := range c.Beside {
+		if i == 0 {
+			b.WriteString("\nBESIDE THE DECISIONS\n")
+		}
+		what := map[bool]string{true: "not any more", false: "new"}[x.Gone]
+		if x.Opens {
+			what += ", may open"
+		}
+		fmt.Fprintf(&b, "  %s  %s: %s\n", printable(x.Site), what, printable(x.Line))
 	}
 	if b.Len() == 0 {
 		fmt.Fprintf(&b, "Nothing changes: %d decisions were compared.\n", c.Asked)
