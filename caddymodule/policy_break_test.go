@@ -1,0 +1,32 @@
+package caddymodule
+
+import (
+	"strings"
+	"testing"
+)
+
+// row 1.M: an edit opens a way that is no decision of the policy, and the comparison that a pipeline trusts says that nothing changes.
+func TestPolicyDiffBesideDecisions(t *testing.T) {
+	const lines = "allow role doctor /p/{patient}/**\n"
+	budget := "budget role doctor 60 distinct {patient} per 1h\n"
+	for name, c := range map[string]struct {
+		before, after string
+		opens         bool
+		says          string
+	}{
+		"a budget goes":        {budget, "", true, "not any more, may open: budget role doctor 60"},
+		"a budget grows":       {budget, strings.Replace(budget, "60", "600", 1), true, "not any more, may open: budget role doctor 60"},
+		"a budget comes":       {"", budget, false, "new: budget role doctor 60"},
+		"an origin comes":      {"", "allow_origin https://evil.example\n", true, "new, may open: allow_origin https://evil.example"},
+		"an origin goes":       {"allow_origin https://a.example\n", "", false, "not any more: allow_origin"},
+		"a store may be away":  {"", "on_store_loss running_sessions 12h\n", true, "on_store_loss running_sessions 12h"},
+		"nobody tells the app": {"", "assertion off\n", true, "assertion off"},
+	} {
+		before, _ := policyRig(t, policySite("app.test", lines+c.before))
+		after, _ := policyRig(t, policySite("app.test", lines+c.after))
+		out, err := runPolicy(t, "diff", before, after, "--exit-code")
+		if (err != nil) != c.opens || !strings.Contains(out, c.says) {
+			t.Errorf("%s: %s %v", name, out, err)
+		}
+	}
+}
