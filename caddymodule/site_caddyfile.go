@@ -89,8 +89,8 @@ func ruleWords(d *caddyfile.Dispenser) ([]string, error) {
 }
 
 // condition reads what comes after `when`: a block over several lines, one word in backquotes, or the rest of the line. Caddy's own
-// reader takes no block that begins and ends in one line, unless the braces touch the text: when {user.org == "lab"}. What it would
-// change unseen is refused: the condition has to be what stands in the file.
+// reader takes no block that begins and ends in one line, and braces that touch the text only where no quote stands beside them. What it
+// would change unseen is refused: the condition has to be what stands in the file.
 func condition(d *caddyfile.Dispenser) (string, error) {
 	nesting := d.Nesting()
 	if d.CountRemainingArgs() == 1 {
