@@ -22,6 +22,9 @@ type Emergency struct {
 	For     time.Duration
 }
 
+// longestGlassLine is how long such a line may be, in bytes: it stands in the record of each grant, and in a cookie (package emergency).
+const longestGlassLine = 1024
+
 // glass reads on PATHS for DURATION.
 func (p *reader) glass() {
 	if !p.is("on") {

@@ -139,6 +139,9 @@ func (p *reader) check() {
 	if r.who == whoScope && r.device {
 		p.wrong("device", "an application with a token has no device that is known", "the line without `device known`")
 	}
+	if r.kind == kindGlass && len(r.words) > longestGlassLine {
+		p.wrong("break_glass", fmt.Sprintf("it is longer than %d bytes, more than a grant can hold", longestGlassLine), "several lines, and what is required into `require` lines")
+	}
 	p.checkScopes()
 	p.checkWhen()
 }
