@@ -30,3 +30,14 @@ func TestPolicyDiffBesideDecisions(t *testing.T) {
 		}
 	}
 }
+
+// A proposed config is looked at before anybody trusts it: what it is refused for is said without its control characters.
+func TestPolicyErrorsCannotActOnATerminal(t *testing.T) {
+	file, _ := policyRig(t, policySite("app.test", "allow any\ndeny user \"a\x1b[2J\u202eb\" /x\ndeny usr \"a\x1b[2Jb\" /x\n"))
+	for _, args := range [][]string{{"matrix", "--config", file}, {"test", "--config", file}, {"diff", file, file}, {"explain", "--config", file, "GET", "/"}, {"replay", "--config", file, "-"}} {
+		out, err := runPolicy(t, args[0], args[1:]...)
+		if err == nil || strings.ContainsAny(out+err.Error(), "\x1b\u202e") || !strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v: %q %v", args, out, err)
+		}
+	}
+}

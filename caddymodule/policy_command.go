@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
@@ -45,15 +46,28 @@ func (f *policyFlags) load() (*judgedConfig, error) { return loadJudged(f.config
 func loadJudged(file, adapter string) (*judgedConfig, error) {
 	adapted, used, _, err := caddycmd.LoadConfig(file, adapter)
 	if err != nil {
-		return nil, err
+		return nil, shownError{err}
 	}
 	if len(adapted) == 0 {
 		return nil, errors.New("there is no config; name one with --config FILE")
 	}
 	g, err := readJudged(adapted)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", printable(used), err)
+		return nil, shownError{fmt.Errorf("%s: %w", printable(used), err)}
 	}
 	g.file = used
 	return g, nil
+}
+
+// shownError is an error whose text cannot act on a terminal: it quotes a config, which may be somebody's proposal. Its lines stay.
+type shownError struct{ error }
+
+func (e shownError) Unwrap() error { return e.error }
+
+func (e shownError) Error() string {
+	lines := strings.Split(e.error.Error(), "\n")
+	for i := range lines {
+		lines[i] = printable(lines[i])
+	}
+	return strings.Join(lines, "\n")
 }
