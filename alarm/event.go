@@ -161,12 +161,16 @@ func (e *Event) sentence() string {
 	return "Alarm of kind " + plain(e.Kind) + ref + "."
 }
 
-// plain leaves out what chat programs take for markup or for a call to everybody.
+// plain leaves out what chat programs take for markup or for a call to everybody: an "@" stays within an address only.
 func plain(s string) string {
-	return strings.Map(func(r rune) rune {
-		if strings.ContainsRune("<>&*`~|[]()!", r) {
-			return -1
+	var b strings.Builder
+	before := ' '
+	for _, r := range s {
+		if strings.ContainsRune("<>&*`~|[]()!", r) || r == '@' && !unicode.IsLetter(before) && !unicode.IsDigit(before) {
+			continue
 		}
-		return r
-	}, s)
+		_, _ = b.WriteRune(r) // never fails
+		before = r
+	}
+	return b.String()
 }
