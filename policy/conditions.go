@@ -38,6 +38,10 @@ func (p *reader) conditions() {
 
 // condition reads what belongs to one of conditionWords.
 func (p *reader) condition(word string) {
+	before := p.words
+	defer func() {
+		p.rule.terms = append(p.rule.terms, Term{word, before[:max(0, len(before)-len(p.words))]})
+	}()
 	switch need := &p.rule.need; word {
 	case "network":
 		p.network()

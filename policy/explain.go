@@ -1,10 +1,6 @@
 package policy
 
-import (
-	"fmt"
-	"slices"
-	"strings"
-)
+import "strings"
 
 // Explanation is a Decision with all lines that had a part in it.
 type Explanation struct {
@@ -20,12 +16,18 @@ type Match struct {
 	Why         string // what does not
 }
 
-// LineInfo is one line, for tables.
+// LineInfo is one line, taken apart.
 type LineInfo struct {
-	Rule, At, Kind                              string
-	Public, Any, Device, Shadow                 bool
-	Roles, Users, Groups, Orgs, Sources, Scopes []string // of the subjects that the line names
-	Patterns, Methods, Conditions               []string
+	Rule, At, Kind       string // Rule is its words and its place, as that of a Decision
+	Public, Shadow       bool
+	Subjects, Conditions []Term
+	Methods, Patterns    []string // no methods: all
+}
+
+// Term is a keyword of a line and what follows it: role and its names, network and its list, hours and their days, times and zone.
+type Term struct {
+	Key    string
+	Values []string
 }
 
 // Explain answers r as Decide does, and says which lines had a part in it. It tries each line by itself, and is for people.
@@ -137,43 +139,21 @@ func whyNot(q *query, e *entry) string {
 	return strings.Join(parts, ", ")
 }
 
-// Lines returns all lines as they were read, in their order.
+// Lines returns all lines as they were read, in their order. What it holds is read only.
 func (p *Policy) Lines() []LineInfo {
 	if p == nil {
 		return nil
 	}
 	list := make([]LineInfo, len(p.rules))
 	for i, r := range p.rules {
-		list[i] = LineInfo{Rule: r.text, At: r.at, Kind: r.kind.String(), Shadow: r.shadow, Public: r.who == whoPublic, Any: r.who == whoAny, Device: r.device,
-			Roles: slices.Clone(r.names(byRole)), Users: slices.Clone(r.names(byUser)), Groups: slices.Clone(r.names(byGroup)), Orgs: slices.Clone(r.names(byOrg)),
-			Sources: slices.Clone(r.names(bySource)), Scopes: r.scopeTexts(), Patterns: slices.Clone(r.patterns), Methods: slices.Clone(r.methods), Conditions: r.conditionTexts()}
+		info := LineInfo{Rule: r.text, At: r.at, Kind: r.kind.String(), Shadow: r.shadow, Public: r.who == whoPublic, Conditions: r.terms, Methods: r.methods, Patterns: r.patterns}
+		for _, s := range r.subjects {
+			info.Subjects = append(info.Subjects, Term{s.by.String(), s.names})
+		}
+		if len(r.scopes) > 0 {
+			info.Subjects = append(info.Subjects, Term{"scope", r.scopeTexts()})
+		}
+		list[i] = info
 	}
 	return list
-}
-
-// conditionTexts returns the conditions of a line as they are written.
-func (r *rule) conditionTexts() (texts []string) {
-	add := func(word, text string) {
-		if text != "" {
-			texts = append(texts, word+" "+text)
-		}
-	}
-	add("network", r.network)
-	if r.hours != nil {
-		add("hours", r.hours.text)
-	}
-	add("acr", strings.Join(r.need.ACR, ","))
-	for _, list := range r.need.AMR {
-		add("amr", strings.Join(list, ","))
-	}
-	if r.need.MaxAge > 0 {
-		add("max_age", r.need.MaxAge.String())
-	}
-	if r.when != nil {
-		add("when", r.when.Text())
-	}
-	if r.kind == kindBudget {
-		add("budget", fmt.Sprintf("%d distinct {%s} per %s", r.budget.limit, r.budget.variable, r.budget.per))
-	}
-	return texts
 }

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -86,7 +87,7 @@ func FuzzPolicyLine(f *testing.F) {
 		if d := p.Decide(Request{Method: "GET", Path: root}); d.Allowed && (line.Words[1] != "public" || !d.Public) {
 			t.Fatalf("%q lets nobody in: %+v", input, d)
 		}
-		scoped := len(p.Lines()[0].Scopes) > 0
+		scoped := slices.ContainsFunc(p.Lines()[0].Subjects, func(t Term) bool { return t.Key == "scope" })
 		if scoped != p.Uses().Bearer || scoped != (len(p.Scopes()) > 0) {
 			t.Fatalf("%q has the scopes %q", input, p.Scopes())
 		}

@@ -121,3 +121,17 @@ func TestShadow(t *testing.T) {
 		t.Error("a shadow alone opens nothing")
 	}
 }
+
+// TestLinesKeepTheirWords: reports show the conditions of a line as its author wrote them, in their order.
+func TestLinesKeepTheirWords(t *testing.T) {
+	p := with(t, Config{}, "allow role a,b device known GET,PUT /x hours mon 07:00-08:00 UTC network 10.0.0.0/8 max_age 1d amr otp,hwk when user.org == 'lab'", "allow scope s role a GET /y")
+	got := p.Lines()
+	want := []LineInfo{
+		{Rule: p.rules[0].text, At: got[0].At, Kind: "allow", Methods: []string{"GET", "PUT"}, Patterns: []string{"/x"}, Subjects: []Term{{"role", []string{"a", "b"}}}, Conditions: []Term{
+			{"device", []string{"known"}}, {"hours", []string{"mon", "07:00-08:00", "UTC"}}, {"network", []string{"10.0.0.0/8"}}, {"max_age", []string{"1d"}}, {"amr", []string{"otp,hwk"}}, {"when", []string{"user.org == 'lab'"}}}},
+		{Rule: p.rules[1].text, At: got[1].At, Kind: "allow", Methods: []string{"GET"}, Patterns: []string{"/y"}, Subjects: []Term{{"role", []string{"a"}}, {"scope", []string{"s"}}}},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v", got)
+	}
+}

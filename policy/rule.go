@@ -53,6 +53,7 @@ type rule struct {
 	patterns []string      // at least one; "/**" for a line without paths
 	lasts    time.Duration // of a break_glass
 	budget   budget
+	terms    []Term // the conditions as they were written
 	words    string // the line as it was written
 	at       string
 	text     string // words with the place

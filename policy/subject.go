@@ -56,7 +56,7 @@ func (p *reader) subject(word string) {
 	case "any":
 		p.rule.who = whoAny
 	case "device":
-		p.device()
+		p.condition(word)
 		if p.rule.who == whoNone {
 			p.rule.who = whoAny
 		}

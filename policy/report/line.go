@@ -15,22 +15,21 @@ const (
 	kindRequire = "require"
 )
 
-// line is a line of a policy that compiles, taken apart. Only what it says is read here; what it means is the policy's business.
+// line is a line of a policy, and what it has to know.
 type line struct {
 	kind       string // the first word, or the second after shadow
 	shadow     bool
 	public     bool
-	any        bool
 	subjects   []words
-	methods    []string
-	patterns   []string // none: all
+	methods    []string // none: all
+	patterns   []string
 	conditions []words
 	text       string // as the policy names it
-	needed     facts  // what it has to know
+	needed     facts
 	at         string
 }
 
-// words is a keyword and what follows it: role and its names, hours and their days and times.
+// words is a keyword and what follows it.
 type words struct {
 	key    string
 	values []string
@@ -38,61 +37,16 @@ type words struct {
 
 func (w words) String() string { return strings.Join(append([]string{w.key}, w.values...), " ") }
 
-// isList reports whether a keyword is one of those that name people.
-func isList(key string) bool {
-	return slices.Contains([]string{"role", "user", "group", "org", "idp", "scope"}, key)
-}
-
-// readLine takes a line apart. Its words were checked by policy.New.
-func readLine(l policy.Line) line {
-	out := line{text: strings.Join(l.Words, " "), at: l.At}
-	if l.At != "" {
-		out.text += " (" + l.At + ")"
+func newLine(info policy.LineInfo) line {
+	l := line{kind: info.Kind, shadow: info.Shadow, public: info.Public, methods: info.Methods, patterns: info.Patterns, text: info.Rule, at: info.At}
+	for _, t := range info.Subjects {
+		l.subjects = append(l.subjects, words{t.Key, t.Values})
 	}
-	rest := l.Words
-	if len(rest) > 1 && rest[0] == "shadow" {
-		out.shadow, rest = true, rest[1:]
+	for _, t := range info.Conditions {
+		l.conditions = append(l.conditions, words{t.Key, t.Values})
 	}
-	if len(rest) == 0 {
-		return out
-	}
-	out.kind, rest = rest[0], rest[1:]
-	for len(rest) > 0 {
-		n := min(out.word(rest), len(rest))
-		rest = rest[n:]
-	}
-	out.needed = out.needs()
-	return out
-}
-
-// word reads what the first of the words begins, and returns how many words that was.
-func (l *line) word(rest []string) int {
-	switch key := rest[0]; {
-	case strings.HasPrefix(key, "/"):
-		l.patterns = append(l.patterns, key)
-	case key == "public":
-		l.public = true
-	case key == "any":
-		l.any = true
-	case isList(key) && len(rest) > 1:
-		l.subjects = append(l.subjects, words{key, strings.Split(rest[1], ",")})
-		return 2
-	case slices.Contains([]string{"network", "acr", "amr", "max_age", "when", "device"}, key) && len(rest) > 1:
-		l.conditions = append(l.conditions, words{key, rest[1:2]})
-		return 2
-	case key == "hours" && len(rest) > 2:
-		n := 3
-		if len(rest) > 3 && !strings.Contains(rest[1], ":") {
-			n = 4 // with days
-		}
-		l.conditions = append(l.conditions, words{key, rest[1:n]})
-		return n
-	case (key == "for" || key == "per" || key == "alarm" || key == "then" || key == "distinct") && len(rest) > 1:
-		return 2
-	case policy.ValidMethod(strings.Split(key, ",")[0]):
-		l.methods = append(l.methods, strings.Split(key, ",")...)
-	}
-	return 1
+	l.needed = l.needs()
+	return l
 }
 
 // facts are what a decision can depend on besides method, path, host, name and roles.

@@ -36,11 +36,11 @@ type Site struct {
 	network map[string][]netip.Prefix
 }
 
-// NewSite takes the lines and networks that the policy was made of.
+// NewSite takes a policy and what it was made of.
 func NewSite(hosts []string, at string, p *policy.Policy, c policy.Config) *Site {
 	s := &Site{Hosts: hosts, At: at, Policy: p, reads: reading{c.IgnoreCase, c.Exceptions}, byText: map[string]*line{}, network: c.Networks}
-	for _, l := range c.Lines {
-		s.lines = append(s.lines, readLine(l))
+	for _, l := range p.Lines() {
+		s.lines = append(s.lines, newLine(l))
 	}
 	for i := range s.lines {
 		s.byText[s.lines[i].text] = &s.lines[i]
