@@ -69,6 +69,7 @@ func newJudgement(c *Config, rules []*rule) *judgement {
 	for _, r := range rules {
 		j.names(r)
 		j.variables(r)
+		j.glass(r)
 		j.conditions(r)
 	}
 	j.denied()

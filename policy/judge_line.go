@@ -68,6 +68,21 @@ func instead(name string, known []string, given string) string {
 	return given
 }
 
+// glass finds emergency access that never comes about, and one that may be for more than one patient.
+func (j *judgement) glass(r *rule) {
+	if r.kind != kindGlass {
+		return
+	}
+	if !r.lists("GET") {
+		j.wrong(r, foundNever, "it never opens anything: emergency access is offered for a page and leads back to it, by a GET", "`GET` among its methods, or no methods")
+	}
+	for _, pattern := range r.patterns {
+		if named := variables(pattern); len(named) > 1 && !hasSegment(pattern, "{patient}") {
+			j.warn(r, foundVariable, fmt.Sprintf("one grant is for one {%s} and for all below it in %s", named[0].name, pattern), "`{patient}` for the variable that a grant is for")
+		}
+	}
+}
+
 // variables finds variables that are free and hardly meant to be: every segment matches them.
 func (j *judgement) variables(r *rule) {
 	for _, pattern := range r.patterns {
