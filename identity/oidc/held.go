@@ -131,8 +131,8 @@ func (s *Source) asFound(h held) (identity.Identity, error) {
 
 // remembered are the claims that the person was called by last and that no source
 // has now, under the names that the mapping reads. Large providers leave them out
-// of later ID tokens. Roles, groups and the claims of rules are not among them: what is
-// not given again is gone. An address that comes anew has to be checked anew.
+// of later ID tokens. Roles, groups, the organisation and the claims of rules are not
+// among them: what is not given again is gone. An address that comes anew has to be checked anew.
 func (s *Source) remembered(h held, sources []claimSet) claimSet {
 	m := s.claims
 	absent := func(name string) bool {
@@ -149,7 +149,6 @@ func (s *Source) remembered(h held, sources []claimSet) claimSet {
 			c[name] = raw
 		}
 	}
-	put(m.orgClaim, h.Person.Org)
 	put(m.nameClaim, h.Person.Name)
 	put(m.emailClaim, h.Person.Email)
 	if username, ours := strings.CutPrefix(h.Person.Username, m.prefix); ours {

@@ -101,7 +101,9 @@ func (m mapping) apply(sources []claimSet) (identity.Identity, error) {
 		i.Email = ""
 	}
 	if m.orgClaim != "" {
-		if i.Org, err = first(sources, m.orgClaim); err != nil {
+		// Rules ask for it: what was said at an earlier asking does not count.
+		said := slices.DeleteFunc(slices.Clone(sources), func(c claimSet) bool { return c.ours })
+		if i.Org, err = first(said, m.orgClaim); err != nil {
 			return i, refused("org.type")
 		}
 	}
