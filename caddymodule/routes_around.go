@@ -58,6 +58,11 @@ func hideCredentials(srv *caddyhttp.Server) bool {
 	return true
 }
 
+// believeLast makes Caddy read a list of addresses from the end that the trusted proxies wrote. By default it takes the first one,
+// which the client wrote: whoever sends `X-Forwarded-For: 10.1.2.3` through such a proxy would be in that network, and in the audit
+// log (CVE-2024-21494).
+func believeLast(srv *caddyhttp.Server) { srv.TrustedProxiesStrict = 1 }
+
 // changesRequest refuses what would send the app another path, method or identity than policy
 // judged (invariant 3).
 func changesRequest(s step, at string) error {

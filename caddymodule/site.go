@@ -89,6 +89,7 @@ func (s *Site) Provision(ctx caddy.Context) error {
 	}
 	s.server = srv
 	raiseTLS(srv)
+	believeLast(srv)
 	if hideCredentials(srv) {
 		s.logger.Warn("`log_credentials` is off on this site's address: it would write session cookies into the log; remove it from the global option `servers`", "site", siteAt(s))
 	}
