@@ -72,10 +72,11 @@ func (p *Policy) Shape(r Request) string {
 		spelled, raw = cut(raw)
 		segment, folded = cut(folded)
 		name, decoded = cut(decoded)
-		text := "*"
+		text, literal := "*", false
 		following := next[:0]
 		for _, at := range places {
 			if l := at.literal[segment]; l != nil && len(following) < maxPlaces {
+				literal = true
 				if spelled == l.text || p.loose && equalFold(segment, spelled) {
 					text = l.text // whoever replays it judges the spelling of the line
 				}
@@ -85,7 +86,7 @@ func (p *Policy) Shape(r Request) string {
 				following = append(following, at.any)
 			}
 		}
-		if text == "*" && r.Who != nil && r.Who.Username != "" && name == r.Who.Username {
+		if !literal && r.Who != nil && r.Who.Username != "" && name == r.Who.Username {
 			text = "{user}"
 		}
 		if name == "" {
