@@ -92,8 +92,11 @@ func dateOf(text string) (time.Time, error) {
 
 // page says what config it is.
 func (g *judgedConfig) page(made time.Time) report.Page {
-	version, _ := caddy.Version()
-	p := report.Page{Config: filepath.Base(g.file), Made: made, By: "anteroom " + version}
+	by := caddy.CustomVersion // caddy.Version is that of Caddy within us
+	if by == "" {
+		by = "anteroom"
+	}
+	p := report.Page{Config: filepath.Base(g.file), Made: made, By: by}
 	sum := func(b []byte) string {
 		h := sha256.Sum256(b)
 		return hex.EncodeToString(h[:])
