@@ -160,7 +160,10 @@ func (a *App) networkLine(d *caddyfile.Dispenser) error {
 }
 
 // known is what can stand in a session, as far as the ways to sign in and the token issuers say.
-type known struct{ roles, groups, sources, claims []string }
+type known struct {
+	roles, groups, sources, claims []string
+	givers, issuers                map[string][]string // who gives each claim to people, and to tokens
+}
 
 // known asks the ways to sign in, which need not be provisioned.
 func (a *App) known() (known, error) {
@@ -176,14 +179,21 @@ func (a *App) known() (known, error) {
 		}
 		guests, k.sources = append(slices.Clip(guests), g), append(k.sources, name)
 	}
-	for _, g := range guests {
+	k.givers, k.issuers = map[string][]string{}, map[string][]string{}
+	gives := func(to map[string][]string, giver string, names []string) {
+		k.claims = append(k.claims, names...)
+		for _, name := range names {
+			to[name] = append(to[name], giver)
+		}
+	}
+	for i, g := range guests {
 		k.roles = append(k.roles, g.RoleNames()...)
 		k.groups = append(k.groups, g.GroupNames()...)
-		k.claims = append(k.claims, g.ClaimNames()...)
+		gives(k.givers, k.sources[i], g.ClaimNames())
 	}
 	for _, b := range a.Bearer {
 		k.roles = append(k.roles, slices.Collect(maps.Keys(b.Roles))...)
-		k.claims = append(k.claims, b.ClaimNames()...)
+		gives(k.issuers, b.Name, b.ClaimNames())
 		k.sources = append(k.sources, b.Name)
 	}
 	for _, list := range []*[]string{&k.roles, &k.groups, &k.sources, &k.claims} {
@@ -214,4 +224,38 @@ func unprovisioned(raw json.RawMessage) (g Guest, name string, err error) {
 		return nil, "", fmt.Errorf("reading a way to sign in: %w", err)
 	}
 	return g, kind.Name, nil
+}
+
+// sharedClaims warns of lines that let somebody in by a claim which several providers give: what one of them calls 7, nobody promised to
+// be the other's 7. Usernames, which each of them can give to its own people, are told apart by `username_prefix`.
+func (k known) sharedClaims(rules []Rule) (warnings []string) {
+	for _, r := range rules {
+		if len(r.Words) == 0 || r.Words[0] != "allow" && r.Words[0] != "break_glass" || slices.Contains(r.Words, "idp") {
+			continue
+		}
+		text, from := strings.Join(r.Words, " "), k.givers
+		if slices.Contains(r.Words, "scope") {
+			from = k.issuers // other lines let no token in
+		}
+		for _, name := range slices.Sorted(maps.Keys(from)) {
+			if givers := from[name]; len(givers) > 1 && claimIn(text, name) {
+				warnings = append(warnings, fmt.Sprintf("%s: `%s`: %s give the claim %s, so that people of one can be taken for those of another; write a line for each with `idp NAME`, or give the claims names of their own", r.At, text, strings.Join(givers, " and "), name))
+			}
+		}
+	}
+	return warnings
+}
+
+// claimIn reports whether a line asks for a claim, in a path or a condition.
+func claimIn(line, name string) bool {
+	for rest := line; ; {
+		_, after, found := strings.Cut(rest, "claim."+name)
+		if !found {
+			return false
+		}
+		if after == "" || strings.Trim(after[:1], "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+			return true
+		}
+		rest = after
+	}
 }

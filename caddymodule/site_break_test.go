@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 )
@@ -79,5 +80,31 @@ func TestNamesInJSON(t *testing.T) {
 	}
 	if a = (&App{Policies: []*Policy{{Name: "p q"}}}); a.checkPolicies() == nil {
 		t.Error("a policy may be called `p q`")
+	}
+}
+
+// rows D: claims are not told apart by provider as usernames are; whoever may name a patient at one gets in as the other's.
+func TestClaimsOfSeveralProviders(t *testing.T) {
+	k := known{givers: map[string][]string{"ward": {"hospital", "lab"}, "pid": {"hospital"}}}
+	for line, warns := range map[string]bool{
+		"allow any /p/{claim.ward}/**":                   true,
+		"allow any /p/** when claim.ward==\"3\"":         true,
+		"break_glass any on /p/{claim.ward}/** for 30m":  true,
+		"allow any idp hospital /p/{claim.ward}/**":      false,
+		"allow any /p/{claim.pid}/**":                    false,
+		"allow any /p/{claim.ward_2}/**":                 false,
+		"deny any /p/{claim.ward}/**":                    false,
+		"allow scope a.b /p/{claim.ward}/**":             false,
+		"allow any /p/** when claim.ward2 == claim.ward": true,
+	} {
+		if got := k.sharedClaims([]Rule{{Words: strings.Fields(line)}}); (len(got) > 0) != warns {
+			t.Errorf("%s: %q", line, got)
+		}
+	}
+	a := &App{IdentityRaw: []json.RawMessage{
+		[]byte(`{"source":"oidc","name":"hospital","claims":{"ward":"ward"}}`), []byte(`{"source":"oidc","name":"lab","claims":{"ward":"unit"}}`),
+	}}
+	if known, err := a.known(); err != nil || len(known.givers["ward"]) != 2 {
+		t.Errorf("givers: %v, %v", known.givers, err)
 	}
 }

@@ -132,6 +132,12 @@ func (a *App) judgeSite(s *Site) error {
 	for _, warning := range p.Warnings() {
 		a.logger.Warn(warning.Error(), "site", siteAt(s))
 	}
+	if known, err := a.known(); err == nil { // compile says so
+		rules, _ := a.expand(s.Rules)
+		for _, warning := range known.sharedClaims(rules) {
+			a.logger.Warn(warning, "site", siteAt(s))
+		}
+	}
 	return checkExpectations(p, s.Expect, time.Now())
 }
 
