@@ -7,18 +7,18 @@ import (
 
 // TestGlassIsJudged: a line that no form is ever offered for does not load; one whose grants may be wider than meant is told of.
 func TestGlassIsJudged(t *testing.T) {
-	try := func(glass string) (fault error, warned string) {
+	try := func(glass string) (warned string, fault error) {
 		p, err := New(Config{Lines: lines("allow role nurse /x", glass)})
 		if err != nil {
-			return err, ""
+			return "", err
 		}
 		for _, w := range p.Warnings() {
 			warned += w.Error()
 		}
-		return nil, warned
+		return warned, nil
 	}
 	for _, methods := range []string{"POST", "PUT,DELETE", "HEAD"} {
-		if err, _ := try("break_glass role doctor " + methods + " on /orders/{patient}/** for 5m"); err == nil || !strings.Contains(err.Error(), "by a GET") {
+		if _, err := try("break_glass role doctor " + methods + " on /orders/{patient}/** for 5m"); err == nil || !strings.Contains(err.Error(), "by a GET") {
 			t.Errorf("%s: %v", methods, err)
 		}
 	}
@@ -29,7 +29,7 @@ func TestGlassIsJudged(t *testing.T) {
 		"break_glass role doctor on /wards/{ward}/patients/{person}/** for 5m":  "one {ward} and for all below it",
 		"break_glass role doctor on /patients/{user}/notes/{a}/by/{b} for 5m":   "one {a}",
 	} {
-		if err, warned := try(text); err != nil || want == "" && warned != "" || !strings.Contains(warned, want) {
+		if warned, err := try(text); err != nil || want == "" && warned != "" || !strings.Contains(warned, want) {
 			t.Errorf("%s: %v, %q", text, err, warned)
 		}
 	}
