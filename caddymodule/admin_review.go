@@ -37,7 +37,7 @@ type reviewEntry struct {
 	Begun    time.Time `json:"begun,omitzero"`
 	Until    time.Time `json:"until,omitzero"`
 	Ended    time.Time `json:"ended,omitzero"` // before until
-	Today    int       `json:"within_a_day"`   // the how-manieth of this person within 24 hours
+	Today    int       `json:"within_a_day"`   // which one of this person within 24 hours, from 1
 	Alarm    string    `json:"alarm"`          // delivered, pending, or logged: there is no webhook
 	Reviewer string    `json:"reviewer,omitempty"`
 	Comment  string    `json:"comment,omitempty"`

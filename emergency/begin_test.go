@@ -87,7 +87,7 @@ func TestCookieForm(t *testing.T) {
 	if c.Name != CookieName || c.Path != "/" || !c.Secure || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Domain != "" || c.MaxAge != 1800 {
 		t.Errorf("%+v", c)
 	}
-	if gone := ClearCookie(); gone.MaxAge >= 0 || gone.Path != "/" || !gone.Secure || gone.Value != "" {
+	if gone := clearCookie(); gone.MaxAge >= 0 || gone.Path != "/" || !gone.Secure || gone.Value != "" {
 		t.Errorf("%+v", gone)
 	}
 }

@@ -96,7 +96,7 @@ func setCookie(value string, tickets []ticket, now time.Time) *http.Cookie {
 	}
 	life := last - now.Unix()
 	if value == "" || life <= 0 {
-		return ClearCookie()
+		return clearCookie()
 	}
 	c := cookie(value)
 	c.MaxAge = int(life)

@@ -163,7 +163,7 @@ type Review struct {
 	Client                    string
 	Begun, Until              time.Time
 	Ended                     time.Time // zero: it ran until Until, or still runs
-	Today                     int       // the how-manieth of this person within a day it was
+	Today                     int       // which one of this person within a day it was, from 1
 	Alarm                     string    // one of the constants Alarm…
 	Reviewer, Comment         string
 	Reviewed                  time.Time
@@ -186,8 +186,8 @@ type Verdict struct {
 	Client   string // where it came from, for the audit log
 }
 
-// ClearCookie returns the Set-Cookie line that removes all grants.
-func ClearCookie() *http.Cookie {
+// clearCookie returns the Set-Cookie line that removes all grants.
+func clearCookie() *http.Cookie {
 	c := cookie("")
 	c.MaxAge = -1
 	return c

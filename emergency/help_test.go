@@ -319,3 +319,14 @@ func reasonsOf(events []audit.Event) (all []string) {
 	}
 	return all
 }
+
+// Accept and Reject are the two verdicts of Review in few words.
+func (l *Ledger) Accept(ctx context.Context, id, reviewer, comment string) error {
+	_, err := l.Review(ctx, Verdict{ID: id, Accept: true, Reviewer: reviewer, Comment: comment})
+	return err
+}
+
+func (l *Ledger) Reject(ctx context.Context, id, reviewer, comment string) error {
+	_, err := l.Review(ctx, Verdict{ID: id, Reviewer: reviewer, Comment: comment})
+	return err
+}

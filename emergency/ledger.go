@@ -225,14 +225,14 @@ func (l *Ledger) told(id, kind string, failed error) {
 // them runs.
 func (l *Ledger) End(ctx context.Context, e End) (set *http.Cookie, err error) {
 	if !l.ready() {
-		return ClearCookie(), fmt.Errorf("%w: %w", ErrUnavailable, errNoStore)
+		return clearCookie(), fmt.Errorf("%w: %w", ErrUnavailable, errNoStore)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeFor)
 	defer cancel()
 	now := l.now().UTC()
 	h, ok := holderOf(e.Session, e.Site)
 	if !ok {
-		return ClearCookie(), ErrNotFound
+		return clearCookie(), ErrNotFound
 	}
 	var stay, leave []ticket
 	for _, t := range l.tickets(ctx, e.Cookies, h, now) {

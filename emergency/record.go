@@ -86,15 +86,15 @@ func (r *record) event(n notice) alarm.Event {
 	}
 }
 
-// purpose is HL7 v3's PurposeOfUse: emergency treatment.
-const purpose = "ETREAT"
+// Purpose is the purpose of use of all that happens under an emergency access: emergency treatment (HL7 v3 PurposeOfUse).
+const Purpose = "ETREAT"
 
 // audited is the audit event of something that happened to it.
 func (r *record) audited(kind, decision, reason string) audit.Event {
 	return audit.Event{
 		Ref: r.ID, Kind: kind, Source: r.Source, Subject: r.Subject, Name: r.Username, Roles: r.Roles, Session: r.Session,
 		Site: r.Site, Route: r.Route, Rule: r.Rule, Decision: decision, Reason: reason, Client: r.Client,
-		Emergency: r.ID, Purpose: purpose,
+		Emergency: r.ID, Purpose: Purpose,
 	}
 }
 

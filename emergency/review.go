@@ -103,18 +103,6 @@ func (l *Ledger) readOne(ctx context.Context, e entry, now time.Time) (r Review,
 	return stored.review(now), true, nil
 }
 
-// Accept says that an access was in order.
-func (l *Ledger) Accept(ctx context.Context, id, reviewer, comment string) error {
-	_, err := l.Review(ctx, Verdict{ID: id, Accept: true, Reviewer: reviewer, Comment: comment})
-	return err
-}
-
-// Reject says that an access was not in order.
-func (l *Ledger) Reject(ctx context.Context, id, reviewer, comment string) error {
-	_, err := l.Review(ctx, Verdict{ID: id, Reviewer: reviewer, Comment: comment})
-	return err
-}
-
 // Review writes down a verdict and returns what was reviewed. The event is in the audit log first, and a second one says so
 // when the verdict then could not be kept. A rejected access that still runs is over. Errors match ErrVerdict,
 // ErrNotFound, ErrReviewed, ErrOwn or ErrUnavailable.

@@ -18,8 +18,6 @@ const (
 	reasonEmergency = "emergency"
 	// reasonGlassEnd is the reason of what ends because the time of the emergency access is over, or its holder ended it.
 	reasonGlassEnd = "emergency.end"
-	// purposeEmergency is the purpose of use of all that happens meanwhile (HL7 v3 PurposeOfUse).
-	purposeEmergency = "ETREAT"
 	// emergencyHeader tells the app the number of the emergency access, for a log of its own. What a client sends under that name
 	// is deleted as all that begins with anteroom- is.
 	emergencyHeader = "Anteroom-Emergency"

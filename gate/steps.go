@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/emergency"
 	"github.com/anteroom-proxy/anteroom/policy"
 	"github.com/anteroom-proxy/anteroom/session"
 )
@@ -92,7 +93,7 @@ func (x *exchange) event(ref, decision, reason string) audit.Event {
 		e.Shadow = *x.shadow
 	}
 	if a := x.glass(); a != nil {
-		e.Emergency, e.Purpose = a.ID, purposeEmergency
+		e.Emergency, e.Purpose = a.ID, emergency.Purpose
 	}
 	if x.session != nil {
 		e.Session = audit.SessionLabel(x.session.ID)

@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -10,7 +11,7 @@ import (
 	"github.com/anteroom-proxy/anteroom/policy"
 )
 
-// maxEmergencyForm bounds the body of the form, in bytes: 500 characters of four bytes,
+// maxEmergencyForm bounds the body of the form, in bytes: emergency.MaxReason characters of four bytes,
 // each byte escaped to three, an address and a patient.
 const maxEmergencyForm = 16 << 10
 
@@ -75,9 +76,9 @@ func (f emergencyForm) problems(patient string) (list []fieldError) {
 		case n == 0:
 			add(fieldText, "Say in your own words why you need this record now.")
 		case n > emergency.MaxReason:
-			add(fieldText, "Shorten the text: it may have at most 500 characters.")
+			add(fieldText, fmt.Sprintf("Shorten the text: it may have at most %d characters.", emergency.MaxReason))
 		default:
-			add(fieldText, "Say a little more: the text needs words, and at least 10 characters.")
+			add(fieldText, fmt.Sprintf("Say a little more: the text needs words, and at least %d characters.", emergency.MinReason))
 		}
 	}
 	if !f.confirmed || f.patient != patient {
