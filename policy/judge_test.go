@@ -35,15 +35,15 @@ func TestJudgement(t *testing.T) {
 	}{
 		// Names.
 		{"", []string{"allow role doctor,nurse,patient /x", "allow group ward3,ward4 /y", "allow idp clinic /z", "allow org anything /o", "allow user anybody /u"}},
-		{"error 1: nothing gives anybody the role \"docter\"; write `doctor`", []string{"allow role docter /x"}},
-		{"error 1: nothing gives anybody the role \"Doctor\"; write `doctor`", []string{"allow role Doctor /x"}},
-		{"error 1: nothing gives anybody the role \"surgeon\"; write one of `admin`, `doctor`, `nurse`, `patient`, or `role NAME from", []string{"allow role surgeon /x"}},
-		{"error 1: nothing gives anybody the role \"nurze\"", []string{"allow role doctor,nurze /x"}},
+		{"warning 1: nothing gives anybody the role \"docter\"; write `doctor`", []string{"allow role docter /x"}},
+		{"warning 1: nothing gives anybody the role \"Doctor\"; write `doctor`", []string{"allow role Doctor /x"}},
+		{"warning 1: nothing gives anybody the role \"surgeon\"; write one of `admin`, `doctor`, `nurse`, `patient`, or `role NAME from", []string{"allow role surgeon /x"}},
+		{"warning 1: nothing gives anybody the role \"nurze\"", []string{"allow role doctor,nurze /x"}},
 		{"", []string{"deny role DOCTOR /x", "allow any"}},
 		{"error 1: nothing gives anybody the role \"docter\"", []string{"deny role docter /x", "allow any"}},
-		{"error 1: nothing gives anybody the group \"ward33\"; write `ward3`", []string{"allow group ward33 /x"}},
-		{"error 1: nothing gives anybody the idp \"Clinic\"; write `clinic`", []string{"allow idp Clinic /x"}},
-		{"error 2: nothing gives anybody the role \"docter\"", []string{"allow any", "break_glass role docter on /x/* for 5m"}},
+		{"warning 1: nothing gives anybody the group \"ward33\"; write `ward3`", []string{"allow group ward33 /x"}},
+		{"warning 1: nothing gives anybody the idp \"Clinic\"; write `clinic`", []string{"allow idp Clinic /x"}},
+		{"warning 2: nothing gives anybody the role \"docter\"", []string{"allow any /y", "break_glass role docter on /x/* for 5m"}},
 		{"error 2: nothing gives anybody the role \"docter\"", []string{"allow any /x/{id}", "budget role docter 5 distinct {id} per 1h"}},
 		{"warning 2: nothing gives anybody the role \"docter\"", []string{"allow role doctor", "shadow deny role docter /x"}},
 		{"error 1: no identity source has a claim \"dep\", so that {claim.dep} equals no segment; write `dept`", []string{"allow any /x/{claim.dep}"}},
@@ -178,7 +178,7 @@ func TestJudgement(t *testing.T) {
 // understood; names that are not known are not judged.
 func TestJudgementIsWhole(t *testing.T) {
 	c := everyName
-	c.Lines = ruleLines("allow role docter /x", "deny any /y", "allow role nurse /y", "allow roles x", "allow any /z hours 00:00-24:00 UTC", "allow any /{usr}")
+	c.Lines = ruleLines("deny role docter /x", "deny any /y", "allow role nurse /y", "allow roles x", "allow any /z hours 00:00-24:00 UTC", "allow any /{usr}")
 	_, err := New(c)
 	var all []string
 	for _, err := range err.(interface{ Unwrap() []error }).Unwrap() {
