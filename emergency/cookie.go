@@ -178,9 +178,13 @@ func (l *Ledger) Active(ctx context.Context, cookies []string, sid, site string,
 	return all
 }
 
+// ahead is how far the clock of the node that gave a grant may be before ours: one of the future does not hold, so that a clock that is
+// set back makes no grant longer.
+const ahead = time.Minute
+
 // holds judges a grant whose seal was good.
 func (l *Ledger) holds(ctx context.Context, a *Active, now time.Time) bool {
-	return now.Before(a.Until) && !a.Until.After(a.Begun.Add(MaxLife)) && l.stands(ctx, a.ID, now)
+	return now.Before(a.Until) && !now.Before(a.Begun.Add(-ahead)) && !a.Until.After(a.Begun.Add(MaxLife)) && l.stands(ctx, a.ID, now)
 }
 
 // tickets are the grants of a request that are not known to be over, for the next cookie. The store is not asked: what it
