@@ -61,17 +61,23 @@ func Compare(before, after []*Site) Comparison {
 	done := map[[2]*Site]bool{}
 	for _, host := range hostsOf(before, after) {
 		a, b := serving(before, host), serving(after, host)
-		if done[[2]*Site{a, b}] {
-			continue // another host of the same sites
-		}
-		done[[2]*Site{a, b}] = true
 		switch {
 		case a == nil:
 			c.Added = append(c.Added, host)
-			a = &Site{Hosts: b.Hosts}
 		case b == nil:
 			c.Removed = append(c.Removed, host)
 			continue
+		}
+		byHost := a != nil && a.asksHost() || b.asksHost()
+		if done[[2]*Site{a, b}] && !byHost {
+			continue // another host of the same sites
+		}
+		done[[2]*Site{a, b}] = true
+		if a == nil {
+			a = &Site{Hosts: b.Hosts}
+		}
+		if byHost {
+			a, b = a.on(host), b.on(host)
 		}
 		c.site(host, a, b)
 	}

@@ -49,7 +49,7 @@ func newLine(info policy.LineInfo) line {
 	return l
 }
 
-// facts are what a decision can depend on besides method, path, host, name and roles.
+// facts are what a decision can depend on besides method, path, name and roles.
 type facts uint16
 
 const (
@@ -68,6 +68,7 @@ const (
 	factWho        // of a condition: which of all people who could have a role it is
 	factOwn        // the claims that patterns have places for
 	factPath       // of a condition: which of all paths that a pattern matches
+	factHost       // of a condition: under which of its hosts the site is asked for
 	factAll  facts = 1<<iota - 1
 )
 
@@ -113,7 +114,7 @@ func (w words) needs() facts {
 var (
 	celName = regexp.MustCompile(`\b(request|user|claim|path)\b(\s*\.\s*(\w+))?`)
 	celFact = map[string]facts{
-		"request.time": factTime, "request.address": factAddr, "request.query": factQuery, "request.method": 0, "request.path": factPath, "request.host": 0,
+		"request.time": factTime, "request.address": factAddr, "request.query": factQuery, "request.method": 0, "request.path": factPath, "request.host": factHost,
 		"user.name": factWho, "user.roles": factWho, "user.groups": factGroups | factWho, "user.org": factOrg | factWho, "user.idp": factSource | factWho,
 		"user.acr": factACR, "user.amr": factAMR, "user.auth_time": factAge, "user.device_known": factDevice,
 	}

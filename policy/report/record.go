@@ -67,7 +67,7 @@ func (r *record) shape() string {
 // request is what the record says of the request, and which facts it knows. The path is left to the caller.
 func (r *record) request() (policy.Request, facts) {
 	out := policy.Request{Method: r.Method, Host: r.Site}
-	known := factSource | factWho
+	known := factSource | factWho | factHost
 	if !strings.Contains(r.shape(), "/*") {
 		known |= factPath
 	}

@@ -182,7 +182,7 @@ func (s *Site) again(m made, rec *record, allowed bool) (Outcome, string) {
 		return CannotTell, lacksMuch
 	}
 	request, known := rec.request()
-	request.Host = s.host()
+	request.Host = bareHost(rec.Site)
 	var sum replayed
 	for _, path := range paths {
 		s.reading(&sum, request, known, path, rec.Emergency != "")

@@ -38,26 +38,53 @@ type Site struct {
 
 // NewSite takes a policy and what it was made of.
 func NewSite(hosts []string, at string, p *policy.Policy, c policy.Config) *Site {
-	s := &Site{Hosts: hosts, At: at, Policy: p, reads: reading{c.IgnoreCase, c.Exceptions}, byText: map[string]*line{}, network: c.Networks}
+	s := &Site{Hosts: hosts, At: at, Policy: p, reads: reading{c.IgnoreCase, c.Exceptions}, network: c.Networks}
 	for _, l := range p.Lines() {
 		s.lines = append(s.lines, newLine(l))
 	}
+	return s.index()
+}
+
+// index finds the lines by their texts. A site of one host knows under which it is asked for.
+func (s *Site) index() *Site {
+	s.byText = map[string]*line{}
 	for i := range s.lines {
+		if len(s.Hosts) == 1 {
+			s.lines[i].needed &^= factHost
+		}
 		s.byText[s.lines[i].text] = &s.lines[i]
 	}
 	return s
+}
+
+// on is the site as it answers under one of its hosts. Most do so under all in the same way.
+func (s *Site) on(host string) *Site {
+	if !s.asksHost() {
+		return s
+	}
+	one := *s
+	one.Hosts, one.lines = []string{host}, slices.Clone(s.lines)
+	return one.index()
+}
+
+// asksHost reports whether a line asks under which host.
+func (s *Site) asksHost() bool {
+	return slices.ContainsFunc(s.lines, func(l line) bool { return l.needed&factHost != 0 })
 }
 
 // Name is the site's hosts.
 func (s *Site) Name() string { return strings.Join(s.Hosts, ", ") }
 
 // Serves reports whether the site answers to the host. Its port does not matter.
-func (s *Site) Serves(host string) bool {
+func (s *Site) Serves(host string) bool { return slices.Contains(s.Hosts, bareHost(host)) }
+
+// bareHost is a host in lower case, without port.
+func bareHost(host string) string {
 	host = strings.ToLower(host)
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && strings.Trim(host[i+1:], "0123456789") == "" && !strings.HasSuffix(host[:i], ":") {
 		host = host[:i]
 	}
-	return slices.Contains(s.Hosts, strings.Trim(host, "[]"))
+	return strings.Trim(host, "[]")
 }
 
 // host is what a made request says.
