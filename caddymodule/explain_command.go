@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/anteroom-proxy/anteroom/policy"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 )
@@ -35,7 +36,7 @@ func explainCommand(c *cobra.Command) {
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		c.SilenceUsage = true
 		for _, role := range *roles {
-			if !roleName.MatchString(role) {
+			if !policy.ValidRole(role) {
 				return fmt.Errorf("explaining: role %q: a role's name has 1 to 64 letters, digits, `.`, `_`, `-`", role)
 			}
 		}

@@ -119,10 +119,7 @@ func (*OIDC) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "anteroom.identity.oidc", New: func() caddy.Module { return new(OIDC) }}
 }
 
-var (
-	sourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-	roleName   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
-)
+var sourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 // needsSecret reports whether the client is authenticated by the client secret.
 func (o *OIDC) needsSecret() bool {

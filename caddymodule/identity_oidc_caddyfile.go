@@ -225,7 +225,7 @@ func (o *OIDC) roleLine(d *caddyfile.Dispenser, args []string) error {
 	if len(args) < 3 || args[1] != "from" {
 		return d.Errf("write `role ROLE from VALUE…`, for example `role doctor from grp-physicians`")
 	}
-	if !roleName.MatchString(args[0]) {
+	if !identity.ValidRole(args[0]) {
 		return d.Errf("role %q: a role's name has 1 to 64 letters, digits, `.`, `_`, `-`", args[0])
 	}
 	if o.Roles == nil {
@@ -239,7 +239,7 @@ func (o *OIDC) groupLine(d *caddyfile.Dispenser, args []string) error {
 	if len(args) < 3 || args[1] != "from" {
 		return d.Errf("write `group GROUP from VALUE…`, for example `group ward-3 from grp-ward-3`")
 	}
-	if !roleName.MatchString(args[0]) {
+	if !identity.ValidGroup(args[0]) {
 		return d.Errf("group %q: a group's name has 1 to 64 letters, digits, `.`, `_`, `-`", args[0])
 	}
 	if o.Groups == nil {

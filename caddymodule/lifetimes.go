@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/anteroom-proxy/anteroom/policy"
 	"github.com/anteroom-proxy/anteroom/session"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -48,7 +49,7 @@ func (r *SessionRule) unmarshal(d *caddyfile.Dispenser) error {
 		}
 		r.Roles = strings.Split(words[1], ",")
 		for _, role := range r.Roles {
-			if !roleName.MatchString(role) {
+			if !policy.ValidRole(role) {
 				return d.Errf("role %q: a role's name has 1 to 64 letters, digits, `.`, `_`, `-`", role)
 			}
 		}

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/anteroom-proxy/anteroom/policy"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
@@ -25,12 +25,10 @@ type Policy struct {
 	At string `json:"at,omitempty"`
 }
 
-var policyName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
-
 // unmarshal reads `policy NAME { … }`, with the lines of a site's policy.
 func (p *Policy) unmarshal(d *caddyfile.Dispenser) error {
 	p.At = at(d)
-	if !d.AllArgs(&p.Name) || !policyName.MatchString(p.Name) {
+	if !d.AllArgs(&p.Name) || !policy.ValidRole(p.Name) {
 		return d.Errf("policy needs a name of letters, digits, `.`, `_`, `-`, for example `policy wards { … }`")
 	}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -95,7 +93,7 @@ func (a *App) policyNames() string {
 
 // networkName reports whether a network can have the name: one that reads like an address would stand for other addresses.
 func networkName(name string) bool {
-	return policyName.MatchString(name) && strings.Trim(name, "0123456789.") != ""
+	return policy.ValidRole(name) && strings.Trim(name, "0123456789.") != ""
 }
 
 // checkPolicies refuses two policies of one name.
@@ -103,7 +101,7 @@ func (a *App) checkPolicies() error {
 	var problems []error
 	for i, p := range a.Policies {
 		switch {
-		case !policyName.MatchString(p.Name):
+		case !policy.ValidRole(p.Name):
 			problems = append(problems, fmt.Errorf("%s: policy %q: a name has letters, digits, `.`, `_`, `-`", p.At, p.Name))
 		case slices.ContainsFunc(a.Policies[:i], func(other *Policy) bool { return other.Name == p.Name }):
 			problems = append(problems, fmt.Errorf("%s: the policy %s stands twice; put all lines into one block, or give it another name", p.At, p.Name))

@@ -107,7 +107,7 @@ func (f *askedFlags) who(now time.Time) (*policy.Subject, error) {
 	case roles == "any", roles == "user" && named:
 	default:
 		who.Roles = strings.Split(roles, ",")
-		if bad := slices.IndexFunc(who.Roles, func(r string) bool { return !roleName.MatchString(r) }); bad >= 0 {
+		if bad := slices.IndexFunc(who.Roles, func(r string) bool { return !policy.ValidRole(r) }); bad >= 0 {
 			problems = append(problems, fmt.Errorf("--as %q: %q is no role; write anonymous, any, ROLE[,ROLE][:USER] or user:NAME", f.as, who.Roles[bad]))
 		}
 	}

@@ -79,7 +79,7 @@ func ruleWords(d *caddyfile.Dispenser) ([]string, error) {
 		if d.Val() != "when" || d.Token().Quoted() {
 			continue
 		}
-		text, err := condition(d)
+		text, err := readWhen(d)
 		if err != nil {
 			return nil, err
 		}
@@ -88,10 +88,10 @@ func ruleWords(d *caddyfile.Dispenser) ([]string, error) {
 	return words, nil
 }
 
-// condition reads what comes after `when`: a block over several lines, one word in backquotes, or the rest of the line. Caddy's own
+// readWhen reads what comes after `when`: a block over several lines, one word in backquotes, or the rest of the line. Caddy's own
 // reader takes no block that begins and ends in one line, and braces that touch the text only where no quote stands beside them. What it
 // would change unseen is refused: the condition has to be what stands in the file.
-func condition(d *caddyfile.Dispenser) (string, error) {
+func readWhen(d *caddyfile.Dispenser) (string, error) {
 	nesting := d.Nesting()
 	if d.CountRemainingArgs() == 1 {
 		d.NextArg()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/policy"
+	"github.com/anteroom-proxy/anteroom/policy/condition"
 )
 
 // ignoreCase is the word for an app that takes paths in any case.
@@ -188,19 +189,11 @@ func (a *App) networks() (map[string][]netip.Prefix, error) {
 	return all, errors.Join(problems...)
 }
 
-// parseNetwork reads an address or a CIDR range without bits beyond its length (RFC 4632 section 3.1).
+// parseNetwork reads an address or a range, as lines of policies have it.
 func parseNetwork(text string) (netip.Prefix, error) {
-	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
-		return netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(text)
-	switch {
-	case err != nil:
-		return p, fmt.Errorf("%q is no network; write 10.1.0.0/16, 2001:db8::/32 or one address", text)
-	case p.Addr().Is4In6():
-		return p, fmt.Errorf("%q writes an IPv4 network as IPv6; write it as 10.1.0.0/16", text)
-	case p != p.Masked():
-		return p, fmt.Errorf("%q has bits beyond its length; write %s", text, p.Masked())
+	p, wrong := condition.ParseNetwork(text)
+	if wrong != "" {
+		return p, fmt.Errorf("%q is no network: %s; write 10.1.0.0/16, 2001:db8::/32 or one address", text, wrong)
 	}
 	return p, nil
 }

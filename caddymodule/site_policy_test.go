@@ -157,7 +157,7 @@ func TestSharedPolicies(t *testing.T) {
 		"unknown network":   {"", site("app.test", "allow any /** network wards"), "wards"},
 		"bits beyond":       {"network wards 10.1.2.0/16", site("app.test", "allow any"), "write 10.1.0.0/16"},
 		"no network":        {"network wards ten", site("app.test", "allow any"), "is no network"},
-		"mapped":            {"network wards ::ffff:10.0.0.0/104", site("app.test", "allow any"), "write it as"},
+		"mapped":            {"network wards ::ffff:10.0.0.0/104", site("app.test", "allow any"), "IPv4 written as IPv6"},
 		"network twice":     {"network w 10.0.0.0/8\nnetwork w 11.0.0.0/8", site("app.test", "allow any"), "stands twice"},
 		"webhook in clear":  {"alarm webhook http://alarms.test/x", site("app.test", "allow any"), "https address"},
 		"webhook here":      {"alarm webhook http://127.0.0.1:9/x", site("app.test", "allow any"), ""},
