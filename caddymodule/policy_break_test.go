@@ -41,3 +41,16 @@ func TestPolicyErrorsCannotActOnATerminal(t *testing.T) {
 		}
 	}
 }
+
+// A condition on the host: explain asked under the site's first one, and denied what the gate lets pass under the second.
+func TestPolicyExplainUnderEachHost(t *testing.T) {
+	file, _ := policyRig(t, policySite("a.test, b.test", "allow any /x when request.host == \"b.test\"\n"))
+	for address, want := range map[string]string{"https://b.test/x": "ALLOWED", "https://B.test:8443/x": "ALLOWED", "https://a.test/x": "DENIED"} {
+		if out, err := runPolicy(t, "explain", "--config", file, "--as", "any", "GET", address); err != nil || !strings.HasPrefix(out, want) {
+			t.Errorf("%s: %s %v", address, out, err)
+		}
+	}
+	if _, err := runPolicy(t, "explain", "--config", file, "--as", "any", "GET", "/x"); err == nil || !strings.Contains(err.Error(), "under which host") {
+		t.Errorf("a path is not enough: %v", err)
+	}
+}

@@ -111,25 +111,28 @@ func (g *judgedConfig) serving(host string) (*judgedSite, error) {
 	return nil, fmt.Errorf("no site with an `anteroom` block serves %s; there are %s", printable(host), printable(g.names()))
 }
 
-// target reads an address, or a path when the config has one site, and returns the path and the query as a client sends them.
-func (g *judgedConfig) target(address string) (s *judgedSite, path, query string, err error) {
-	rest, host := address, ""
+// target reads an address, or a path when the config has one site, and returns the host, the path and the query as a client sends them.
+func (g *judgedConfig) target(address string) (s *judgedSite, host, path, query string, err error) {
+	rest := address
 	if strings.HasPrefix(address, "/") {
 		if len(g.sites) > 1 {
-			return nil, "", "", fmt.Errorf("the config has several sites; write the whole address, such as https://%s%s", g.sites[0].Hosts[0], printable(address))
+			return nil, "", "", "", fmt.Errorf("the config has several sites; write the whole address, such as https://%s%s", g.sites[0].Hosts[0], printable(address))
 		}
 		s = g.sites[0]
+		if host = s.Hosts[0]; s.AsksHost() {
+			return nil, "", "", "", fmt.Errorf("the lines of the site ask under which host; write the whole address, such as https://%s%s", host, printable(address))
+		}
 	} else {
 		u, err := url.Parse(address)
 		if err != nil || u.Scheme != "https" || u.Host == "" {
-			return nil, "", "", fmt.Errorf("%q is no address; write https://HOST/PATH", address)
+			return nil, "", "", "", fmt.Errorf("%q is no address; write https://HOST/PATH", address)
 		}
-		host = u.Hostname()
+		host = strings.ToLower(u.Hostname())
 		if _, _, err := net.SplitHostPort(u.Host); err != nil && strings.Contains(u.Host, "]") {
-			host = strings.Trim(u.Host, "[]")
+			host = strings.ToLower(strings.Trim(u.Host, "[]"))
 		}
-		if s, err = g.serving(strings.ToLower(host)); err != nil {
-			return nil, "", "", err
+		if s, err = g.serving(host); err != nil {
+			return nil, "", "", "", err
 		}
 		// The bytes as they were written: url.Parse would have them decoded, and another path judged.
 		rest = strings.TrimPrefix(address[len("https://"):], u.Host)
@@ -142,5 +145,5 @@ func (g *judgedConfig) target(address string) (s *judgedSite, path, query string
 	if path == "" {
 		path = "/"
 	}
-	return s, path, query, nil
+	return s, host, path, query, nil
 }

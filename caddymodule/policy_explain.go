@@ -117,15 +117,15 @@ func (g *judgedConfig) decide(asked *askedFlags, method, address string, now tim
 	if err != nil {
 		return nil, err
 	}
-	s, path, query, err := g.target(address)
+	s, host, path, query, err := g.target(address)
 	if err != nil {
 		return nil, err
 	}
 	if !policy.ValidMethod(method) {
 		return nil, fmt.Errorf("%q is no method that a request may have; write one in upper case, such as GET", method)
 	}
-	r.Method, r.Query, r.Host = method, query, s.Hosts[0]
-	e := &explainedDecision{Site: s.Name(), Method: method, Path: path, Who: asked.person(r.Who), At: r.Now, Lines: []explainedLine{}, Warnings: []string{}}
+	r.Method, r.Query, r.Host = method, query, host
+	e := &explainedDecision{Site: host, Method: method, Path: path, Who: asked.person(r.Who), At: r.Now, Lines: []explainedLine{}, Warnings: []string{}}
 	if r.Path, err = s.Policy.ParsePath(path); err != nil {
 		e.Reason = "ambiguous-path"
 		e.Warnings = append(e.Warnings, "no line decided: the request is answered with 400, whoever asks ("+err.Error()+")")

@@ -68,7 +68,7 @@ func Compare(before, after []*Site) Comparison {
 			c.Removed = append(c.Removed, host)
 			continue
 		}
-		byHost := a != nil && a.asksHost() || b.asksHost()
+		byHost := a != nil && a.AsksHost() || b.AsksHost()
 		if done[[2]*Site{a, b}] && !byHost {
 			continue // another host of the same sites
 		}

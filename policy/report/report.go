@@ -59,7 +59,7 @@ func (s *Site) index() *Site {
 
 // on is the site as it answers under one of its hosts. Most do so under all in the same way.
 func (s *Site) on(host string) *Site {
-	if !s.asksHost() {
+	if !s.AsksHost() {
 		return s
 	}
 	one := *s
@@ -67,8 +67,8 @@ func (s *Site) on(host string) *Site {
 	return one.index()
 }
 
-// asksHost reports whether a line asks under which host.
-func (s *Site) asksHost() bool {
+// AsksHost reports whether a line asks under which of several hosts.
+func (s *Site) AsksHost() bool {
 	return slices.ContainsFunc(s.lines, func(l line) bool { return l.needed&factHost != 0 })
 }
 
