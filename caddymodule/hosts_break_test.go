@@ -30,6 +30,11 @@ func TestBudgetsCountOverHosts(t *testing.T) {
 			t.Fatal(err)
 		}
 		a := app.(*App)
+		t.Cleanup(func() { // or the pool holds its store for the tests after this one
+			if err := a.Cleanup(); err != nil {
+				t.Error(err)
+			}
+		})
 		if got := a.sites[0].gateConfig(&running{}).Counted; got("app.test") != "app.test" || got("localhost") != "app.test" || got("other.test") != "other.test" {
 			t.Errorf("%s: %q", names, a.counted)
 		}
