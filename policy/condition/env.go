@@ -31,9 +31,9 @@ const (
 	longList  = 256
 )
 
-// left are the functions that are left out: for values of any type, for bytes, and the accessors of a time whose zone is read at each
+// leftOut are the functions that are left out: for values of any type, for bytes, and the accessors of a time whose zone is read at each
 // call, which functions.go replaces.
-func left() *env.LibrarySubset {
+func leftOut() *env.LibrarySubset {
 	s := env.NewLibrarySubset()
 	for _, name := range []string{"dyn", "type", "bytes"} {
 		s.AddExcludedFunctions(env.NewFunction(name))
@@ -47,7 +47,7 @@ func left() *env.LibrarySubset {
 // environment is what all expressions share.
 var environment = sync.OnceValues(func() (*cel.Env, error) {
 	options := []cel.EnvOption{
-		cel.StdLib(cel.StdLibSubset(left())),
+		cel.StdLib(cel.StdLibSubset(leftOut())),
 		cel.Macros(cel.GlobalMacro("has", 1, expandHas)),
 		cel.HomogeneousAggregateLiterals(),
 		cel.DefaultUTCTimeZone(true),
