@@ -17,6 +17,8 @@ func TestWhenStaysAsWritten(t *testing.T) {
 		"two blanks in a text":    {"deny any /x/** when {\n\tuser.org == 'st  mary'\n}", "blanks"},
 		"a placeholder":           {"deny any /x/** when {\n\trequest.path == \"/{path}\"\n}", "request.path"},
 		"a placeholder, one word": {"deny any /x/** when `request.path == \"/{path}\"`", "request.path"},
+		"an argument":             {"deny any /x/** when `user.org == \"{args[0]}\"`", "request.path"},
+		"the environment":         {"deny any /x/** when {\n\tuser.org == \"{env.LAB}\"\n}", "request.path"},
 		"and in a braced word":    {`deny any /x/** when {request.path.startsWith("/{host}")}`, "request.path"},
 	} {
 		t.Run(name, func(t *testing.T) {

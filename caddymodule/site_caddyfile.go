@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"cmp"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -116,6 +117,10 @@ func readWhen(d *caddyfile.Dispenser) (string, error) {
 	return text, nil
 }
 
+// placeholder is one of Caddy's: its reader writes {path} as {http.request.uri.path}, and leaves the argument of a snippet as it is that
+// was imported without one.
+var placeholder = regexp.MustCompile(`\{(args\[|(http|env|file|vars|system|time|tls)\.)`)
+
 // unchanged refuses a word of a condition of which Caddy's reader made something else. Alone tells that it is all of the condition.
 func unchanged(d *caddyfile.Dispenser, alone bool) error {
 	word, literal, comment := d.Val(), false, false
@@ -123,8 +128,8 @@ func unchanged(d *caddyfile.Dispenser, alone bool) error {
 		literal, comment = celLiteral(word)
 	}
 	switch {
-	case strings.Contains(word, "{http."):
-		return d.Errf("Caddy puts its own placeholder into this `when`, %s: write `request.path`, `request.host` and their kin, and no word such as {path} or {host} in a text", word)
+	case placeholder.MatchString(word):
+		return d.Errf("a placeholder of Caddy stands in this `when`, %s, and nothing is put in its place: write `request.path`, `request.host` and their kin, {$NAME} for a variable of the environment, and no word such as {path} or {host} in a text", word)
 	case alone:
 		return nil
 	case d.Token().Quoted() && strings.Contains(word, `"`):
