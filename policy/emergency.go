@@ -108,7 +108,7 @@ func (p *Policy) breaks(r *Request, path *Path, rule *rule, scope string) bool {
 		of, _, ok := scopeOf(pattern, path)
 		// A scope is what this pattern would grant for this path, or a part of it: nothing that was given for one pattern holds for
 		// more through another one.
-		if e := newEntry(rule, pattern); ok && isBelow(scope, of) && p.covers(&q, e) && e.lacks(&q) == 0 {
+		if e := newEntry(rule, pattern); ok && isBelow(scope, of) && p.matches(&q, e) && e.lacks(&q) == 0 {
 			return true
 		}
 	}

@@ -19,6 +19,39 @@ func newEntry(r *rule, pattern string) *entry {
 	return e
 }
 
+// matches reports whether the path of a query matches the pattern of one line.
+func (p *Policy) matches(q *query, e *entry) bool {
+	pattern := e.route
+	key, text := p.exact(q.path)
+	switch {
+	case e.folds():
+		pattern, key, text = foldPattern(pattern), q.path.folded, q.path.folded
+	case p.loose:
+		pattern = lower(pattern)
+	}
+	for pattern != "" {
+		var want, have, name string
+		if want, pattern = cut(pattern); want == "**" {
+			return true
+		}
+		if key == "" {
+			return false
+		}
+		have, key = cut(key)
+		name, text = cut(text)
+		switch claim := claimName(want); {
+		case !isOpen(want):
+			if want != have {
+				return false
+			}
+		case have == "", want == "{user}" && !q.isUser(name) && !q.hidden, claim != "" && !q.isClaim(claim, name) && !q.hidden,
+			want == "{patient}" && e.who == whoScope && !(q.token && q.isPatient(name)):
+			return false
+		}
+	}
+	return key == "" || e.folds() && key == "/"
+}
+
 // lacks says what of a line besides method and path is not there: 0 when all of it holds. It compares the subjects, too, of which a
 // search has looked at one only. What cannot be known counts as the answer that denies.
 func (e *entry) lacks(q *query) (m Missing) {

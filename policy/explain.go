@@ -55,7 +55,7 @@ func (p *Policy) matchOf(rule *rule, r *Request, readings []Path) (m Match, ok b
 			q, e := newQuery(r, &readings[i]), newEntry(rule, pattern)
 			q.fold, q.hidden = rule.folds(), rule.kind == kindRequire && r.Who == nil
 			q.token = !q.fold && r.Who != nil && r.Who.Bearer
-			if !p.covers(&q, e) {
+			if !p.matches(&q, e) {
 				continue
 			}
 			why := whyNot(&q, e)
@@ -68,39 +68,6 @@ func (p *Policy) matchOf(rule *rule, r *Request, readings []Path) (m Match, ok b
 		}
 	}
 	return m, ok
-}
-
-// covers reports whether the path of a query matches the pattern of one line.
-func (p *Policy) covers(q *query, e *entry) bool {
-	pattern := e.route
-	key, text := p.exact(q.path)
-	switch {
-	case e.folds():
-		pattern, key, text = foldPattern(pattern), q.path.folded, q.path.folded
-	case p.loose:
-		pattern = lower(pattern)
-	}
-	for pattern != "" {
-		var want, have, name string
-		if want, pattern = cut(pattern); want == "**" {
-			return true
-		}
-		if key == "" {
-			return false
-		}
-		have, key = cut(key)
-		name, text = cut(text)
-		switch claim := claimName(want); {
-		case !isOpen(want):
-			if want != have {
-				return false
-			}
-		case have == "", want == "{user}" && !q.isUser(name) && !q.hidden, claim != "" && !q.isClaim(claim, name) && !q.hidden,
-			want == "{patient}" && e.who == whoScope && !(q.token && q.isPatient(name)):
-			return false
-		}
-	}
-	return key == "" || e.folds() && key == "/"
 }
 
 // whyNot says what of a line is not there, for people.
