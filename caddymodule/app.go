@@ -122,6 +122,9 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // nothing.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx, a.logger, a.startup = ctx, ctx.Slogger(), newStartup()
+	if err := a.complete(); err != nil {
+		return err
+	}
 	if a.Directory == "" {
 		a.Directory = filepath.Join(caddy.AppDataDir(), "anteroom")
 	}

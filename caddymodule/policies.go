@@ -96,6 +96,14 @@ func networkName(name string) bool {
 	return policy.ValidRole(name) && strings.Trim(name, "0123456789.") != ""
 }
 
+// complete refuses a null in the lists of a JSON config: every other place relies on there being none.
+func (a *App) complete() error {
+	if slices.Contains(a.Policies, nil) || slices.Contains(a.Bearer, nil) {
+		return errors.New("the anteroom app has a null among its policies or bearer issuers; remove it")
+	}
+	return nil
+}
+
 // checkPolicies refuses two policies of one name.
 func (a *App) checkPolicies() error {
 	var problems []error

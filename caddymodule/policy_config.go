@@ -45,6 +45,9 @@ func readJudged(adapted []byte) (*judgedConfig, error) {
 	if g.app == nil {
 		return nil, errors.New("the config has no global option `anteroom`, so that no site has a policy")
 	}
+	if err := g.app.complete(); err != nil {
+		return nil, err
+	}
 	if cfg.Apps.HTTP == nil {
 		return nil, errors.New("the config has no sites")
 	}

@@ -110,3 +110,21 @@ func TestClaimsOfSeveralProviders(t *testing.T) {
 		t.Errorf("givers: %v, %v", known.givers, err)
 	}
 }
+
+// A null in a list of a JSON config is refused, where it made the whole program panic: also that of `policy`.
+func TestNullsInJSON(t *testing.T) {
+	b := newBench(t)
+	config, err := adapt(t, b.file("", site("app.test", "allow any")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range []string{"policies", "bearer"} {
+		broken := []byte(strings.Replace(string(config), `"anteroom":{`, `"anteroom":{"`+list+`":[null],`, 1))
+		if err := validate(t, broken); err == nil || !strings.Contains(err.Error(), "null") {
+			t.Errorf("%s: %v", list, err)
+		}
+		if _, err := readJudged(broken); err == nil || !strings.Contains(err.Error(), "null") {
+			t.Errorf("policy with %s: %v", list, err)
+		}
+	}
+}
