@@ -36,7 +36,7 @@ type Expectation struct {
 
 // outcomes of a request, and how a message says them.
 var outcomes = map[string]string{
-	"allow": "allowed", "deny": "denied", "login": "asked to sign in", "step_up": "asked for another sign-in", "emergency": "denied, with a glass to break",
+	"allow": "allowed", "deny": "denied", "login": "asked to sign in", "step_up": "asked for another sign-in", "emergency": "denied except for emergency access",
 }
 
 // expectReader goes through the words of one expectation.
