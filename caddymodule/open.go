@@ -98,7 +98,7 @@ func (a *App) portalConfig(st openStore, log audit.Recorder, sessions *session.M
 	return portal.Config{
 		Reserved: reserved, Prefix: a.Prefix, Sources: sources, Sessions: sessions, Store: st, Sealer: st.envelope,
 		Audit: log, ClientAddr: clientAddr, Logger: a.logger, Home: a.Portal, HomeAlone: a.portalAlone(), Served: a.serves, Posted: a.posted,
-		Contact: a.Contact, Emergency: w.emergency, BreakGlass: breakGlass,
+		Contact: a.Contact, ContactOf: contactOf, Emergency: w.emergency, BreakGlass: breakGlass,
 	}
 }
 

@@ -66,6 +66,14 @@ func breakGlass(r *http.Request, who *session.Session, target string) (policy.Em
 	return run.gate.Emergency(r, who, target)
 }
 
+// contactOf says whom the request's site names for questions; empty: nobody of its own.
+func contactOf(r *http.Request) string {
+	if s, _ := r.Context().Value(siteKey{}).(*Site); s != nil {
+		return s.Contact
+	}
+	return ""
+}
+
 // denyWith shows the portal's page for a refusal of the gate.
 func (s *Site) denyWith(p *portal.Portal) func(http.ResponseWriter, *http.Request, gate.Outcome) {
 	return func(w http.ResponseWriter, r *http.Request, o gate.Outcome) {

@@ -109,7 +109,7 @@ func (p *Portal) glass(w http.ResponseWriter, r *http.Request, s *session.Sessio
 		p.showError(w, r, pageUnavailable, "", errorLinks{})
 		return policy.Emergency{}, false
 	}
-	l := errorLinks{home: true, why: &whyView{Contact: p.contact, Ref: ref}}
+	l := errorLinks{home: true, why: &whyView{Contact: p.contactOf(r), Ref: ref}}
 	if reason == reasonGlassClosed {
 		l.open = target
 	}
@@ -177,7 +177,7 @@ func (p *Portal) beginEmergency(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !p.glassPace.allow(s.Source + "\x00" + s.Subject) {
-		p.showError(w, r, pageGlassMany, "", errorLinks{why: &whyView{Contact: p.contact}})
+		p.showError(w, r, pageGlassMany, "", errorLinks{why: &whyView{Contact: p.contactOf(r)}})
 		return
 	}
 	e, ok := p.glass(w, r, s, form.target)
@@ -210,7 +210,7 @@ func (p *Portal) beginAccess(w http.ResponseWriter, r *http.Request, s *session.
 	})
 	if err != nil {
 		p.log.Error("emergency access not begun", "error", err)
-		p.showError(w, r, pageGlassDown, "", errorLinks{retry: p.emergencyURL(form.target), why: &whyView{Contact: p.contact}})
+		p.showError(w, r, pageGlassDown, "", errorLinks{retry: p.emergencyURL(form.target), why: &whyView{Contact: p.contactOf(r)}})
 		return
 	}
 	http.SetCookie(w, set)

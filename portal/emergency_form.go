@@ -139,7 +139,7 @@ func (p *Portal) showEmergency(w http.ResponseWriter, r *http.Request, v *emerge
 	if len(v.Errors) > 0 {
 		page.Title, status = "Error: "+page.Title, http.StatusUnprocessableEntity
 	}
-	v.Contact = p.contact
+	v.Contact = p.contactOf(r)
 	page.Emergency = v
 	p.show(w, r, "emergency", status, page)
 }

@@ -109,6 +109,10 @@ type Config struct {
 	// an address. Empty: the pages say it in general words.
 	Contact string
 
+	// ContactOf is the same for the site of a request, where it names somebody of its own.
+	// nil, or an empty answer: Contact.
+	ContactOf func(*http.Request) string
+
 	// Emergency keeps the book of emergency accesses; BreakGlass asks the policy of the
 	// request's site. Both or none: without them nobody is offered any.
 	Emergency  *emergency.Ledger
@@ -134,7 +138,7 @@ type Portal struct {
 	limit    *limiter // sign-ins: what reaches a provider, or comes from one with a browser
 	notices  *limiter // what comes from a provider without a browser
 	degraded *seldom  // records of sessions whose provider is silent
-	contact  string
+	helpers
 	glassBox
 	now func() time.Time
 	log *slog.Logger
@@ -149,6 +153,12 @@ type glassBox struct {
 	emergency  *emergency.Ledger
 	breakGlass BreakGlass
 	glassPace  *pace
+}
+
+// helpers are whom people ask.
+type helpers struct {
+	contact  string
+	siteAsks func(*http.Request) string // at the request's site; may be nil
 }
 
 // hub is the one portal for many sites.
@@ -209,7 +219,7 @@ func New(c Config) (*Portal, error) {
 	return &Portal{
 		prefix: c.Prefix, sources: c.Sources, sessions: c.Sessions, store: c.Store, sealer: c.Sealer,
 		hub: hub{originHost(c.Home), c.HomeAlone, c.Served}, posted: c.Posted, reserved: c.Reserved,
-		notices: newLimiter(c.Now), degraded: new(seldom), contact: c.Contact, glassBox: glassBox{c.Emergency, c.BreakGlass, newPace(c.Now)},
+		notices: newLimiter(c.Now), degraded: new(seldom), helpers: helpers{c.Contact, c.ContactOf}, glassBox: glassBox{c.Emergency, c.BreakGlass, newPace(c.Now)},
 		audit: c.Audit, client: c.ClientAddr, limit: newLimiter(c.Now), handLimit: newLimiter(c.Now), now: c.Now, log: c.Logger,
 	}, nil
 }

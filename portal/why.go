@@ -77,6 +77,14 @@ func forbidden(m policy.Missing) (e *errorPage, among []string) {
 	return e, nil
 }
 
+// contactOf says whom to ask at the site of a request.
+func (p *Portal) contactOf(r *http.Request) string {
+	if p.siteAsks == nil {
+		return p.contact
+	}
+	return cmp.Or(p.siteAsks(r), p.contact)
+}
+
 // newWhy says what the refused person can do about it. Nobody who is not signed in
 // learns what was missing.
 func (p *Portal) newWhy(ref Refusal, among []string) *whyView {
