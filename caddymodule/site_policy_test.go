@@ -129,7 +129,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 				t.Fatalf("%q (%s) is not among\n%s", words, at(words), got)
 			}
 		}
-		if !strings.Contains(got, "write `role NAME`") && !strings.Contains(got, "`role rol`") {
+		if !strings.Contains(got, "write `role`") {
 			t.Fatalf("no mend in\n%s", got)
 		}
 	}

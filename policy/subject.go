@@ -86,6 +86,13 @@ func (p *reader) nobody(word string) {
 	}
 	write := "`public` (everybody), `any` (everybody signed in), `role NAME`, `user NAME`, `group NAME`, `org NAME`, `idp NAME`, `device known` or `scope NAME` (an access token's)"
 	known := lower(word)
+	if i := slices.IndexFunc(whoWords, func(w string) bool { return w != known && len(known) > 2 && oneSlip(known, w) }); i >= 0 && mistaken[known] == "" {
+		p.wrong("who", fmt.Sprintf("%q is nobody that a rule knows", word), "`"+whoWords[i]+"`")
+		if len(p.words) > 0 && whoWords[i] != "public" && whoWords[i] != "any" {
+			p.next() // the list that belongs to it
+		}
+		return
+	}
 	if right, ok := mistaken[known]; ok {
 		write = "`" + right + "`"
 	} else if slices.Contains(whoWords, known) {
