@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -289,15 +290,23 @@ func (x *Change) try(m made, a, b *Site, route, method string, who Actor, all []
 	switch {
 	case opened != "":
 		x.Direction, x.Because = Opened, opened
-	case closed != "" && !guesses(x):
+	case closed != "" && !guesses(x) && len(all) < maxSamples:
 		x.Direction, x.Because = Closed, closed
 	case closed != "":
 		x.Because = "no " + closed
 	}
 }
 
-// guesses reports whether a condition is about more than what samples have.
+// zones finds the time zones of hours in a note.
+var zones = regexp.MustCompile(`\bhours (?:[a-z,-]+ )?[0-9:,-]+ ([\w+/-]+)`)
+
+// guesses reports whether a condition is about more than what samples have: these are of one week, in which two time zones are not as
+// far apart as in another.
 func guesses(x *Change) bool {
+	all := zones.FindAllStringSubmatch(x.Before.Note+"; "+x.After.Note, -1)
+	if slices.ContainsFunc(all, func(m []string) bool { return m[1] != all[0][1] }) {
+		return true
+	}
 	return strings.Contains(x.Before.Note+x.After.Note, "when ") || strings.Contains(x.Before.Note+x.After.Note, "what the token is for")
 }
 
