@@ -202,6 +202,12 @@ func TestPolicyMatrixCommand(t *testing.T) {
 	if out, err := runPolicy(t, "matrix", "--config", file, "--json"); err != nil || json.Unmarshal([]byte(out), &all) != nil || len(all.Sites) != 2 || len(all.Sites[0].Rows) == 0 || strings.Contains(out, "null") {
 		t.Errorf("%s %v", out, err)
 	}
+	if alone, err := runPolicy(t, "matrix", "--config", file, "--csv"); err != nil || !strings.HasPrefix(alone, "site,who,") {
+		t.Errorf("--csv alone: %q, %v", alone, err)
+	}
+	if _, err := runPolicy(t, "matrix", "--config", file, "matrix.csv"); err == nil {
+		t.Error("a file without a format is taken")
+	}
 	if _, err := runPolicy(t, "matrix", "--config", file, "--csv", "-", "--html", "-"); err == nil {
 		t.Error("two formats at once")
 	}

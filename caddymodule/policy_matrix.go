@@ -18,14 +18,14 @@ import (
 // policyMatrixCommand is `policy matrix`.
 func policyMatrixCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "matrix [--site HOST] [--csv FILE | --html FILE | --json]",
+		Use:   "matrix [--site HOST] [--csv [FILE] | --html [FILE] | --json]",
 		Short: "Shows who may do what where",
 		Long: "Prints for each site a table: down the side the routes that its lines name, across the top everybody whom they name. A cell says yes, no, own (only where the name in the path is the person's own), " +
 			"step-up (after a stronger or newer sign-in), if (under the conditions of the note), emergency (the glass may be broken) or sign-in. Each cell is the policy's own answer to a made-up request. " +
-			"--csv writes one line for each cell and method, for a spreadsheet; --html one page for an auditor, which loads nothing, runs nothing, and can be printed. `-` is standard output. " +
+			"--csv writes one line for each cell and method, for a spreadsheet; --html one page for an auditor, which loads nothing, runs nothing, and can be printed. Without FILE, or with `-`, it is standard output. " +
 			"The SHA-256 on the page is that of the file, and of what `anteroom adapt` makes of it, includes among it.",
 		Example: "  anteroom policy matrix --config /etc/anteroom/Caddyfile\n  anteroom policy matrix --site medrecords.hospital.example --html matrix.html",
-		Args:    cobra.NoArgs,
+		Args:    cobra.MaximumNArgs(1), // the file of --csv or --html
 	}
 	var f policyFlags
 	f.add(c)
@@ -34,8 +34,12 @@ func policyMatrixCommand() *cobra.Command {
 	page := c.Flags().String("html", "", "write an HTML page to this file")
 	date := c.Flags().String("date", "", "date on the page, as 2006-01-02 or RFC 3339 (default: now)")
 	c.MarkFlagsMutuallyExclusive("csv", "html", "json")
-	c.RunE = func(c *cobra.Command, _ []string) error {
+	c.Flags().Lookup("csv").NoOptDefVal, c.Flags().Lookup("html").NoOptDefVal = "-", "-"
+	c.RunE = func(c *cobra.Command, args []string) error {
 		c.SilenceUsage = true
+		if err := fileOf(args, table, page); err != nil {
+			return err
+		}
 		g, err := f.load()
 		if err != nil {
 			return fmt.Errorf("making the matrix: %w", err)
@@ -75,6 +79,20 @@ func policyMatrixCommand() *cobra.Command {
 		return nil
 	}
 	return c
+}
+
+// fileOf gives the file to the flag before it: a flag that may stand alone does not take the next word.
+func fileOf(args []string, flags ...*string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	for _, flag := range flags {
+		if *flag == "-" {
+			*flag = args[0]
+			return nil
+		}
+	}
+	return fmt.Errorf("making the matrix: %q has no meaning here; write --csv %s or --html %s", args[0], args[0], args[0])
 }
 
 // dateOf reads --date.
