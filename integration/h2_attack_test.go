@@ -176,8 +176,12 @@ func TestH2Attacks(t *testing.T) {
 			if !refused && !tolerated[test.id] {
 				t.Errorf("not refused: %s", answer)
 			}
-			if len(complete(got)) > 0 && !tolerated[test.id] {
-				t.Errorf("forwarded:\n%s%q", got[0].Head, got[0].Body)
+			arrived := got
+			if strings.HasPrefix(test.id, "H9") {
+				arrived = complete(got) // of these the head may be on its way before the body shows what is wrong; it is broken off then
+			}
+			if len(arrived) > 0 && !tolerated[test.id] {
+				t.Errorf("forwarded:\n%s%q", arrived[0].Head, arrived[0].Body)
 			}
 			for _, problem := range broken(row{targets: []string{"/members/x"}, who: dana}, &exchange{}, complete(got)) {
 				t.Error(problem)

@@ -199,7 +199,7 @@ func TestLimitRaces(t *testing.T) {
 					switch {
 					case errors.Is(err, ErrLimit):
 						refused.Add(1)
-					case on == Move && errors.Is(err, ErrNone): // another sign-in moved it before it was whole
+					case on == Move && errors.Is(err, errMoved): // another sign-in moved it before it was whole
 					case err != nil:
 						t.Error(err)
 					default:
