@@ -70,14 +70,17 @@ func binary(t testing.TB, name string) string {
 }
 
 // freePort returns a port on 127.0.0.1 that is free for TCP and UDP. It is taken from below the range that the kernel gives
-// to outgoing connections, so that no connection of a neighbour takes it before our process does.
+// to outgoing connections, so that no connection of a neighbour takes it before our process does; and no test of another
+// package takes it (redistest) before this one has ended: an abstract unix socket of the port's name is what all agree on.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 200 {
 		port := 20000 + rand.IntN(12000)
-		if _, taken := ports.LoadOrStore(port, true); taken {
+		mine, err := net.Listen("unix", fmt.Sprintf("@anteroom-test-port-%d", port))
+		if err != nil {
 			continue
 		}
+		t.Cleanup(func() { mine.Close() })
 		addr := fmt.Sprintf("127.0.0.1:%d", port)
 		tcp, err := net.Listen("tcp", addr)
 		if err != nil {
@@ -94,8 +97,6 @@ func freePort(t testing.TB) int {
 	t.Fatal("no free port on 127.0.0.1")
 	return 0
 }
-
-var ports sync.Map // ports that this run has given out already
 
 // process is a program that a test started, with all its children.
 type process struct {

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -185,17 +184,18 @@ func (s *Server) logs() string {
 	return b.String()
 }
 
-var taken sync.Map // ports that this process has given out
-
 // freePort returns a port on 127.0.0.1 that is free, from below the range that the kernel gives to outgoing connections, so that
-// a server that is down for a moment finds its port again.
+// a server that is down for a moment finds its port again. It stays taken until the test ends, for the tests of other packages
+// too: an abstract unix socket of the port's name is what all of them agree on.
 func freePort(t TB) int {
 	t.Helper()
 	for range 200 {
 		port := 20000 + rand.IntN(12000)
-		if _, given := taken.LoadOrStore(port, true); given {
+		mine, err := net.Listen("unix", fmt.Sprintf("@anteroom-test-port-%d", port))
+		if err != nil {
 			continue
 		}
+		t.Cleanup(func() { mine.Close() })
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			continue
