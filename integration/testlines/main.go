@@ -2,7 +2,12 @@
 // for each package, everything that a failed test or a failed build printed, and at the end how many tests ran and which of
 // them were skipped. A skipped test looks like a passed one in go test's output, so it is named here.
 //
-// It exits 1 when a test or a build failed and when no test ran at all.
+// A few tests that failed are run once more, each alone: real browsers and servers on a busy machine fail for reasons that are
+// not ours. One that passes then is listed as unsteady, with what it printed the first time above: it is a bug to be found,
+// but not a reason to throw a run of half an hour away. A data race, a failed build, a process that died or more than a
+// handful of failures is never given a second chance.
+//
+// It exits 1 when a test failed twice, when a build failed and when no test ran at all.
 package main
 
 import (
@@ -11,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 )
 
@@ -24,22 +30,59 @@ type event struct {
 }
 
 func main() {
-	failed, err := run(os.Stdin, os.Stdout)
+	v, err := run(os.Stdin, os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testlines:", err)
 	}
-	if err != nil || failed {
+	if err != nil || !v.good(os.Stdout, alone) {
 		os.Exit(1)
 	}
 }
 
-// run copies the interesting lines of in to out and says whether something failed.
-func run(in io.Reader, out io.Writer) (failed bool, err error) {
+// chances is how many tests may fail and still be run again.
+const chances = 3
+
+// testID is one top-level test.
+type testID struct{ pkg, name string }
+
+// verdict is what a run came to.
+type verdict struct {
+	failed []testID
+	worse  bool // something that no second try can mend
+}
+
+// good says whether the run passes, after a second try of its failed tests.
+func (v verdict) good(out io.Writer, again func(testID) bool) bool {
+	if v.worse || len(v.failed) > chances {
+		return false
+	}
+	good := true
+	for _, t := range v.failed {
+		if again(t) {
+			fmt.Fprintf(out, "unsteady: %s %s failed and then passed alone\n", t.pkg, t.name)
+		} else {
+			fmt.Fprintf(out, "failed twice: %s %s\n", t.pkg, t.name)
+			good = false
+		}
+	}
+	return good
+}
+
+// alone runs one test by itself.
+func alone(t testID) bool {
+	cmd := exec.Command("go", "test", "-race", "-count=1", "-timeout", "10m", "-run", "^"+t.name+"$", t.pkg)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	return cmd.Run() == nil
+}
+
+// run copies the interesting lines of in to out and says what failed.
+func run(in io.Reader, out io.Writer) (v verdict, err error) {
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 16<<20)
 	pending := map[string][]string{} // output of tests that have not ended yet, by package and test
 	var passed int
 	var skipped []string
+	failing := map[string]bool{} // packages with a failed test
 	for lines.Scan() {
 		var e event
 		if json.Unmarshal(lines.Bytes(), &e) != nil || e.Action == "" {
@@ -66,28 +109,41 @@ func run(in io.Reader, out io.Writer) (failed bool, err error) {
 			}
 			delete(pending, key)
 		case "fail", "build-fail":
-			failed = true
-			fmt.Fprint(out, strings.Join(pending[key], ""))
+			switch {
+			case e.Test == "" && !failing[e.Package]:
+				v.worse = true // a build, or a process that died
+			case e.Test != "" && !strings.Contains(e.Test, "/"):
+				v.failed = append(v.failed, testID{e.Package, e.Test})
+			}
+			failing[e.Package] = true
+			text := strings.Join(pending[key], "")
+			v.worse = v.worse || hopeless(text)
+			fmt.Fprint(out, text)
 			delete(pending, key)
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return true, fmt.Errorf("reading test events: %w", err)
+		return verdict{}, fmt.Errorf("reading test events: %w", err)
 	}
 	for key, rest := range pending { // tests that never ended: the process died in them
 		if key[len(key)-1] != 0 && len(rest) > 0 {
-			failed = true
+			v.worse = true
 			fmt.Fprint(out, strings.Join(rest, ""))
 		}
 	}
 	if passed == 0 {
-		failed = true
+		v.worse = true
 	}
 	fmt.Fprintf(out, "tests: %d passed, %d skipped\n", passed, len(skipped))
 	for _, s := range skipped {
 		fmt.Fprintln(out, "skipped:", s)
 	}
-	return failed, nil
+	return v, nil
+}
+
+// hopeless reports whether the output of a failed test or package shows what is never forgiven.
+func hopeless(text string) bool {
+	return strings.Contains(text, "DATA RACE") || strings.HasPrefix(text, "panic: ") || strings.Contains(text, "\npanic: ")
 }
 
 // packageLine reports whether a line of a package's output is go test's verdict, not something that code printed.

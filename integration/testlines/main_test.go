@@ -39,11 +39,11 @@ func TestRun(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			var out strings.Builder
-			failed, err := run(strings.NewReader(test.in), &out)
+			v, err := run(strings.NewReader(test.in), &out)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if failed != test.wantFailed {
+			if failed := v.worse || len(v.failed) > 0; failed != test.wantFailed {
 				t.Errorf("failed = %v, want %v", failed, test.wantFailed)
 			}
 			for _, want := range test.want {
@@ -53,6 +53,54 @@ func TestRun(t *testing.T) {
 			}
 			if strings.Contains(out.String(), "chatter") {
 				t.Errorf("output of a passed test was printed:\n%s", out.String())
+			}
+		})
+	}
+}
+
+// A second chance is for a few tests that failed by themselves, and it must be taken.
+func TestSecondChance(t *testing.T) {
+	const fails = `{"Action":"output","Package":"p","Test":"TestB","Output":"    b_test.go:1: TEXT\n"}
+{"Action":"fail","Package":"p","Test":"TestB/row"}
+{"Action":"fail","Package":"p","Test":"TestB"}
+{"Action":"fail","Package":"p"}
+`
+	const passes = `{"Action":"pass","Package":"p","Test":"TestA"}` + "\n"
+	many := passes
+	for _, name := range []string{"TestB", "TestC", "TestD", "TestE"} {
+		many += strings.ReplaceAll(fails, "TestB", name)
+	}
+	tests := []struct {
+		name, in  string
+		again     bool
+		good      bool
+		tried     int
+		wantPrint string
+	}{
+		{"nothing failed", passes, false, true, 0, ""},
+		{"passes alone", passes + fails, true, true, 1, "unsteady: p TestB"},
+		{"fails again", passes + fails, false, false, 1, "failed twice: p TestB"},
+		{"a data race", passes + strings.Replace(fails, "TEXT", "WARNING: DATA RACE", 1), true, false, 0, ""},
+		{"too many", many, true, false, 0, ""},
+		{"the build", passes + fails + `{"ImportPath":"q","Action":"build-fail"}` + "\n", true, false, 0, ""},
+		{"a process that died", passes + `{"Action":"fail","Package":"q"}` + "\n" + fails, true, false, 0, ""},
+		{"a panic", passes + strings.Replace(fails, "    b_test.go:1: TEXT", "panic: boom", 1), true, false, 0, ""},
+		{"no test ran", fails, true, false, 0, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var out strings.Builder
+			v, err := run(strings.NewReader(test.in), &out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tried := 0
+			good := v.good(&out, func(id testID) bool {
+				tried++
+				return test.again && id == testID{"p", "TestB"}
+			})
+			if good != test.good || tried != test.tried || !strings.Contains(out.String(), test.wantPrint) {
+				t.Errorf("good = %v after %d tries, want %v after %d; it printed:\n%s", good, tried, test.good, test.tried, out.String())
 			}
 		})
 	}
