@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/anteroom-proxy/anteroom/hardening"
+	"github.com/anteroom-proxy/anteroom/loopback"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -193,7 +194,7 @@ func (h *HMACService) build() error {
 		}
 	}
 	if h.TokenFile != "" {
-		if service.Token, err = hardening.OpenTokenFile(h.TokenFile); err != nil {
+		if service.Callers.Token, err = loopback.OpenTokenFile(h.TokenFile); err != nil {
 			return err
 		}
 	}

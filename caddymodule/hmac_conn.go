@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 
-	"github.com/anteroom-proxy/anteroom/hardening"
+	"github.com/anteroom-proxy/anteroom/loopback"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/pires/go-proxyproto"
 )
@@ -49,9 +49,9 @@ func socketOf(c net.Conn) (socket, bool) {
 	return socket{}, false
 }
 
-// factsOf collects what the connection of a request says; the hardening package judges it.
-func factsOf(r *http.Request) hardening.Facts {
-	f := hardening.Facts{ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor, Host: r.Host, Header: r.Header}
+// factsOf collects what the connection of a request says; the loopback package judges it.
+func factsOf(r *http.Request) loopback.Facts {
+	f := loopback.Facts{ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor, Host: r.Host, Header: r.Header}
 	if s, ok := r.Context().Value(socketKey{}).(socket); ok {
 		f.KernelRemote, f.KernelLocal = s.remote, s.local
 	}

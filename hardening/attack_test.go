@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/anteroom-proxy/anteroom/loopback"
 )
 
 // TestA136OnlyTheSocketCounts: a stranger, and a browser or proxy on this host, send everything right but where they are.
@@ -14,18 +16,18 @@ func TestA136OnlyTheSocketCounts(t *testing.T) {
 	w := newWorld(t, nil)
 	good := w.facts
 	for name, c := range map[string]struct {
-		change func(*Facts)
+		change func(*loopback.Facts)
 		header []string
 		want   int
 	}{
-		"remote client":        {func(f *Facts) { f.KernelRemote = netip.MustParseAddr("192.0.2.2") }, nil, 299},
-		"remote, XFF":          {func(f *Facts) { f.KernelRemote = netip.MustParseAddr("192.0.2.2") }, []string{"X-Forwarded-For", "127.0.0.1"}, 299},
-		"SSRF through a proxy": {func(*Facts) {}, []string{"Via", "1.1 x"}, 404},
-		"local, XFF 127.0.0.1": {func(*Facts) {}, []string{"X-Forwarded-For", "127.0.0.1"}, 404},
-		"foreign Host":         {func(f *Facts) { f.Host = "evil.test" }, nil, 404},
-		"service mesh":         {func(f *Facts) { f.KernelRemote = netip.MustParseAddr("127.0.0.6") }, nil, 404},
-		"rebinding page":       {func(f *Facts) { f.Host, f.SNI = "evil.test", "evil.test" }, []string{"Origin", "https://evil.test"}, 404},
-		"image in a page":      {func(*Facts) {}, []string{"Sec-Fetch-Dest", "image"}, 404},
+		"remote client":        {func(f *loopback.Facts) { f.KernelRemote = netip.MustParseAddr("192.0.2.2") }, nil, 299},
+		"remote, XFF":          {func(f *loopback.Facts) { f.KernelRemote = netip.MustParseAddr("192.0.2.2") }, []string{"X-Forwarded-For", "127.0.0.1"}, 299},
+		"SSRF through a proxy": {func(*loopback.Facts) {}, []string{"Via", "1.1 x"}, 404},
+		"local, XFF 127.0.0.1": {func(*loopback.Facts) {}, []string{"X-Forwarded-For", "127.0.0.1"}, 404},
+		"foreign Host":         {func(f *loopback.Facts) { f.Host = "evil.test" }, nil, 404},
+		"service mesh":         {func(f *loopback.Facts) { f.KernelRemote = netip.MustParseAddr("127.0.0.6") }, nil, 404},
+		"rebinding page":       {func(f *loopback.Facts) { f.Host, f.SNI = "evil.test", "evil.test" }, []string{"Origin", "https://evil.test"}, 404},
+		"image in a page":      {func(*loopback.Facts) {}, []string{"Sec-Fetch-Dest", "image"}, 404},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w.facts = good

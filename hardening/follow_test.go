@@ -11,6 +11,8 @@ import (
 
 	"github.com/anteroom-proxy/anteroom/store"
 	"github.com/anteroom-proxy/anteroom/store/bolt"
+
+	"github.com/anteroom-proxy/anteroom/loopback"
 )
 
 // inBubble runs a test whose clock jumps. The store lives inside: its goroutines belong to the bubble.
@@ -37,11 +39,11 @@ func TestRequestWaitsForTheKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		token, err := OpenTokenFile(writeToken(t, testToken, 0o600))
+		token, err := loopback.OpenTokenFile(writeToken(t, testToken, 0o600))
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := New(Config{Ring: n.Ring, Limits: limits, Token: token, Hosts: []string{"localhost"}, Audit: new(events), Facts: func(*http.Request) Facts { return goodFacts() }})
+		s, err := New(Config{Ring: n.Ring, Limits: limits, Callers: loopback.Callers{Token: token}, Hosts: []string{"localhost"}, Audit: new(events), Facts: func(*http.Request) loopback.Facts { return goodFacts() }})
 		if err != nil {
 			t.Fatal(err)
 		}

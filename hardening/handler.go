@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/loopback"
 )
 
 const (
@@ -28,13 +29,13 @@ func (s *Service) Handle(w http.ResponseWriter, r *http.Request, next http.Handl
 		return
 	}
 	facts := s.cfg.Facts(r)
-	verdict, reason := guard(facts, s.cfg.Hosts)
-	if verdict == elsewhere {
+	verdict, reason := loopback.Judge(facts, s.cfg.Hosts)
+	if verdict == loopback.Elsewhere {
 		next.ServeHTTP(w, r)
 		return
 	}
 	c := &call{service: s, w: w, r: r, facts: facts}
-	if verdict != local {
+	if verdict != loopback.Local {
 		c.reason = reason
 		c.refuse(errNotFound)
 		return
@@ -54,9 +55,10 @@ type call struct {
 	service *Service
 	w       http.ResponseWriter
 	r       *http.Request
-	facts   Facts
+	facts   loopback.Facts
 	reason  string // overrides the reason of the error in the audit event
 	uid     string // of a verification
+	who     string // the credential by which the caller came
 }
 
 // answer is the order of the checks: credential before anything that reads, shape before anything that works.
@@ -94,26 +96,15 @@ func (c *call) answer() error {
 	return c.verify(body)
 }
 
-// credential wants exactly one "Authorization: Bearer <token>" (RFC 6750 section 2.1).
-func (c *call) credential() error {
-	token := c.service.cfg.Token
-	if token == nil {
-		return errCredential
-	}
-	lines := c.r.Header.Values("Authorization")
-	if len(lines) != 1 {
-		return errCredential
-	}
-	scheme, value, ok := strings.Cut(lines[0], " ")
-	if !ok || !strings.EqualFold(scheme, "Bearer") {
-		return errCredential
-	}
-	switch err := token.check(value); {
-	case errors.Is(err, errToken):
-		return errCredential
-	case err != nil:
+// credential wants one of the configured callers.
+func (c *call) credential() (err error) {
+	c.who, err = c.service.cfg.Callers.Check(c.facts, c.r.Header)
+	switch {
+	case errors.Is(err, loopback.ErrUnreadable):
 		c.service.cfg.Logger.Error("the hmac service cannot read its token file and refuses its callers", "error", err)
 		return errNoToken
+	case err != nil:
+		return errCredential
 	}
 	return nil
 }
@@ -237,7 +228,7 @@ func (c *call) record(decision, reason, ref string) error {
 	e := audit.Event{
 		Ref: ref, Kind: "hmac-service", Site: c.service.cfg.Hosts[0], Method: "other", Route: c.route(), Decision: decision, Reason: reason,
 	}
-	if host := hostOnly(c.facts.Host); sameAllowedName(host, host, c.service.cfg.Hosts) {
+	if host, ok := loopback.Named(c.facts.Host, c.service.cfg.Hosts); ok {
 		e.Site = host
 	}
 	if m := c.r.Method; m == http.MethodGet || m == http.MethodPost || m == http.MethodHead || m == http.MethodOptions {

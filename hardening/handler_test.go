@@ -166,13 +166,13 @@ func TestCredentials(t *testing.T) {
 	if rec := w.do("POST", pathProtect, body, "Authorization", "bEaReR "+testToken); rec.Code != 200 {
 		t.Errorf("the scheme's case: %d", rec.Code) // RFC 9110 section 11.1
 	}
-	compatOnly := newWorld(t, func(c *Config) { c.Token = nil })
+	compatOnly := newWorld(t, func(c *Config) { c.Callers.Token = nil })
 	for _, target := range []string{pathProtect, pathVerify, Path, Path + "/x"} {
 		if rec := compatOnly.post("protect", body); rec.Code != 401 {
 			t.Errorf("POST %s with compat alone: %d", target, rec.Code)
 		}
 	}
-	os.Remove(w.cfg.Token.path)
+	os.Remove(strings.TrimPrefix(w.cfg.Callers.Token.String(), "token file "))
 	wantProblem(t, w, w.post("protect", body), 503, "unavailable", "token-file")
 	if !strings.Contains(w.log.String(), "cannot read its token file") {
 		t.Error("the operator did not hear of it")

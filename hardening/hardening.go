@@ -15,7 +15,7 @@
 //   - a caller is judged by the addresses of its own connection (DESIGN.md, invariant 7), never by a header.
 //
 // It trusts the process it runs in, the store to be durable when it says so (and reads back all the same), and the facts
-// about the connection that the caller collects in [Facts]. Whoever can change the store can destroy the ring, or put an
+// about the connection that the caller collects in [loopback.Facts]. Whoever can change the store can destroy the ring, or put an
 // old copy in its place while we are down, but can neither read it nor plant a key of his own in it.
 //
 // It leaves to its caller: collecting the facts, telling the ring about renewals ([Ring.Sync] with the new key before it
@@ -31,31 +31,30 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/loopback"
 )
 
 // Path is where the service answers; everything below it is the service's too.
 const Path = "/hmac-service"
 
-// Config is what a [Service] needs. Ring, Limits, Hosts, Facts and Audit are required, and so is one of Token and
+// Config is what a [Service] needs. Ring, Limits, Hosts, Facts and Audit are required, and so is one of Callers and
 // MaxRounds: a service that nobody may call is a mistake of the configuration.
 type Config struct {
 	// Ring holds the peppers.
 	Ring *Ring
 	// Limits bounds the work; it may be shared by services of one ring, and outlives a reload of the configuration.
 	Limits *Limits
-	// Token is the callers' credential. Nil: every request but the original form is answered 401.
-	Token *TokenFile
+	// Callers are the programs that may call. None: every request but the original form is answered 401.
+	Callers loopback.Callers
 	// MaxRounds switches the original GET form on and caps its rounds. 0: off. At most 1,000,000.
 	MaxRounds int
 	// Hosts are the names under which local callers may come, lower case, without port; "*.x" stands for one label.
 	Hosts []string
 	// Facts says what is known of the request's connection. What it cannot know it leaves zero, which refuses.
-	Facts func(*http.Request) Facts
+	Facts func(*http.Request) loopback.Facts
 	// Audit takes one event for each failure; when it cannot, the caller gets 503.
 	Audit audit.Recorder
 	// Now is the clock; nil means time.Now.
@@ -82,7 +81,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, errors.New("making hmac service: no host name is allowed")
 	case cfg.MaxRounds < 0 || cfg.MaxRounds > maxRoundsCap:
 		return nil, fmt.Errorf("making hmac service: max_rounds %d is not in 1..%d", cfg.MaxRounds, maxRoundsCap)
-	case cfg.Token == nil && cfg.MaxRounds == 0:
+	case cfg.Callers.None() && cfg.MaxRounds == 0:
 		return nil, errors.New("making hmac service: neither a credential nor the original form is configured")
 	}
 	if cfg.MaxRounds > 0 && !cfg.Ring.cfg.Compat {
@@ -97,26 +96,5 @@ func New(cfg Config) (*Service, error) {
 	return &Service{cfg: cfg, slots: slowSlots}, nil
 }
 
-// Facts are what the connection itself says of a request. The zero value is refused everywhere.
-type Facts struct {
-	// KernelRemote and KernelLocal are the socket's own two addresses, below TLS and below the PROXY protocol; zero when
-	// they cannot be known (HTTP/3, a unix socket, an unknown wrapper).
-	KernelRemote, KernelLocal netip.Addr
-	// Remote is the address that the HTTP server names, Client the one that trusted proxies lead to.
-	Remote, Client netip.Addr
-	// ProtoMajor and ProtoMinor are the HTTP version.
-	ProtoMajor, ProtoMinor int
-	// TLSVersion is 0 without TLS; HandshakeComplete is false for early data.
-	TLSVersion        uint16
-	HandshakeComplete bool
-	// SNI and Host are the name of the handshake and of the request; Host may carry a port.
-	SNI, Host string
-	// Header are the request's headers.
-	Header http.Header
-}
-
-// Owns reports whether the service would answer this path for a local caller: the endpoints, and every other spelling of
-// them, so that a password in a query never travels on to an application because of an odd path.
-func Owns(path string) bool {
-	return path == Path || strings.HasPrefix(path, Path+"/") || ownsCleaned(path)
-}
+// Owns reports whether the service would answer this path for a local caller.
+func Owns(path string) bool { return loopback.Owns(Path, path) }

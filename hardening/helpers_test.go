@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/loopback"
 	"github.com/anteroom-proxy/anteroom/store"
 	"github.com/anteroom-proxy/anteroom/store/bolt"
 )
@@ -249,14 +250,14 @@ type world struct {
 	node   *node
 	clock  *clock
 	events *events
-	facts  Facts
+	facts  loopback.Facts
 	log    *lockedBuffer
 }
 
 // goodFacts is a local program that does everything right.
-func goodFacts() Facts {
+func goodFacts() loopback.Facts {
 	lo := netip.MustParseAddr("127.0.0.1")
-	return Facts{KernelRemote: lo, KernelLocal: lo, Remote: lo, Client: lo, ProtoMajor: 1, ProtoMinor: 1,
+	return loopback.Facts{KernelRemote: lo, KernelLocal: lo, Remote: lo, Client: lo, ProtoMajor: 1, ProtoMinor: 1,
 		TLSVersion: tls.VersionTLS13, HandshakeComplete: true, SNI: "localhost", Host: "localhost:8444", Header: http.Header{}}
 }
 
@@ -270,13 +271,13 @@ func newWorld(t *testing.T, change func(*Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := OpenTokenFile(writeToken(t, testToken+"\n", 0o640))
+	token, err := loopback.OpenTokenFile(writeToken(t, testToken+"\n", 0o640))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{Ring: w.node.Ring, Limits: limits, Token: token, MaxRounds: 100000, Hosts: []string{"localhost"}, Audit: w.events, Now: c.Now,
+	cfg := Config{Ring: w.node.Ring, Limits: limits, Callers: loopback.Callers{Token: token}, MaxRounds: 100000, Hosts: []string{"localhost"}, Audit: w.events, Now: c.Now,
 		Logger: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Facts: func(r *http.Request) Facts {
+		Facts: func(r *http.Request) loopback.Facts {
 			f := w.facts
 			f.Header = r.Header
 			return f

@@ -145,7 +145,7 @@ func TestServiceConfig(t *testing.T) {
 		"no facts":        func(c *Config) { c.Facts = nil },
 		"no audit":        func(c *Config) { c.Audit = nil },
 		"no hosts":        func(c *Config) { c.Hosts = nil },
-		"nobody may call": func(c *Config) { c.Token, c.MaxRounds = nil, 0 },
+		"nobody may call": func(c *Config) { c.Callers.Token, c.MaxRounds = nil, 0 },
 		"negative rounds": func(c *Config) { c.MaxRounds = -1 },
 		"too many rounds": func(c *Config) { c.MaxRounds = maxRoundsCap + 1 },
 		"no pinned key":   func(c *Config) { c.Ring = newNode(t, openBolt(t), w.clock, nil).Ring },
@@ -169,16 +169,12 @@ func TestNothingPrintsSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := OpenTokenFile(writeToken(t, testToken, 0o600))
-	if err != nil {
-		t.Fatal(err)
-	}
 	raw, err := secret.priv.Bytes()
 	if err != nil {
 		t.Fatal(err)
 	}
-	secrets := [][]byte{k.extract, k.original[:], raw, token.digest[:], []byte(testToken)}
-	for _, v := range []any{k, &k, []TLSKey{k}, secret, token} {
+	secrets := [][]byte{k.extract, k.original[:], raw}
+	for _, v := range []any{k, &k, []TLSKey{k}, secret} {
 		var out bytes.Buffer
 		slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "v", v)
 		slog.New(slog.NewTextHandler(&out, nil)).Info("x", "v", v)

@@ -1,9 +1,8 @@
-package hardening
+package loopback
 
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -104,7 +103,7 @@ func (t *TokenFile) checkMode(info os.FileInfo) error {
 }
 
 // errToken is the one answer to a wrong token.
-var errToken = errors.New("checking token: not the right one")
+var errToken = fmt.Errorf("%w: not the right token", ErrCredential)
 
 // check compares in constant time, as digests: neither content nor length of the right token shows. A file that cannot be
 // read makes every token wrong (and is told apart, so that the operator hears of it).
@@ -123,10 +122,13 @@ func (t *TokenFile) check(token string) error {
 }
 
 // Format prints the path for every verb; the digest of a short token could be searched.
-func (t *TokenFile) Format(f fmt.State, _ rune) { fmt.Fprint(f, "token file "+t.path) }
+func (t *TokenFile) Format(f fmt.State, _ rune) { fmt.Fprint(f, t.String()) }
+
+// String names the file.
+func (t *TokenFile) String() string { return "token file " + t.path }
 
 // LogValue logs the path.
-func (t *TokenFile) LogValue() slog.Value { return slog.StringValue("token file " + t.path) }
+func (t *TokenFile) LogValue() slog.Value { return slog.StringValue(t.String()) }
 
 // MarshalJSON writes a fixed word.
 func (t *TokenFile) MarshalJSON() ([]byte, error) { return []byte(`"token file"`), nil }

@@ -1,4 +1,4 @@
-package hardening
+package loopback
 
 import (
 	"crypto/tls"
@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// verdict is what the guard says of a connection. The zero value refuses.
-type verdict int
+// Verdict is what the guard says of a connection. The zero value refuses.
+type Verdict int
 
 const (
-	refused   verdict = iota // ours to answer, and the answer is 404
-	elsewhere                // not from this host: the request goes on like any path
-	local                    // a program on this host, over its own socket
+	Refused   Verdict = iota // ours to answer, and the answer is 404
+	Elsewhere                // not from this host: the request goes on like any path
+	Local                    // a program on this host, over its own socket
 )
 
 var (
@@ -22,37 +22,37 @@ var (
 	loopback6 = netip.IPv6Loopback()
 )
 
-// guard judges a connection by its own facts (DESIGN.md, invariant 7). The reason is a fixed code for audit and log.
+// Judge judges a connection by its own facts (DESIGN.md, invariant 7). The reason is a fixed code for audit and log.
 //
 // Four addresses must agree, because each alone can be lied about: a PROXY protocol header makes Remote say 127.0.0.1 for a
 // stranger, a local balancer makes KernelRemote say it, X-Forwarded-For behind a trusted proxy makes Client say it.
 // Loopback still proves no more than "through a socket of this host" (port forwards, service meshes, a proxy that removes
 // its traces), which is why everything but the original form needs a credential besides.
-func guard(f Facts, hosts []string) (verdict, string) {
+func Judge(f Facts, hosts []string) (Verdict, string) {
 	if !fromThisHost(f) {
-		return elsewhere, "elsewhere"
+		return Elsewhere, "elsewhere"
 	}
 	switch {
 	case !isLoopback(f.KernelRemote): // also the absent address of HTTP/3 and of unknown wrappers
-		return refused, "guard.kernel-remote"
+		return Refused, "guard.kernel-remote"
 	case !isLoopback(f.KernelLocal):
-		return refused, "guard.kernel-local"
+		return Refused, "guard.kernel-local"
 	case !isLoopback(f.Remote): // a local balancer speaks PROXY protocol for somebody else
-		return refused, "guard.remote"
+		return Refused, "guard.remote"
 	case !isLoopback(f.Client):
-		return refused, "guard.client"
+		return Refused, "guard.client"
 	case !(f.ProtoMajor == 1 && f.ProtoMinor == 1 || f.ProtoMajor == 2 && f.ProtoMinor == 0): // RFC 9000 section 9: QUIC paths move
-		return refused, "guard.protocol"
+		return Refused, "guard.protocol"
 	case f.TLSVersion != tls.VersionTLS13: // also plain HTTP, where it is 0
-		return refused, "guard.tls"
+		return Refused, "guard.tls"
 	case !f.HandshakeComplete: // RFC 8470 section 5: early data can be replayed
-		return refused, "guard.early-data"
+		return Refused, "guard.early-data"
 	case !sameAllowedName(f.SNI, f.Host, hosts):
-		return refused, "guard.host"
+		return Refused, "guard.host"
 	case trace(f.Header) != "":
-		return refused, "guard.trace"
+		return Refused, "guard.trace"
 	}
-	return local, ""
+	return Local, ""
 }
 
 // fromThisHost reports whether the connection is ours to answer. Where the kernel's address is not known, any other sign of
@@ -128,8 +128,15 @@ func trace(h http.Header) string {
 	return ""
 }
 
-// ownsCleaned catches other spellings of the service's paths.
-func ownsCleaned(p string) bool {
-	clean := path.Clean("/" + p)
-	return clean == Path || strings.HasPrefix(clean, Path+"/")
+// Named returns the name of a Host header in lower case and without port, and whether it is one of the allowed ones.
+func Named(host string, hosts []string) (string, bool) {
+	name := hostOnly(host)
+	return name, sameAllowedName(name, name, hosts)
+}
+
+// Owns reports whether the service under prefix would answer this path for a local caller: its endpoints, and every other
+// spelling of them, so that a secret in a query never travels on to an application because of an odd path.
+func Owns(prefix, p string) bool {
+	under := func(p string) bool { return p == prefix || strings.HasPrefix(p, prefix+"/") }
+	return under(p) || under(path.Clean("/"+p))
 }

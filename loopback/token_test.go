@@ -1,7 +1,11 @@
-package hardening
+package loopback
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,5 +108,29 @@ func TestTokenChanges(t *testing.T) {
 	replace(second, 0o600)
 	if err := f.check(second); err != nil {
 		t.Error("a mended file is not read:", err)
+	}
+}
+
+// TestNothingPrintsTheToken: whatever way a token file gets into a message, the token and its digest stay out of it.
+func TestNothingPrintsTheToken(t *testing.T) {
+	token, err := OpenTokenFile(writeToken(t, testToken, 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []any{token, Callers{Token: token}, &Callers{Token: token}} {
+		var out bytes.Buffer
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "v", v)
+		slog.New(slog.NewTextHandler(&out, nil)).Info("x", "v", v)
+		if err := json.NewEncoder(&out).Encode(v); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&out, "%v %+v %#v %s %q %x %X %d", v, v, v, v, v, v, v, v)
+		for _, s := range [][]byte{token.digest[:], []byte(testToken)} {
+			for _, form := range []string{string(s), fmt.Sprintf("%x", s), fmt.Sprintf("%v", s), fmt.Sprintf("%X", s), strings.Trim(fmt.Sprint(s), "[]")} {
+				if strings.Contains(out.String(), form) {
+					t.Errorf("%T prints a secret: %s", v, out.String())
+				}
+			}
+		}
 	}
 }
