@@ -95,13 +95,13 @@ type StoreOpener interface {
 	// Name names the data in it, the same at every start, for the mark.
 	Name(dir string) string
 	// OpenStore opens it; called in Start, never while a config is only validated.
-	OpenStore(dir string, seal *envelope.Envelope, logger *slog.Logger) (store.Store, error)
+	OpenStore(dir string, seal *envelope.Local, logger *slog.Logger) (store.Store, error)
 }
 
 // openStore is the store and the envelope that seals what lies in it.
 type openStore struct {
 	store.Store
-	envelope *envelope.Envelope
+	envelope *envelope.Local
 }
 
 // running is what exists between Start and Cleanup.

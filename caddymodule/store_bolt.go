@@ -39,6 +39,6 @@ func (b *Bolt) Name(dir string) string { return b.Key(dir) }
 
 // OpenStore opens the file; another process that holds it is an error after a short wait. Whoever can read the file can read
 // the master key beside it: what must be sealed is sealed by those who store it.
-func (*Bolt) OpenStore(dir string, _ *envelope.Envelope, logger *slog.Logger) (store.Store, error) {
+func (*Bolt) OpenStore(dir string, _ *envelope.Local, logger *slog.Logger) (store.Store, error) {
 	return bolt.Open(bolt.Config{Path: filepath.Join(dir, "store.db"), Logger: logger})
 }

@@ -250,7 +250,7 @@ func (r *Redis) Name(string) string {
 }
 
 // OpenStore connects to the servers.
-func (r *Redis) OpenStore(dir string, seal *envelope.Envelope, _ *slog.Logger) (store.Store, error) {
+func (r *Redis) OpenStore(dir string, seal *envelope.Local, _ *slog.Logger) (store.Store, error) {
 	ref, err := redisClient(r.conn, dir)
 	if err != nil {
 		return nil, err
@@ -277,7 +277,7 @@ func redisClient(c redis.Config, dir string) (reference[*redis.Store], error) {
 }
 
 // openRedis connects, with the master key that seals what is stored.
-func openRedis(c redis.Config, seal *envelope.Envelope) (*redis.Store, func() error, error) {
+func openRedis(c redis.Config, seal *envelope.Local) (*redis.Store, func() error, error) {
 	c.Sealer, c.Logger = seal, poolLogger("redis")
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()

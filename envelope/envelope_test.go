@@ -16,17 +16,17 @@ import (
 const testLabel = "anteroom/envelope/test/v1"
 
 // fixed returns an envelope under a key that is always the same.
-func fixed(t testing.TB, first byte) *Envelope {
+func fixed(t testing.TB, first byte) *Local {
 	t.Helper()
 	master := &secret{first, 1, 2, 3}
-	e, err := newEnvelope(master)
+	e, err := newLocal(master)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return e
 }
 
-func seal(t testing.TB, e *Envelope, label string, plaintext []byte) []byte {
+func seal(t testing.TB, e *Local, label string, plaintext []byte) []byte {
 	t.Helper()
 	sealed, err := e.Seal(context.Background(), label, plaintext)
 	if err != nil {
@@ -81,7 +81,7 @@ func TestSealRefuses(t *testing.T) {
 	if _, err := e.Open(done, testLabel, seal(t, e, testLabel, nil)); !errors.Is(err, context.Canceled) {
 		t.Errorf("Open with a done context: %v", err)
 	}
-	for name, zero := range map[string]*Envelope{"zero": {}, "nil": nil} {
+	for name, zero := range map[string]*Local{"zero": {}, "nil": nil} {
 		if _, err := zero.Seal(t.Context(), testLabel, nil); err == nil {
 			t.Errorf("%s envelope seals", name)
 		}
@@ -95,9 +95,9 @@ func TestSealRefuses(t *testing.T) {
 func TestRedacted(t *testing.T) {
 	e := fixed(t, 'K')
 	type holder struct {
-		Envelope *Envelope
-		inner    *Envelope
-		value    Envelope
+		Envelope *Local
+		inner    *Local
+		value    Local
 		Key      secret
 	}
 	key := secret{'K', 1, 2, 3}

@@ -22,7 +22,7 @@ import (
 //
 // A second start after somebody deleted the file makes a new key, and what was sealed
 // under the old one answers ErrSealed: keep a copy.
-func OpenLocal(path string) (*Envelope, error) {
+func OpenLocal(path string) (*Local, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening the master key file: %w", err)
@@ -39,7 +39,7 @@ func OpenLocal(path string) (*Envelope, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the master key file %s: %w", path, err)
 	}
-	return newEnvelope(master)
+	return newLocal(master)
 }
 
 // readKey reads and checks the file. All checks but the link's are made on the open
@@ -89,8 +89,8 @@ func checkFile(info fs.FileInfo) error {
 	if perm := info.Mode().Perm(); perm&0o077 != 0 {
 		return fmt.Errorf("its mode is %04o, so that other users of this machine can reach it: set it to 0600 (chmod 600), and consider the key known when they are not trusted", perm)
 	}
-	if info.Size() != masterLen {
-		return fmt.Errorf("it has %d bytes, a master key has exactly %d: restore it from a copy, or remove it so that a new key is made (what was sealed under the old key is lost then)", info.Size(), masterLen)
+	if info.Size() != keyLen {
+		return fmt.Errorf("it has %d bytes, a master key has exactly %d: restore it from a copy, or remove it so that a new key is made (what was sealed under the old key is lost then)", info.Size(), keyLen)
 	}
 	return nil
 }

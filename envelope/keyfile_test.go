@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-func openLocal(t *testing.T, path string) *Envelope {
+func openLocal(t *testing.T, path string) *Local {
 	t.Helper()
 	e, err := OpenLocal(path)
 	if err != nil {
@@ -146,7 +146,7 @@ func TestLinkToOwnFile(t *testing.T) {
 type ownedBy struct{ uid uint32 }
 
 func (ownedBy) Name() string           { return "master.key" }
-func (ownedBy) Size() int64            { return masterLen }
+func (ownedBy) Size() int64            { return keyLen }
 func (ownedBy) Mode() fs.FileMode      { return 0o600 }
 func (ownedBy) ModTime() (t time.Time) { return t }
 func (ownedBy) IsDir() bool            { return false }
