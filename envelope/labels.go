@@ -12,4 +12,9 @@ const (
 	labelCheck   = "anteroom/envelope/check/v1"    // the published check value of a data key; the ring follows
 	labelRing    = "anteroom/envelope/ring/v1"     // digest of a ring, which the master vouches for; the ring's body follows
 	storeKeyRing = "anteroom/envelope/ring-key/v1" // key in the store; the ring's name follows
+
+	// Of the service; tenant, purpose and record id follow the first two, with their lengths.
+	labelItem     = "anteroom/envelope/item/v1"     // a value that an application has sealed
+	labelDocument = "anteroom/envelope/document/v1" // the key of a sealed stream
+	labelChunks   = "anteroom/envelope/chunks/v1"   // the key of a stream's chunks, from the stream's own key
 )
