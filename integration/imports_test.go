@@ -35,6 +35,7 @@ var mayImport = map[string][]string{
 	"emergency":         {"store", "audit", "alarm"},
 	"budget":            {"store"},
 	"upstreams":         nil,
+	"docs":              nil, // recipes: programs of others
 	"integration":       {"*"},
 }
 

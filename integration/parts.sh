@@ -19,12 +19,15 @@ wanted=(
 	redis-server:redis-server redis-sentinel:redis-sentinel redis-cli:redis-tools faketime:faketime
 	java:default-jre-headless mvn:maven unzip:unzip
 	/usr/share/tomcat10/bin/catalina.sh:tomcat10-common php-cgi:php-cgi gunicorn:gunicorn
+	javac:default-jdk-headless php:php-cli django-admin:python3-django
 )
 
 missing=()
 for pair in "${wanted[@]}"; do
 	PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
+
+[ -e /usr/lib/python3/dist-packages/bcrypt ] || missing+=(python3-bcrypt)
 
 install_debian() {
 	local sudo="" policy=/usr/sbin/policy-rc.d made=""
@@ -95,6 +98,17 @@ if [ "$(cat "$parts/keycloak/installed.txt" 2>/dev/null)" != "$keycloak_sha256" 
 	"$parts/keycloak/dist/bin/kc.sh" build --db=dev-mem --health-enabled=false --metrics-enabled=false >"$parts/keycloak/build.log" 2>&1 ||
 		{ tail -n 30 "$parts/keycloak/build.log" >&2; echo "parts.sh: preparing Keycloak failed" >&2; exit 1; }
 	echo "$keycloak_sha256" >"$parts/keycloak/installed.txt"
+fi
+
+# Spring Security, for the recipe in docs/hardening/spring: what its pom.xml names.
+if ! cmp -s docs/hardening/spring/pom.xml "$parts/spring/installed.xml"; then
+	echo "parts.sh: fetching Spring Security (Maven Central) into .parts/spring"
+	rm -rf "$parts/spring"
+	mkdir -p "$parts/spring"
+	mvn -q -B -f docs/hardening/spring/pom.xml org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+		-DoutputDirectory="$parts/spring/lib" >"$parts/spring/mvn.log" 2>&1 ||
+		{ tail -n 30 "$parts/spring/mvn.log" >&2; echo "parts.sh: Maven failed, see .parts/spring/mvn.log" >&2; exit 1; }
+	cp docs/hardening/spring/pom.xml "$parts/spring/installed.xml"
 fi
 
 # The shim that keeps Orthanc on loopback.
