@@ -10,6 +10,7 @@ targets=(
 	budget:FuzzWindow
 	emergency:FuzzActive
 	envelope:FuzzOpen
+	envelope:FuzzStream
 	gate:FuzzFrames
 	gate:FuzzHeaderName
 	gate:FuzzTarget
