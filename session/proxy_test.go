@@ -92,6 +92,22 @@ func (p *proxy) List(ctx context.Context, prefix string) ([]store.Item, error) {
 	return s.List(ctx, prefix)
 }
 
+func (p *proxy) Scan(ctx context.Context, prefix, cursor string, limit int) ([]store.Item, string, error) {
+	s, err := p.ask(ctx, "scan", prefix)
+	if err != nil {
+		return nil, "", err
+	}
+	return s.Scan(ctx, prefix, cursor, limit)
+}
+
+func (p *proxy) Rewrite(ctx context.Context, key string, old, new []byte) error {
+	s, err := p.ask(ctx, "rewrite", key)
+	if err != nil {
+		return err
+	}
+	return s.Rewrite(ctx, key, old, new)
+}
+
 func (p *proxy) Append(ctx context.Context, value []byte, expires time.Time) (string, error) {
 	s, err := p.ask(ctx, "append", string(value))
 	if err != nil {

@@ -54,6 +54,10 @@ const (
 	MaxValue = 1 << 20
 	// MaxEntries is the most feed entries that one After returns.
 	MaxEntries = 1000
+	// MaxPage is the most items that one Scan aims at, and MaxPageBytes the sum of their
+	// values from which on it ends a page early.
+	MaxPage      = 1000
+	MaxPageBytes = 4 << 20
 )
 
 var (
@@ -112,6 +116,25 @@ type Store interface {
 	// everything. It reads all of them into memory: for prefixes that hold few.
 	List(ctx context.Context, prefix string) ([]Item, error)
 
+	// Scan returns some of the live keys that begin with prefix, in no order, and where to
+	// go on: "" begins, next is handed back with the same prefix, and a next of "" is the
+	// end. limit is what a page aims at; below 1 or above MaxPage means MaxPage. A page may
+	// hold a few more than that, fewer, or none although others follow: only next says.
+	// Memory is bounded by the page, however many keys there are.
+	//
+	// A key that is alive from the first call to the last is never missed, whatever is
+	// written, restarted or failed over meanwhile; it may come twice, with the values of
+	// two moments. One that is made or ends on the way may come or not. What is not a
+	// cursor at all is ErrInvalid. Cursors hold no secret and may be kept: a walk goes on
+	// with one after a crash of this process.
+	Scan(ctx context.Context, prefix, cursor string, limit int) (items []Item, next string, err error)
+
+	// Rewrite stores new when the present value equals old, and keeps the expiry exactly:
+	// it is for a value that is sealed anew. ErrNotFound when the key is absent or expired,
+	// ErrConflict when the value is another one; nothing changes then. A nil old means an
+	// empty value, because an absent key has no expiry to keep.
+	Rewrite(ctx context.Context, key string, old, new []byte) error
+
 	Feed
 
 	// Close waits for writes under way and releases the store. Later calls return
@@ -144,6 +167,19 @@ type Feed interface {
 	// it is a hint to call After, never a promise. A follower gives it a second or so
 	// and asks After whatever Wait said.
 	Wait(ctx context.Context, cursor string) error
+}
+
+// Sealed is a Store that seals by itself what it is given, with a sealer of its own: the
+// values that it returns are plain, or sealed by the caller besides. The embedded store
+// seals nothing.
+type Sealed interface {
+	// Reseal looks at some of what the store has sealed, and seals anew what stale says is
+	// under a key that should not be used any more; "" begins, next is handed back, and a
+	// next of "" is the end. It reports how much was looked at and how much was sealed anew;
+	// with dry nothing is changed, and changed is what would have been. Nothing is lost by
+	// it: not a value that others write meanwhile, not an entry of the feed; cursors of
+	// the feed stay good. It may be repeated, and goes on with a cursor after a crash.
+	Reseal(ctx context.Context, cursor string, stale func(sealed []byte) bool, dry bool) (next string, seen, changed int, err error)
 }
 
 // Clock is a Store that has a clock of its own, which all nodes share. A node whose

@@ -107,6 +107,25 @@ func (s *Store) List(ctx context.Context, prefix string) ([]store.Item, error) {
 	return items, nil
 }
 
+// Rewrite stores new when the present value equals old, with the expiry that stands there.
+func (s *Store) Rewrite(ctx context.Context, key string, old, new []byte) error {
+	if err := check(key, new); err != nil {
+		return err
+	}
+	old, new = bytes.Clone(old), bytes.Clone(new) // the change may outlive this call when ctx ends
+	return s.change(ctx, "rewriting a key", expiryLen+len(new), func(tx *group) error {
+		stored := tx.keys.Get([]byte(key))
+		present, alive := unpack(stored, s.now())
+		switch {
+		case !alive:
+			return store.ErrNotFound
+		case !bytes.Equal(present, old):
+			return store.ErrConflict
+		}
+		return tx.put(key, append(bytes.Clone(stored[:expiryLen]), new...))
+	})
+}
+
 func check(key string, value []byte) error {
 	if err := store.CheckKey(key); err != nil {
 		return err

@@ -21,15 +21,18 @@ const (
 	lag = time.Hour
 	// longest is where a time to live becomes none: Redis refuses what overflows.
 	longest = 100 * 365 * 24 * time.Hour
+	// keep instead of a time to live leaves the one that is there.
+	keep = -time.Millisecond
 )
 
 // swapScript swaps exactly the bytes that were read (ARGV[1]; "" means absent, no sealed
 // value is empty) for new ones (ARGV[2]). New bytes that are there already are its own
-// from an attempt whose answer was lost: sealed twice, no value is twice the same.
+// from an attempt whose answer was lost: sealed twice, no value is twice the same. ARGV[3]
+// is the time to live in milliseconds, 0 for none, -1 for the one that is there.
 const swapScript = `local there = redis.call('GET', KEYS[1])
 if there == ARGV[2] then return 1 end
 if (there or '') ~= ARGV[1] then return 0 end
-if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2]) elseif ARGV[3] == '-1' then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
 return 1`
 
 // nameOf is the name of a key in Redis. Nothing of the key stands in it.
@@ -72,8 +75,12 @@ func (s *Store) ttl(expires time.Time) time.Duration {
 // seal makes what is stored: the expiry, the key, the value. The label binds it to its
 // name, the prefix included.
 func (s *Store) seal(ctx context.Context, doing, key string, value []byte, expires time.Time) ([]byte, error) {
+	return s.sealStamped(ctx, doing, key, value, stamp(expires))
+}
+
+func (s *Store) sealStamped(ctx context.Context, doing, key string, value []byte, expires uint64) ([]byte, error) {
 	b := make([]byte, 0, 8+2+len(key)+len(value))
-	b = binary.BigEndian.AppendUint64(b, stamp(expires))
+	b = binary.BigEndian.AppendUint64(b, expires)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(key)))
 	b = append(append(b, key...), value...)
 	sealed, err := s.sealer.Seal(ctx, labelValue+" "+s.nameOf(key), b)
@@ -108,34 +115,41 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
 	if err := store.CheckKey(key); err != nil {
 		return nil, err
 	}
-	value, _, err := s.read(ctx, "reading a key", key)
-	return value, err
+	there, err := s.read(ctx, "reading a key", key)
+	return there.value, err
 }
 
-// read returns the value and the bytes it was read from. The bytes come with
-// store.ErrNotFound too, when they hold an expired value.
-func (s *Store) read(ctx context.Context, doing, key string) (value, sealed []byte, err error) {
+// held is a value as it was read, and the bytes that it was read from.
+type held struct {
+	value, sealed []byte
+	expires       uint64
+}
+
+// read returns the value. The bytes come with store.ErrNotFound too, when they hold an
+// expired value.
+func (s *Store) read(ctx context.Context, doing, key string) (held, error) {
 	name := s.nameOf(key)
-	sealed, err = run(ctx, s, doing, name, again, func(ctx context.Context, c link) ([]byte, error) {
+	sealed, err := run(ctx, s, doing, name, again, func(ctx context.Context, c link) ([]byte, error) {
 		b, err := c.Get(ctx, name).Bytes()
 		return b, absent(err)
 	})
 	if err != nil {
-		return nil, nil, err
+		return held{}, err
 	}
-	value, err = s.unpack(ctx, doing, name, sealed)
-	return value, sealed, err
+	there, err := s.unpack(ctx, doing, name, sealed)
+	there.sealed = sealed
+	return there, err
 }
 
-func (s *Store) unpack(ctx context.Context, doing, name string, sealed []byte) ([]byte, error) {
+func (s *Store) unpack(ctx context.Context, doing, name string, sealed []byte) (held, error) {
 	_, value, expires, err := s.open(ctx, name, sealed)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", doing, err)
+		return held{}, fmt.Errorf("%s: %w", doing, err)
 	}
 	if !alive(expires, s.now()) {
-		return nil, fmt.Errorf("%s: %w", doing, store.ErrNotFound)
+		return held{}, fmt.Errorf("%s: %w", doing, store.ErrNotFound)
 	}
-	return value, nil
+	return held{value: value, expires: expires}, nil
 }
 
 func absent(err error) error {
@@ -176,18 +190,18 @@ func (s *Store) CompareAndSwap(ctx context.Context, key string, old, new []byte,
 		return err
 	}
 	for range attempts * 4 {
-		present, there, err := s.read(ctx, doing, key)
+		there, err := s.read(ctx, doing, key)
 		switch {
 		case err != nil && !errors.Is(err, store.ErrNotFound):
 			return err
-		case (old == nil) != (err != nil), !bytes.Equal(present, old):
+		case (old == nil) != (err != nil), !bytes.Equal(there.value, old):
 			return fmt.Errorf("%s: %w", doing, store.ErrConflict)
 		}
 		sealed, err := s.seal(ctx, doing, key, new, expires)
 		if err != nil {
 			return err
 		}
-		if won, err := s.swap(ctx, doing, key, there, sealed, s.ttl(expires)); won || err != nil {
+		if won, err := s.swap(ctx, doing, key, there.sealed, sealed, s.ttl(expires)); won || err != nil {
 			return err
 		}
 		// Somebody else was faster. Only the plaintext says whether that is a conflict.
@@ -229,7 +243,8 @@ func (s *Store) Take(ctx context.Context, key string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.unpack(ctx, doing, name, sealed)
+	taken, err := s.unpack(ctx, doing, name, sealed)
+	return taken.value, err
 }
 
 // Delete removes the key; an absent key is no error.

@@ -50,7 +50,13 @@ func oddKeys(f *fixture) {
 			f.Errorf("List(%q) has %d keys; want %d", prefix, len(items), want)
 		}
 	}
+	if got := f.walk("", 7); len(got) != len(keys) {
+		f.Errorf("Scan has %d keys; want %d", len(got), len(keys))
+	}
 	for i, k := range keys {
+		if err := f.Rewrite(f.Context(), k, fmt.Append(nil, i), fmt.Append(nil, i)); err != nil {
+			f.Fatalf("Rewrite(%.40q): %v", k, err)
+		}
 		got, err := f.Take(f.Context(), k)
 		if err != nil || string(got) != fmt.Sprint(i) {
 			f.Fatalf("Take(%.40q) = %q, %v", k, got, err)
@@ -77,15 +83,17 @@ func limits(f *fixture) {
 	_, takeErr := f.Take(ctx, "")
 	_, appendErr := f.Append(ctx, over, time.Time{})
 	for doing, err := range map[string]error{
-		"Put of a value that is too long":    f.Put(ctx, "a", over, time.Time{}),
-		"swap to a value that is too long":   f.CompareAndSwap(ctx, "a", nil, over, time.Time{}),
-		"Append of a value that is too long": appendErr,
-		"Put under an empty key":             f.Put(ctx, "", nil, time.Time{}),
-		"Put under a key that is too long":   f.Put(ctx, long, nil, time.Time{}),
-		"Get of a key that is too long":      getErr,
-		"Take of an empty key":               takeErr,
-		"Delete of a key that is too long":   f.Delete(ctx, long),
-		"swap of an empty key":               f.CompareAndSwap(ctx, "", nil, nil, time.Time{}),
+		"Put of a value that is too long":     f.Put(ctx, "a", over, time.Time{}),
+		"rewrite to a value that is too long": f.Rewrite(ctx, "a", nil, over),
+		"rewrite of an empty key":             f.Rewrite(ctx, "", nil, nil),
+		"swap to a value that is too long":    f.CompareAndSwap(ctx, "a", nil, over, time.Time{}),
+		"Append of a value that is too long":  appendErr,
+		"Put under an empty key":              f.Put(ctx, "", nil, time.Time{}),
+		"Put under a key that is too long":    f.Put(ctx, long, nil, time.Time{}),
+		"Get of a key that is too long":       getErr,
+		"Take of an empty key":                takeErr,
+		"Delete of a key that is too long":    f.Delete(ctx, long),
+		"swap of an empty key":                f.CompareAndSwap(ctx, "", nil, nil, time.Time{}),
 	} {
 		f.is(err, store.ErrInvalid, doing)
 		if strings.Contains(err.Error(), "kkkk") || strings.Contains(err.Error(), "vvvv") {
@@ -103,12 +111,14 @@ func doneContext(f *fixture) {
 	_, getErr := f.Get(ctx, "a")
 	_, takeErr := f.Take(ctx, "a")
 	_, listErr := f.List(ctx, "")
+	_, _, scanErr := f.Scan(ctx, "", "", 1)
 	_, appendErr := f.Append(ctx, nil, time.Time{})
 	_, afterErr := f.After(ctx, "", 1)
 	for doing, err := range map[string]error{
-		"Get": getErr, "Take": takeErr, "List": listErr, "Append": appendErr, "After": afterErr,
+		"Get": getErr, "Take": takeErr, "List": listErr, "Scan": scanErr, "Append": appendErr, "After": afterErr,
 		"Put":            f.Put(ctx, "a", []byte("2"), time.Time{}),
 		"CompareAndSwap": f.CompareAndSwap(ctx, "a", []byte("1"), []byte("2"), time.Time{}),
+		"Rewrite":        f.Rewrite(ctx, "a", []byte("1"), []byte("2")),
 		"Delete":         f.Delete(ctx, "a"),
 	} {
 		f.is(err, context.Canceled, doing)
@@ -187,12 +197,14 @@ func closed(f *fixture) {
 	_, getErr := f.Get(ctx, "a")
 	_, takeErr := f.Take(ctx, "a")
 	_, listErr := f.List(ctx, "")
+	_, _, scanErr := f.Scan(ctx, "", "", 1)
 	_, appendErr := f.Append(ctx, nil, time.Time{})
 	_, afterErr := f.After(ctx, "", 1)
 	for doing, err := range map[string]error{
-		"Get": getErr, "Take": takeErr, "List": listErr, "Append": appendErr, "After": afterErr,
+		"Get": getErr, "Take": takeErr, "List": listErr, "Scan": scanErr, "Append": appendErr, "After": afterErr,
 		"Put":            f.Put(ctx, "a", nil, time.Time{}),
 		"CompareAndSwap": f.CompareAndSwap(ctx, "a", nil, nil, time.Time{}),
+		"Rewrite":        f.Rewrite(ctx, "a", []byte("1"), []byte("2")),
 		"Delete":         f.Delete(ctx, "a"),
 	} {
 		f.is(err, store.ErrUnavailable, doing)

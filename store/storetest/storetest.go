@@ -50,6 +50,13 @@ func Run(t *testing.T, suite Suite) {
 		{"expiry extended", extended},
 		{"list", list},
 		{"row 166 odd keys", oddKeys},
+		{"scan", scan},
+		{"scan misses nothing", scanRace},
+		{"scan cursors", scanCursors},
+		{"rewrite", rewrite},
+		{"rewrite keeps the expiry", rewriteExpiry},
+		{"rewrite has one winner", rewriteRace},
+		{"rewrite and take", rewriteTake},
 		{"limits", limits},
 		{"feed order", feedOrder},
 		{"feed resume", feedResume},
@@ -67,7 +74,8 @@ func Run(t *testing.T, suite Suite) {
 	}
 	if suite.Join != nil {
 		tests = append(tests, test{"row 163 take on three nodes", takeOnNodes},
-			test{"compare and swap on three nodes", swapOnNodes}, test{"feed on three nodes", feedOnNodes})
+			test{"compare and swap on three nodes", swapOnNodes}, test{"feed on three nodes", feedOnNodes},
+			test{"scan from node to node", scanOnNodes})
 	}
 	for _, c := range tests {
 		t.Run(c.name, func(t *testing.T) {
