@@ -9,9 +9,9 @@ import (
 const (
 	// syncTimeout bounds one look at the store.
 	syncTimeout = 10 * time.Second
-	// followEvery is the poll of an open ring. It finds what no event tells: a certificate that a peer renewed, a file
-	// that was replaced at a reload, stanzas that another node wrote.
-	followEvery = 30 * time.Second
+	// followEvery is the poll of an open ring, one Get. It finds what no event tells: a certificate that a peer renewed, a
+	// file that was replaced at a reload, what an operator did on another node.
+	followEvery = 2 * time.Second
 	// followWaiting is the poll while no key is visible: a managed certificate appears some milliseconds after the start.
 	followWaiting = 100 * time.Millisecond
 	// followTrouble is the poll of a ring that is locked or whose store does not answer.
@@ -104,4 +104,14 @@ func (r *Ring) report(err error) {
 	default:
 		log.Warn("the password ring could not be brought up to date", "error", err)
 	}
+}
+
+func (r *Ring) setLive(keys []TLSKey) {
+	names := make([]string, 0, len(keys))
+	for _, k := range keys {
+		names = append(names, k.kid)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.live = names
 }

@@ -3,6 +3,7 @@ package hardening
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,7 +15,7 @@ import (
 	"github.com/anteroom-proxy/anteroom/store"
 )
 
-// RingConfig is what a [Ring] needs. Store and Keys are required, and one of Recovery and NoRecovery.
+// RingConfig is what a [Ring] needs. Store and Keys are required, and one of Recovery, NoRecovery and KMS.
 type RingConfig struct {
 	// Name names the ring in its store: 1 to 128 characters of [A-Za-z0-9._*:-].
 	Name string
@@ -27,6 +28,10 @@ type RingConfig struct {
 	// between a renewal and its stanza, loses the ring and every record for good: NoRecovery says that this is known.
 	Recovery   *RecoveryRecipient
 	NoRecovery bool
+	// KMS is a key management service as a further recipient, and the only one of TLS keys that cannot be exported. Nil: none.
+	KMS Wrapper
+	// Existing says that the ring must be there already, or will be imported: none is made.
+	Existing bool
 	// Compat pins the key of the original form, from the first moment it is on.
 	Compat bool
 	// Now is the clock; nil means time.Now.
@@ -47,13 +52,16 @@ type Ring struct {
 	cfg    RingConfig
 	secret *RecoveryKey // set by Recover only
 
-	syncing  sync.Mutex // one look at a time; guards reported
+	syncing  sync.Mutex // one look at a time; guards reported and kmsAgain
 	reported string     // the last trouble told to the operator
+	kmsAgain time.Time  // no earlier try to wrap for a KMS that does not answer
 
-	mu      sync.Mutex    // guards what follows
-	open    *openRing     // nil until the ring was opened once
-	err     error         // what the last look met
-	changed chan struct{} // closed at each look, and replaced
+	mu        sync.Mutex    // guards what follows
+	open      *openRing     // nil until the ring was opened once
+	err       error         // what the last look met
+	changed   chan struct{} // closed at each look, and replaced
+	live      []string      // names of the live TLS keys, as of the last look
+	refreshed time.Time     // the last look for a record's sake
 }
 
 // NewRing checks the configuration. It does not touch the store.
@@ -63,8 +71,8 @@ func NewRing(cfg RingConfig) (*Ring, error) {
 		return nil, errors.New("making ring: Store and Keys are required")
 	case cfg.Name == "" || len(cfg.Name) > 128 || strings.Trim(cfg.Name, ringNameChars) != "":
 		return nil, fmt.Errorf("making ring: the name %q is not 1 to 128 characters of letters, digits and . _ * : -", cfg.Name)
-	case cfg.Recovery == nil && !cfg.NoRecovery:
-		return nil, errors.New("making ring: neither a recovery key nor no_recovery")
+	case cfg.Recovery == nil && !cfg.NoRecovery && cfg.KMS == nil:
+		return nil, errors.New("making ring: neither a recovery key, nor a KMS, nor no_recovery")
 	case cfg.Recovery != nil && cfg.NoRecovery:
 		return nil, errors.New("making ring: both a recovery key and no_recovery")
 	}
@@ -90,7 +98,8 @@ func (r *Ring) Sync(ctx context.Context, next ...TLSKey) error {
 	r.syncing.Lock()
 	defer r.syncing.Unlock()
 	live, err := r.cfg.Keys(ctx)
-	if err == nil {
+	r.setLive(live)
+	if err == nil || len(live) > 0 || r.cfg.KMS != nil {
 		err = r.sync(ctx, live, next)
 	} else {
 		err = fmt.Errorf("finding TLS keys of ring %q: %w: %w", r.cfg.Name, ErrWaiting, err)
@@ -103,29 +112,26 @@ func (r *Ring) Sync(ctx context.Context, next ...TLSKey) error {
 func (r *Ring) sync(ctx context.Context, live, next []TLSKey) error {
 	keys := mergeKeys(live, next)
 	for range maxTries {
-		old, err := r.cfg.Store.Get(ctx, r.storeKey())
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("reading ring %q: %w: %w", r.cfg.Name, ErrWaiting, err)
+		old, err := r.load(ctx)
+		if err != nil {
+			return err
 		}
-		absent := err != nil
-		cur, err := r.read(old, absent, keys)
+		absent := old == nil
+		cur, err := r.read(ctx, old, keys)
 		if err != nil {
 			return err
 		}
 		if !absent {
 			r.publish(cur, nil)
 		}
-		want, changed, err := r.update(cur, live, keys)
+		want, changed, err := r.update(ctx, cur, live, keys)
 		if err != nil {
 			return err
 		}
 		if !changed && !absent {
 			return nil
 		}
-		if absent {
-			old = nil
-		}
-		switch err := r.write(ctx, old, want, keys); {
+		switch err := r.write(ctx, old, want, want.wrappable(keys)); {
 		case errors.Is(err, store.ErrConflict):
 			continue // somebody else wrote: look again, with what he wrote
 		case err != nil:
@@ -137,48 +143,100 @@ func (r *Ring) sync(ctx context.Context, live, next []TLSKey) error {
 		r.publish(want, nil)
 		return nil
 	}
+	return r.racesLost()
+}
+
+func (r *Ring) racesLost() error {
 	return fmt.Errorf("writing ring %q: %w: lost %d races for the store", r.cfg.Name, ErrWaiting, maxTries)
+}
+
+// load returns the store's bytes, nil when there are none.
+func (r *Ring) load(ctx context.Context) ([]byte, error) {
+	raw, err := r.cfg.Store.Get(ctx, r.storeKey())
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("reading ring %q: %w: %w", r.cfg.Name, ErrWaiting, err)
+	case raw == nil:
+		raw = []byte{} // there, and empty
+	}
+	return raw, nil
 }
 
 // read turns the store's bytes into an opened ring. This is the place that never makes a second ring: a fresh one comes
 // only from a store that says "absent", with a live key at hand, to a process that has not held this ring before.
-func (r *Ring) read(raw []byte, absent bool, keys []TLSKey) (*openRing, error) {
+func (r *Ring) read(ctx context.Context, raw []byte, keys []TLSKey) (*openRing, error) {
 	held := r.held()
-	if absent {
-		switch {
-		case held != nil:
-			r.cfg.Logger.Error("the password ring has vanished from its store and is put back; was the store replaced under a running program?", "ring", r.cfg.Name)
-			return held, nil
-		case r.secret != nil:
-			return nil, fmt.Errorf("opening ring %q: there is no such ring in this store", r.cfg.Name)
-		case len(keys) == 0:
-			return nil, fmt.Errorf("making ring %q: %w", r.cfg.Name, errNoKey)
-		}
-		return freshRing(r.cfg.Now()), nil
+	if raw == nil {
+		return r.begin(held, keys)
+	}
+	if held != nil && held.sum == sha256.Sum256(raw) {
+		return held, nil
 	}
 	f, err := readRingFile(raw)
 	if err != nil {
 		return nil, r.locked(fmt.Errorf("%w; restore the store from a backup", err))
 	}
-	if held != nil {
+	if held != nil && (f.Ring != held.file.Ring || f.Epoch <= held.file.Epoch) {
 		// A ring that goes back, or becomes another one, is somebody's old backup or his attack: what we hold stays.
-		if f.Ring != held.file.Ring || f.Epoch < held.file.Epoch {
-			return nil, r.locked(fmt.Errorf("the store holds ring %s epoch %d where ring %s epoch %d was; restore the newest backup", f.Ring, f.Epoch, held.file.Ring, held.file.Epoch))
+		return nil, r.locked(fmt.Errorf("the store holds ring %s epoch %d where ring %s epoch %d was; restore the newest backup", f.Ring, f.Epoch, held.file.Ring, held.file.Epoch))
+	}
+	o, err := r.unlock(ctx, f, held, keys)
+	if err != nil {
+		return nil, err
+	}
+	o.sum = sha256.Sum256(raw)
+	if held != nil {
+		if err := o.inherits(held); err != nil {
+			return nil, r.locked(fmt.Errorf("the store holds another line of this ring: %w; restore the newest backup", err))
 		}
 	}
-	fileKey := unwrap(f, keys, r.secret)
-	if fileKey == nil && held != nil {
-		fileKey = held.fileKey
+	return o, nil
+}
+
+// begin answers a store that has no ring.
+func (r *Ring) begin(held *openRing, keys []TLSKey) (*openRing, error) {
+	switch {
+	case held != nil:
+		r.cfg.Logger.Error("the password ring has vanished from its store and is put back; was the store replaced under a running program?", "ring", r.cfg.Name)
+		return held, nil
+	case r.secret != nil:
+		return nil, fmt.Errorf("opening ring %q: there is no such ring in this store", r.cfg.Name)
+	case r.cfg.Existing:
+		return nil, fmt.Errorf("opening ring %q: %w: it is not in the store yet, and the configuration says that it exists: import it with 'anteroom keys ring import', or restore the store from a backup", r.cfg.Name, ErrWaiting)
+	case len(keys) == 0:
+		return nil, fmt.Errorf("making ring %q: %w", r.cfg.Name, errNoKey)
 	}
-	if fileKey == nil && len(keys) == 0 && r.secret == nil {
+	return freshRing(r.cfg.Now()), nil
+}
+
+// unlock opens a ring with whatever recipient is at hand: the TLS keys, the file key of the ring as we know it, and the
+// KMS last, because it is a question over the network.
+func (r *Ring) unlock(ctx context.Context, f ringFile, held *openRing, keys []TLSKey) (*openRing, error) {
+	if fileKey := unwrap(f, keys, r.secret); fileKey != nil {
+		return r.openWith(f, fileKey)
+	}
+	if held != nil {
+		if o, err := openBody(f, held.fileKey); err == nil {
+			return o, nil
+		}
+	}
+	fileKey, err := r.unwrapKMS(ctx, f)
+	switch {
+	case fileKey != nil:
+		return r.openWith(f, fileKey)
+	case err != nil:
+		return nil, fmt.Errorf("opening ring %q: %w: it is wrapped for %s, none of the live TLS keys %v is among them, and the KMS does not open it: %w", r.cfg.Name, ErrWaiting, stanzaNames(f), keys, err)
+	case len(keys) == 0 && r.secret == nil:
 		return nil, fmt.Errorf("opening ring %q: %w", r.cfg.Name, errNoKey)
-	}
-	if fileKey == nil && r.secret != nil {
+	case r.secret != nil:
 		return nil, r.locked(fmt.Errorf("this recovery key is not one of its recipients, which are %s", stanzaNames(f)))
 	}
-	if fileKey == nil {
-		return nil, r.locked(fmt.Errorf("it is wrapped for %s, and the live TLS keys are %v; put the earlier key back, or stop the program and run 'anteroom keys ring recover --key FILE --cert-key FILE' with the recovery key and the site's private key", stanzaNames(f), keys))
-	}
+	return nil, r.locked(fmt.Errorf("it is wrapped for %s, and the live TLS keys are %v; put the earlier key back, or stop the program and run 'anteroom keys ring recover --key FILE --cert-key FILE' with the recovery key and the site's private key", stanzaNames(f), keys))
+}
+
+func (r *Ring) openWith(f ringFile, fileKey []byte) (*openRing, error) {
 	o, err := openBody(f, fileKey)
 	if err != nil {
 		return nil, r.locked(fmt.Errorf("%w; restore the store from a backup", err))
@@ -188,105 +246,6 @@ func (r *Ring) read(raw []byte, absent bool, keys []TLSKey) (*openRing, error) {
 
 func (r *Ring) locked(cause error) error {
 	return fmt.Errorf("opening ring %q: %w: %w", r.cfg.Name, ErrLocked, cause)
-}
-
-// update brings recipients and the pinned key to what the configuration and the live keys ask for.
-func (r *Ring) update(cur *openRing, live, keys []TLSKey) (want *openRing, changed bool, err error) {
-	want = cur.clone()
-	for _, k := range keys {
-		added, err := want.addTLS(k)
-		if err != nil {
-			return nil, false, err
-		}
-		changed = changed || added
-	}
-	if r.secret == nil {
-		recovery, err := r.updateRecovery(want)
-		if err != nil {
-			return nil, false, err
-		}
-		changed = r.dropOld(want, keys) || recovery || changed
-		changed = r.pin(want, live) || changed
-	}
-	if changed || cur.file.Epoch == 0 {
-		want.file.Epoch++
-	}
-	return want, changed, nil
-}
-
-// updateRecovery makes the configured recovery key, and no other, a recipient. One that left the configuration may have
-// left because it leaked.
-func (r *Ring) updateRecovery(o *openRing) (changed bool, err error) {
-	present := false
-	o.file.Stanzas = slices.DeleteFunc(o.file.Stanzas, func(s stanza) bool {
-		if s.Type != stanzaRecovery {
-			return false
-		}
-		if r.cfg.Recovery != nil && s.KID == r.cfg.Recovery.id {
-			present = true
-			return false
-		}
-		r.cfg.Logger.Warn("an earlier recovery key no longer opens the password ring", "ring", r.cfg.Name, "recovery", shortID(s.KID))
-		changed = true
-		return true
-	})
-	if present || r.cfg.Recovery == nil {
-		return changed, nil
-	}
-	ct, err := r.cfg.Recovery.seal(o.file.Ring, o.fileKey)
-	if err != nil {
-		return false, fmt.Errorf("wrapping ring %q for the recovery key: %w", r.cfg.Name, err)
-	}
-	o.file.Stanzas = append(o.file.Stanzas, stanza{Type: stanzaRecovery, KID: r.cfg.Recovery.id, CT: ct})
-	return true, nil
-}
-
-// dropOld forgets TLS keys a week after their certificate's end, and beyond maxStanzas those that ended first (certificates
-// of some seconds would otherwise fill the file). Live keys stay whatever their date; without a live key nothing is
-// dropped, because then nothing shows that the ring would still open.
-func (r *Ring) dropOld(o *openRing, keys []TLSKey) bool {
-	if len(keys) == 0 {
-		return false
-	}
-	isLive := func(s stanza) bool {
-		return s.Type != stanzaTLS || slices.ContainsFunc(keys, func(k TLSKey) bool { return k.kid == s.KID })
-	}
-	before := len(o.file.Stanzas)
-	limit := r.cfg.Now().Add(-keepStanza)
-	o.file.Stanzas = slices.DeleteFunc(o.file.Stanzas, func(s stanza) bool {
-		return !isLive(s) && s.NotAfter.Before(limit)
-	})
-	for len(o.file.Stanzas) > maxStanzas {
-		oldest := -1
-		for i, s := range o.file.Stanzas {
-			if !isLive(s) && (oldest < 0 || s.NotAfter.Before(o.file.Stanzas[oldest].NotAfter)) {
-				oldest = i
-			}
-		}
-		if oldest < 0 {
-			break
-		}
-		o.file.Stanzas = slices.Delete(o.file.Stanzas, oldest, oldest+1)
-	}
-	return len(o.file.Stanzas) != before
-}
-
-// pin keeps the effective key of the original form, once and for good. With live keys of two kinds it is not ours to guess
-// which one the old digests were made with.
-func (r *Ring) pin(o *openRing, live []TLSKey) bool {
-	if !r.cfg.Compat || o.body.Compat != "" || len(live) == 0 {
-		return false
-	}
-	for _, k := range live {
-		if k.alg != live[0].alg {
-			r.cfg.Logger.Error("the original form of the hmac service stays off: the site has certificates of two kinds; leave one, or name another subject", "ring", r.cfg.Name, "kinds", live[0].alg+", "+k.alg)
-			return false
-		}
-	}
-	id := "d:" + live[0].short()
-	o.body.Compat = id
-	o.body.Versions = append(o.body.Versions, version{ID: id, Key: slices.Clone(live[0].original[:]), Created: r.cfg.Now().UTC().Truncate(time.Second)})
-	return true
 }
 
 // write stores the ring and believes only what it reads back. A store that lost an acknowledged write is an error; one that
@@ -311,6 +270,7 @@ func (r *Ring) write(ctx context.Context, old []byte, want *openRing, keys []TLS
 	if err := opensWith(back, want, keys); err != nil {
 		return fmt.Errorf("writing ring %q: %w: %w", r.cfg.Name, ErrWaiting, err)
 	}
+	want.sum = sha256.Sum256(back)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
@@ -24,12 +25,16 @@ const (
 	stanzaTLS  = "tls"
 	// stanzaRecovery is the type of the offline key's stanza.
 	stanzaRecovery = "recovery"
+	// stanzaKMS is the type of a key management service's stanza.
+	stanzaKMS = "kms"
+	// A ring is written in the first version of the format while that says all of it.
+	formatPlain, formatStates = 1, 2
 )
 
 // ringFile is what stands in the store. Everything but Body is public, and all of it is associated data of Body: a stanza
 // added, removed or changed by somebody without the file key makes the ring unreadable instead of quietly his.
 type ringFile struct {
-	V       int      `json:"v"`     // always 1
+	V       int      `json:"v"`     // 1, or 2 when the body has more than version 1 could say
 	Ring    string   `json:"ring"`  // random, in every record
 	Epoch   uint64   `json:"epoch"` // rises with every write
 	Stanzas []stanza `json:"stanzas"`
@@ -39,7 +44,7 @@ type ringFile struct {
 // stanza is the file key, wrapped for one recipient.
 type stanza struct {
 	Type     string    `json:"type"`
-	KID      string    `json:"kid"`                // hexadecimal SHA-256 of the recipient's public key
+	KID      string    `json:"kid"`                // hexadecimal SHA-256 of the recipient's public key, or of the KMS key's name
 	NotAfter time.Time `json:"not_after,omitzero"` // tls: end of the certificate
 	CT       []byte    `json:"ct"`
 }
@@ -50,12 +55,8 @@ type ringBody struct {
 	Compat   string    `json:"compat,omitempty"` // pinned version of the original form, d:<kid16>
 	UIDKey   []byte    `json:"uid_key"`          // key of the hash that stands for a uid
 	Versions []version `json:"versions"`
-}
-
-type version struct {
-	ID      string    `json:"id"`
-	Key     []byte    `json:"key"`
-	Created time.Time `json:"created"`
+	Banned   []string  `json:"banned,omitempty"` // compromised keys: never a recipient again
+	Census   *Census   `json:"census,omitempty"` // the last finished one
 }
 
 // openRing is an opened ring: what the store holds, and what is in it. It is immutable once published.
@@ -63,6 +64,7 @@ type openRing struct {
 	file    ringFile // without Body
 	body    ringBody
 	fileKey []byte
+	sum     [sha256.Size]byte // of the bytes in the store
 }
 
 // String keeps secrets out of every message that could print a ring.
@@ -89,7 +91,7 @@ func freshRing(now time.Time) *openRing {
 		body: ringBody{
 			Primary:  "p1",
 			UIDKey:   rest[fileKeySize : fileKeySize+pepperSize : fileKeySize+pepperSize],
-			Versions: []version{{ID: "p1", Key: rest[fileKeySize+pepperSize:], Created: now.UTC().Truncate(time.Second)}},
+			Versions: []version{{ID: "p1", Key: rest[fileKeySize+pepperSize:], Created: now.UTC().Truncate(time.Second), State: StatePrimary}},
 		},
 	}
 }
@@ -99,17 +101,25 @@ func (o *openRing) clone() *openRing {
 	c := *o
 	c.file.Stanzas = append([]stanza(nil), o.file.Stanzas...)
 	c.body.Versions = append([]version(nil), o.body.Versions...)
+	c.body.Banned = append([]string(nil), o.body.Banned...)
 	return &c
 }
 
 // seal writes the ring's bytes for the store.
 func (o *openRing) seal() ([]byte, error) {
-	plain, err := json.Marshal(o.body)
+	file, body := o.file, o.body
+	if file.V = formatStates; body.plain() {
+		file.V = formatPlain
+		body.Versions = append([]version(nil), body.Versions...)
+		for i := range body.Versions {
+			body.Versions[i].State = ""
+		}
+	}
+	plain, err := json.Marshal(body)
 	if err != nil {
 		return nil, fmt.Errorf("sealing ring: %w", err)
 	}
 	defer clear(plain)
-	file := o.file
 	if file.Body, err = sealGCM(o.fileKey, plain, bodyContext(file)); err != nil {
 		return nil, fmt.Errorf("sealing ring: %w", err)
 	}
@@ -129,7 +139,7 @@ func readRingFile(raw []byte) (ringFile, error) {
 	switch {
 	case err != nil:
 		return f, fmt.Errorf("reading ring: %w", err)
-	case f.V != 1:
+	case f.V != formatPlain && f.V != formatStates:
 		return f, fmt.Errorf("reading ring: version %d is not one this program knows", f.V)
 	case !isRingID(f.Ring) || f.Epoch == 0 || len(f.Body) == 0 || dec.More():
 		return f, errors.New("reading ring: identity, epoch or body is missing")
@@ -150,12 +160,10 @@ func openBody(f ringFile, fileKey []byte) (*openRing, error) {
 	if err := json.Unmarshal(plain, &o.body); err != nil {
 		return nil, errors.New("opening ring: the body is not readable") // the cause could quote a key
 	}
-	for _, v := range o.body.Versions {
-		if len(v.Key) != pepperSize {
-			return nil, errors.New("opening ring: a version has no key of 32 bytes")
-		}
+	if err := o.settle(); err != nil {
+		return nil, err
 	}
-	if o.key(o.body.Primary) == nil || len(o.body.UIDKey) != pepperSize || o.body.Compat != "" && o.key(o.body.Compat) == nil {
+	if len(o.body.UIDKey) != pepperSize || o.body.Compat != "" && o.find(o.body.Compat) < 0 {
 		return nil, errors.New("opening ring: a version that the ring names is not in it")
 	}
 	return o, nil

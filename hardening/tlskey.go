@@ -23,6 +23,7 @@ type TLSKey struct {
 	notAfter time.Time
 	extract  []byte            // HKDF-Extract over the PKCS#8 DER
 	original [sha256.Size]byte // effective key of the original form
+	hardware bool              // nothing can be derived: the key is known by its name only
 }
 
 // NewTLSKey derives from an exportable private key (*rsa.PrivateKey, *ecdsa.PrivateKey, ed25519.PrivateKey). notAfter is
@@ -52,6 +53,16 @@ func NewTLSKey(key crypto.PrivateKey, notAfter time.Time) (TLSKey, error) {
 	sum := sha256.Sum256(spki)
 	k.kid, k.notAfter, k.extract, k.original = hex.EncodeToString(sum[:]), notAfter, extract, originalKey(der)
 	return k, nil
+}
+
+// HardwareKey names a private key that cannot be exported. The ring is never wrapped for it; it needs a [Wrapper].
+func HardwareKey(key crypto.Signer, notAfter time.Time) (TLSKey, error) {
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return TLSKey{}, fmt.Errorf("reading TLS key: %w", err)
+	}
+	sum := sha256.Sum256(spki)
+	return TLSKey{kid: hex.EncodeToString(sum[:]), alg: "hardware", notAfter: notAfter, hardware: true}, nil
 }
 
 // ID is the key's public name: the lower-case hexadecimal SHA-256 of its SubjectPublicKeyInfo.
