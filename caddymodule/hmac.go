@@ -36,8 +36,8 @@ type HMACService struct {
 	Subject string `json:"subject,omitempty"`
 	// Name of the ring in the store. Default: the subject. Another name is another ring, which verifies no record of this one.
 	Ring string `json:"ring,omitempty"`
-	// File with the callers' credential: at least 32 characters, not readable by others. Left out: only the original form answers.
-	TokenFile string `json:"token_file,omitempty"`
+	// Programs that may call. None: only the original form answers.
+	Callers
 	// Public half of the offline recovery key, which opens the ring when its TLS key is lost.
 	Recovery string `json:"recovery,omitempty"`
 	// Says that no recovery key is wanted: a lost TLS key then loses every record. Warns at every start.
@@ -88,8 +88,8 @@ func (h *HMACService) where() string {
 // check is what can be said of the lines alone.
 func (h *HMACService) check() error {
 	switch {
-	case h.TokenFile == "" && h.Compat == nil:
-		return fmt.Errorf("%s: nobody could call it; write `token_file PATH` (a file of at least 32 characters, made with: openssl rand -hex 32), or `compat` for the original GET form", h.where())
+	case !h.given() && h.Compat == nil:
+		return fmt.Errorf("%s: nobody could call it; write %s, or `compat` for the original GET form", h.where(), callersRemedy)
 	case h.Recovery == "" && !h.NoRecovery:
 		return fmt.Errorf("%s: when the TLS key is lost, every record is lost with it; write `recovery KEY` (make one with: anteroom keys ring recovery-key --out FILE), or `no_recovery` to accept that", h.where())
 	case h.Recovery != "" && h.NoRecovery:
@@ -137,7 +137,11 @@ func (h *HMACService) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("%s: %w", h.where(), err)
 	}
 	h.app = app.(*hmacApp)
-	if err := h.build(); err != nil {
+	callers, err := h.resolve(h.where())
+	if err != nil {
+		return err
+	}
+	if err := h.build(callers); err != nil {
 		return fmt.Errorf("%s: %w", h.where(), err)
 	}
 	return h.followRenewals(ctx)
@@ -146,7 +150,7 @@ func (h *HMACService) Provision(ctx caddy.Context) error {
 // settle resolves placeholders and the names that depend on the site.
 func (h *HMACService) settle(srv *caddyhttp.Server) error {
 	repl := caddy.NewReplacer()
-	for name, text := range map[string]*string{"subject": &h.Subject, "ring": &h.Ring, "token_file": &h.TokenFile, "recovery": &h.Recovery} {
+	for name, text := range map[string]*string{"subject": &h.Subject, "ring": &h.Ring, "recovery": &h.Recovery} {
 		value, err := repl.ReplaceOrErr(*text, true, true)
 		if err != nil {
 			return fmt.Errorf("%s: %s: %w", h.where(), name, err)
@@ -170,7 +174,7 @@ func (h *HMACService) settle(srv *caddyhttp.Server) error {
 }
 
 // build makes ring and service; both wait for the store until the app starts.
-func (h *HMACService) build() error {
+func (h *HMACService) build(callers loopback.Callers) error {
 	cfg := hardening.RingConfig{
 		Name: h.Ring, Store: &h.app.store, Keys: h.ringKeys, NoRecovery: h.NoRecovery, Compat: h.Compat != nil,
 		Logger: poolLogger("hmac_service"),
@@ -186,16 +190,11 @@ func (h *HMACService) build() error {
 		return err
 	}
 	service := hardening.Config{
-		Ring: h.ring, Hosts: h.site.names(h.Subject), Facts: factsOf, Audit: &h.app.audit, Logger: poolLogger("hmac_service"),
+		Ring: h.ring, Callers: callers, Hosts: h.site.names(h.Subject), Facts: factsOf, Audit: &h.app.audit, Logger: poolLogger("hmac_service"),
 	}
 	if h.Compat != nil {
 		if service.MaxRounds = h.Compat.MaxRounds; service.MaxRounds == 0 {
 			service.MaxRounds = defaultMaxRounds
-		}
-	}
-	if h.TokenFile != "" {
-		if service.Callers.Token, err = loopback.OpenTokenFile(h.TokenFile); err != nil {
-			return err
 		}
 	}
 	if service.Limits, err = h.app.add(h); err != nil {
@@ -208,7 +207,7 @@ func (h *HMACService) build() error {
 // Validate checks the way to the service: TLS 1.3 only, one service in a site, and nothing before or around it that could
 // get a password or keep a caller away.
 func (h *HMACService) Validate() error {
-	problems := []error{checkTLS(h.site.server, h.where(), h.app.httpPort())}
+	problems := []error{checkTLS(h.site.server, h.where(), h.app.httpPort()), h.checkSite(h.site.server, h.site.names(h.Subject), h.where())}
 	refuse := func(format string, args ...any) {
 		problems = append(problems, fmt.Errorf("%s: %w", h.where(), fmt.Errorf(format, args...)))
 	}

@@ -12,7 +12,9 @@ import (
 //	hmac_service {
 //		subject NAME               # default: the site's host
 //		ring NAME                  # default: the subject
-//		token_file PATH            # the callers' credential
+//		token_file PATH            # the callers' credential; or one of the next two, which may stand several times
+//		peer uid NAME              # or gid: processes at the other end of a Unix socket
+//		client_certificate FILE
 //		recovery KEY | no_recovery
 //		compat {                   # the original GET form; plain `compat` works too
 //			max_rounds 100000
@@ -28,6 +30,11 @@ func parseHMAC(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	seen := map[string]bool{}
 	for nesting := h.Nesting(); h.NextBlock(nesting); {
 		word := h.Val()
+		if handled, err := s.unmarshalLine(h.Dispenser); err != nil {
+			return nil, err
+		} else if handled {
+			continue
+		}
 		if seen[word] {
 			return nil, h.Errf("%q stands twice", word)
 		}
@@ -49,8 +56,6 @@ func (h *HMACService) line(d *caddyfile.Dispenser, word string) error {
 		return oneArg(d, &h.Subject)
 	case "ring":
 		return oneArg(d, &h.Ring)
-	case "token_file":
-		return oneArg(d, &h.TokenFile)
 	case "recovery":
 		return oneArg(d, &h.Recovery)
 	case "no_recovery":
@@ -63,10 +68,10 @@ func (h *HMACService) line(d *caddyfile.Dispenser, word string) error {
 		return h.compatBlock(d)
 	case "limit":
 		return h.limitLine(d)
-	case "kms", "allow_uid", "client_auth", "client_certificate":
-		return d.Errf("%s comes later; remove the line, and use `recovery` and `token_file` until then", word)
+	case "kms":
+		return d.Errf("%s comes later; remove the line, and use `recovery` until then", word)
 	}
-	return d.Errf("unrecognized line %q; want one of subject, ring, token_file, recovery, no_recovery, compat, limit", word)
+	return d.Errf("unrecognized line %q; want one of subject, ring, "+callerWords+", recovery, no_recovery, compat, limit", word)
 }
 
 func (h *HMACService) compatBlock(d *caddyfile.Dispenser) error {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"time"
 
 	"github.com/anteroom-proxy/anteroom/loopback"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -15,8 +16,12 @@ import (
 // socketKey is the context key of a connection's own addresses.
 type socketKey struct{}
 
-// socket is what the kernel says of a connection, below TLS and below the PROXY protocol.
-type socket struct{ remote, local netip.Addr }
+// socket is what the kernel says of a connection, below TLS and below the PROXY protocol: two addresses, or the process at
+// the other end of a Unix socket.
+type socket struct {
+	remote, local netip.Addr
+	peer          *loopback.Peer
+}
 
 // rememberSocket puts a connection's own addresses into the context of its requests (invariant 7). A wrapper that it does
 // not know leaves them out, and the service declines: what it cannot see through may say anything. HTTP/3 has no such hook
@@ -41,7 +46,9 @@ func socketOf(c net.Conn) (socket, bool) {
 			if !ok1 || !ok2 {
 				return socket{}, false
 			}
-			return socket{remote.AddrPort().Addr().Unmap(), local.AddrPort().Addr().Unmap()}, true
+			return socket{remote: remote.AddrPort().Addr().Unmap(), local: local.AddrPort().Addr().Unmap()}, true
+		case *net.UnixConn:
+			return socket{peer: loopback.PeerOf(inner)}, true
 		default:
 			return socket{}, false
 		}
@@ -53,7 +60,7 @@ func socketOf(c net.Conn) (socket, bool) {
 func factsOf(r *http.Request) loopback.Facts {
 	f := loopback.Facts{ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor, Host: r.Host, Header: r.Header}
 	if s, ok := r.Context().Value(socketKey{}).(socket); ok {
-		f.KernelRemote, f.KernelLocal = s.remote, s.local
+		f.KernelRemote, f.KernelLocal, f.Peer = s.remote, s.local, s.peer
 	}
 	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		f.Remote = ap.Addr().Unmap()
@@ -65,6 +72,7 @@ func factsOf(r *http.Request) loopback.Facts {
 	}
 	if r.TLS != nil {
 		f.TLSVersion, f.HandshakeComplete, f.SNI = r.TLS.Version, r.TLS.HandshakeComplete, r.TLS.ServerName
+		f.ClientCertificate = loopback.CertificateOf(r.TLS, time.Now())
 	}
 	return f
 }

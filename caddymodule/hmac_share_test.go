@@ -65,7 +65,7 @@ func TestHMACLeavesStrangersInTheLog(t *testing.T) {
 	app := b.startHMAC(t, "", site)
 	ask := func(from, target string) string {
 		r := httptest.NewRequestWithContext(
-			context.WithValue(t.Context(), socketKey{}, socket{netip.MustParseAddr(from), netip.MustParseAddr("127.0.0.1")}),
+			context.WithValue(t.Context(), socketKey{}, socket{remote: netip.MustParseAddr(from), local: netip.MustParseAddr("127.0.0.1")}),
 			"GET", "https://localhost:8444"+target, nil)
 		r.RemoteAddr = from + ":5"
 		r.TLS = &tls.ConnectionState{Version: tls.VersionTLS13, HandshakeComplete: true, ServerName: "localhost"}

@@ -32,15 +32,10 @@ func Judge(f Facts, hosts []string) (Verdict, string) {
 	if !fromThisHost(f) {
 		return Elsewhere, "elsewhere"
 	}
+	if reason := addresses(f); reason != "" {
+		return Refused, reason
+	}
 	switch {
-	case !isLoopback(f.KernelRemote): // also the absent address of HTTP/3 and of unknown wrappers
-		return Refused, "guard.kernel-remote"
-	case !isLoopback(f.KernelLocal):
-		return Refused, "guard.kernel-local"
-	case !isLoopback(f.Remote): // a local balancer speaks PROXY protocol for somebody else
-		return Refused, "guard.remote"
-	case !isLoopback(f.Client):
-		return Refused, "guard.client"
 	case !(f.ProtoMajor == 1 && f.ProtoMinor == 1 || f.ProtoMajor == 2 && f.ProtoMinor == 0): // RFC 9000 section 9: QUIC paths move
 		return Refused, "guard.protocol"
 	case f.TLSVersion != tls.VersionTLS13: // also plain HTTP, where it is 0
@@ -55,9 +50,33 @@ func Judge(f Facts, hosts []string) (Verdict, string) {
 	return Local, ""
 }
 
+// addresses returns what is wrong with the addresses of a connection that is ours to answer. A Unix socket has none of its
+// own, so both ends are on this host. When the server names one all the same, somebody in front speaks for somebody else
+// (PROXY protocol, trusted_proxies_unix), and then it is judged like any.
+func addresses(f Facts) string {
+	unix := f.Peer != nil
+	absent := func(a netip.Addr) bool { return unix && !a.IsValid() }
+	switch {
+	case unix && (f.KernelRemote.IsValid() || f.KernelLocal.IsValid()):
+		return "guard.kernel-remote"
+	case !unix && !isLoopback(f.KernelRemote): // also the absent address of HTTP/3 and of unknown wrappers
+		return "guard.kernel-remote"
+	case !unix && !isLoopback(f.KernelLocal):
+		return "guard.kernel-local"
+	case !absent(f.Remote) && !isLoopback(f.Remote): // a local balancer speaks PROXY protocol for somebody else
+		return "guard.remote"
+	case !absent(f.Client) && !isLoopback(f.Client):
+		return "guard.client"
+	}
+	return ""
+}
+
 // fromThisHost reports whether the connection is ours to answer. Where the kernel's address is not known, any other sign of
 // loopback makes it ours, and then the missing address refuses it: a request that may carry a password is not passed on.
 func fromThisHost(f Facts) bool {
+	if f.Peer != nil {
+		return true
+	}
 	if f.KernelRemote.IsValid() {
 		return f.KernelRemote.Unmap().WithZone("").IsLoopback()
 	}
