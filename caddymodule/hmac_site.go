@@ -11,11 +11,12 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// enclosure is the site in which an hmac_service stands.
+// enclosure is the site in which a service for local applications stands.
 type enclosure struct {
+	name     string // of the service: hmac_service or envelope_service
 	server   *caddyhttp.Server
 	hosts    []string // lower case; none when the site has no host
-	services int      // how many hmac_service are in it
+	services int      // how many of this service are in it
 	alone    bool     // nothing else in it answers
 	before   string   // what stands before the service and could take its requests; empty: nothing
 	nested   bool     // the service stands in something that not every request goes through
@@ -24,8 +25,10 @@ type enclosure struct {
 // enclosing finds the site of the handler that is being provisioned. A directive cannot see its site's hosts and a handler
 // is not told them, but routes are provisioned one after the other, and Caddy drops a route's JSON when all of it is
 // loaded: the first route that still has its JSON is the one that we are in.
-func enclosing(srv *caddyhttp.Server) (enclosure, error) {
-	e := enclosure{server: srv}
+func enclosing(srv *caddyhttp.Server) (enclosure, error) { return enclosingOf(srv, "hmac_service") }
+
+func enclosingOf(srv *caddyhttp.Server, name string) (enclosure, error) {
+	e := enclosure{name: name, server: srv}
 	for i, route := range srv.Routes {
 		if len(route.HandlersRaw) == 0 {
 			continue
@@ -54,9 +57,13 @@ func (e *enclosure) look(list caddyhttp.RouteList, path string, named map[string
 		}
 		limited := within || depth > 0 && (route.Group != "" || len(route.MatcherSetsRaw) > 0 || len(route.MatcherSets) > 0)
 		for _, s := range steps {
-			if s.name == "hmac_service" {
+			if s.name == e.name {
 				e.services++
 				e.nested = e.nested || limited
+				continue
+			}
+			if s.name == "hmac_service" || s.name == "envelope_service" { // the other one: it passes on what is not its own
+				e.alone = e.alone && e.services == 0
 				continue
 			}
 			plain, _ := s.inner(named)
