@@ -111,6 +111,16 @@ if ! cmp -s docs/hardening/spring/pom.xml "$parts/spring/installed.xml"; then
 	cp docs/hardening/spring/pom.xml "$parts/spring/installed.xml"
 fi
 
+# Pebble, the ACME server that Let's Encrypt tests with.
+pebble=v2.10.1
+if [ "$(cat "$parts/pebble/installed.txt" 2>/dev/null)" != "$pebble" ]; then
+	echo "parts.sh: building Pebble $pebble into .parts/pebble"
+	mkdir -p "$parts/pebble"
+	GOBIN=$parts/pebble GOFLAGS='' go install "github.com/letsencrypt/pebble/v2/cmd/pebble@$pebble" >"$parts/pebble/go.log" 2>&1 ||
+		{ tail -n 30 "$parts/pebble/go.log" >&2; echo "parts.sh: building Pebble failed" >&2; exit 1; }
+	echo "$pebble" >"$parts/pebble/installed.txt"
+fi
+
 # The shim that keeps Orthanc on loopback.
 if [ ! -e "$parts/bindlo.so" ] || [ integration/orthanc/bindlo.c -nt "$parts/bindlo.so" ]; then
 	gcc -O2 -Wall -Werror -shared -fPIC -o "$parts/bindlo.so.new" integration/orthanc/bindlo.c -ldl
