@@ -5,6 +5,12 @@ package hardening
 const (
 	// labelRecord opens the HMAC input of a record's innermost layer.
 	labelRecord = "anteroom/hardening/record/v1"
+	// labelFast opens that of a record without the slow step.
+	labelFast = "anteroom/hardening/record-fast/v1"
+	// labelSet opens that of each entry of a set.
+	labelSet = "anteroom/hardening/set/v1"
+	// labelSetLayer opens the HMAC input of each further layer of a set's entry.
+	labelSetLayer = "anteroom/hardening/set-layer/v1"
 	// labelLayer opens the HMAC input of each further layer.
 	labelLayer = "anteroom/hardening/layer/v1"
 	// labelExtract is the HKDF salt under which a TLS private key becomes a wrapping secret.
@@ -15,10 +21,18 @@ const (
 	labelStanza = "anteroom/hardening/tls-stanza/v1"
 	// labelRecovery opens the HPKE info of a recovery stanza.
 	labelRecovery = "anteroom/hardening/recovery-stanza/v1"
+	// labelExport opens the HPKE info of a ring on its way to another site.
+	labelExport = "anteroom/hardening/ring-export/v1"
 	// labelBody opens the associated data of a ring's sealed body.
 	labelBody = "anteroom/hardening/ring-body/v1"
 	// labelUID opens the HMAC input of the keyed hash that stands for a uid in audit events and in the failure table.
 	labelUID = "anteroom/hardening/uid/v1"
+	// labelSource opens that of the keyed hash that stands for where a secret came from, in the failure table.
+	labelSource = "anteroom/hardening/source/v1"
+	// labelFailures is the prefix of a uid's failures in the store; the ring's id and the keyed hash of the uid follow.
+	labelFailures = "anteroom/hardening/failures/v1"
+	// labelCensus is the prefix of a census under way in the store; the ring's id and the census's follow.
+	labelCensus = "anteroom/hardening/census/v1"
 	// labelStore is the prefix of a ring's key in the store; "/" and the ring's name follow.
 	labelStore = "anteroom/hardening/ring/v1"
 )

@@ -157,16 +157,21 @@ func openBody(f ringFile, fileKey []byte) (*openRing, error) {
 	}
 	defer clear(plain)
 	o := &openRing{file: f, fileKey: fileKey}
+	return o, o.readBody(plain)
+}
+
+// readBody reads the secret part and takes nothing that is not whole: a missing key would be an HMAC under nothing.
+func (o *openRing) readBody(plain []byte) error {
 	if err := json.Unmarshal(plain, &o.body); err != nil {
-		return nil, errors.New("opening ring: the body is not readable") // the cause could quote a key
+		return errors.New("opening ring: the body is not readable") // the cause could quote a key
 	}
 	if err := o.settle(); err != nil {
-		return nil, err
+		return err
 	}
 	if len(o.body.UIDKey) != pepperSize || o.body.Compat != "" && o.find(o.body.Compat) < 0 {
-		return nil, errors.New("opening ring: a version that the ring names is not in it")
+		return errors.New("opening ring: a version that the ring names is not in it")
 	}
-	return o, nil
+	return nil
 }
 
 // unwrap tries the stanzas for the given keys. It returns nil when none of them is a recipient.

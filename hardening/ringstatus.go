@@ -94,6 +94,9 @@ func (r *Ring) statusOf(open *openRing, err error, live []string) RingStatus {
 	o.promote(r.cfg.Now())
 	s.State, s.Ring, s.Epoch, s.Primary, s.UpgradeDue = RingOpen, o.file.Ring, o.file.Epoch, o.body.Primary, o.upgradeDue()
 	s.LastCensus, s.Banned = o.body.Census, slices.Clone(o.body.Banned)
+	if err == nil && len(live) > 0 && !slices.ContainsFunc(live, func(kid string) bool { return !o.banned(kid) }) {
+		s.Detail = "the site still serves a TLS key that is compromised, and the ring is not wrapped for it: give the site a new certificate with a new key before this program is restarted"
+	}
 	for _, v := range o.body.Versions {
 		s.Versions = append(s.Versions, VersionStatus{v.ID, v.State, v.Created, v.Activates, v.Changed, v.Compromised})
 	}
