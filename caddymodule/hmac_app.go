@@ -105,6 +105,7 @@ func (a *hmacApp) Start() error {
 			return fmt.Errorf("%s: %w", h.where(), err)
 		}
 	}
+	warnLoops(a.ctx, "hmac_service")
 	a.startup.reached()
 	return nil
 }
