@@ -1,0 +1,16 @@
+package rekey
+
+// What an operator has to do after an operation; each stands in its report.
+const (
+	noteSessions = "Everybody was signed out and signs in again. Whoever had a page open loses what was not sent."
+	noteSigning  = "Sessions whose token the key had signed are over; those people sign in again."
+	noteClient   = "Private keys with which Anteroom proves itself to identity providers (private_key_jwt, DPoP) had been sealed by the compromised key. They were sealed anew, but whoever had the old key may have read them: " +
+		"delete their records from the store (anteroom/oidc/client-key/v1/…, anteroom/oidc/dpop-key/v1/…) while the program is stopped; it makes new ones at its start, and a provider that fetches the JWK set from jwks_uri takes them over. Where you registered the public key by hand, register the new one."
+	noteTokens       = "Refresh tokens of identity providers had been sealed by the compromised key. Revoke them there (most providers: end the sessions of this client), for whoever had the old key may have read them."
+	noteCookies      = "Sign-ins and emergency accesses that were under way are over: their cookies were sealed by the old key and are refused."
+	noteBackups      = "Copies of the store that were made before still open with a copy of the old key. Destroy them, or keep them as you keep the key."
+	noteAppsReseal   = "Applications that use /envelope-service have to seal their values anew: `keys` answers reseal_due, and `reseal` does it. Until then the old data key opens them."
+	noteAppsDestroy  = "When the applications' census names the condemned data key no more, destroy it: anteroom keys destroy ID."
+	noteUpgrade      = "Applications that use /hmac-service have to upgrade their records: `status` answers upgrade_due, and `upgrade` does it in batches, without passwords. Until then a record still verifies, and whoever has the old pepper and a copy of the table can guess passwords off-line."
+	noteMasterCopies = "Copies of the former master key (backups, other hosts) still open copies of the store that were made before. Destroy them together. Back up the new one."
+)

@@ -1,0 +1,312 @@
+package rekey
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// nextKey has a new data key seal from here on when the present one is to go. The journal that is written after it is sealed,
+// where the store seals, by the new one: no restart finds a journal that nobody may open.
+func (t *task) nextKey(ctx context.Context) error {
+	op, own := t.now(), t.o.c.Own
+	if op.Verb == RotateData {
+		return t.rotateData(ctx, op)
+	}
+	primary, _ := primaryOf(own)
+	if slices.Contains(op.IDs, primary.ID) || primary.ID == "" {
+		var err error
+		if primary, err = own.Rotate(ctx); err != nil {
+			return fmt.Errorf("making a new data key: %w", err)
+		}
+	}
+	return t.detail(ctx, true, "%s seals now", primary.ID)
+}
+
+// rotateData makes new keys once: the ones that were there when the operation began stand in its record.
+func (t *task) rotateData(ctx context.Context, op *Operation) error {
+	var made []string
+	for _, keys := range []DataKeys{t.o.c.Own, t.o.c.Apps} {
+		if keys == nil {
+			continue
+		}
+		primary, _ := primaryOf(keys)
+		if slices.Contains(op.IDs, primary.ID) || slices.Contains(op.Kills, primary.ID) || primary.ID == "" {
+			var err error
+			if primary, err = keys.Rotate(ctx); err != nil {
+				return fmt.Errorf("making a new data key: %w", err)
+			}
+		}
+		made = append(made, primary.ID)
+	}
+	if t.o.c.Apps != nil {
+		if err := t.change(ctx, false, func(op *Operation) { op.note(noteAppsReseal) }); err != nil {
+			return err
+		}
+	}
+	return t.detail(ctx, true, "new keys: %s", strings.Join(made, ", "))
+}
+
+func primaryOf(keys DataKeys) (Key, bool) {
+	for _, k := range keys.Keys() {
+		if k.State == Primary {
+			return k, true
+		}
+	}
+	return Key{}, false
+}
+
+func keyOf(keys DataKeys, id string) (Key, bool) {
+	if keys == nil {
+		return Key{}, false
+	}
+	for _, k := range keys.Keys() {
+		if k.ID == id {
+			return k, true
+		}
+	}
+	return Key{}, false
+}
+
+// revoke kills the signing keys of the moment at which the operation began, and ends all sessions. It stands before condemn:
+// the records of new keys are sealed by the new data key, so that a process that starts now can read them.
+func (t *task) revoke(ctx context.Context) error {
+	if t.o.c.Sessions == nil {
+		return nil
+	}
+	sessions, op := t.o.c.Sessions(), t.now()
+	for _, kid := range op.Kills {
+		if err := sessions.KillKey(ctx, kid); err != nil {
+			return err
+		}
+	}
+	if err := sessions.EndAll(ctx); err != nil {
+		return err
+	}
+	for _, key := range t.o.c.First {
+		if _, err := t.o.resealKey(ctx, op, key); err != nil {
+			return err
+		}
+	}
+	return t.change(ctx, true, func(op *Operation) {
+		op.Steps[len(op.Steps)-1].Detail = "killed: " + orNone(op.Kills)
+		op.note(noteSessions)
+	})
+}
+
+func orNone(list []string) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	return strings.Join(list, ", ")
+}
+
+func (t *task) condemn(ctx context.Context) error {
+	for _, id := range t.now().IDs {
+		k, found := keyOf(t.o.c.Own, id)
+		if !found || k.State == Condemned || k.State == Destroyed {
+			continue
+		}
+		if _, err := t.o.c.Own.Condemn(ctx, id); err != nil {
+			return fmt.Errorf("condemning %s: %w", id, err)
+		}
+	}
+	return t.detail(ctx, true, "condemned: %s", strings.Join(t.now().IDs, ", "))
+}
+
+// aloneLag is how long a call of this process may take from sealing to writing.
+const aloneLag = 2 * time.Second
+
+func (t *task) wait(ctx context.Context) error {
+	lag := aloneLag
+	if !t.o.c.Alone {
+		lag += t.o.c.Own.Lag()
+	}
+	if err := t.pause(ctx, lag); err != nil {
+		return err
+	}
+	return t.detail(ctx, false, "%s", lag)
+}
+
+func (t *task) destroy(ctx context.Context) error {
+	op := t.now()
+	for _, id := range op.IDs {
+		k, found := keyOf(t.o.c.Own, id)
+		if !found || k.State == Destroyed {
+			continue
+		}
+		if k.State == Primary {
+			return &stop{fmt.Sprintf("the data key %s seals again: begin anew with `anteroom keys compromised %s`", id, id)}
+		}
+		if err := t.o.c.Own.Destroy(ctx, id); err != nil {
+			return fmt.Errorf("destroying %s: %w", id, err)
+		}
+	}
+	return t.detail(ctx, true, "destroyed: %s", strings.Join(op.IDs, ", "))
+}
+
+// apps condemns data keys of applications. Only they can seal their values anew; until then the key opens.
+func (t *task) apps(ctx context.Context) error {
+	apps, op := t.o.c.Apps, t.now()
+	if apps == nil {
+		return t.detail(ctx, false, "no envelope_service has keys here")
+	}
+	ids := []string{op.Target}
+	if op.Verb == CompromisedMaster {
+		ids = ids[:0]
+		for _, k := range apps.Keys() {
+			// What was made after the operation began is wrapped by the new master alone.
+			if !k.Created.After(op.Began) {
+				ids = append(ids, k.ID)
+			}
+		}
+	}
+	if primary, _ := primaryOf(apps); slices.Contains(ids, primary.ID) {
+		if _, err := apps.Rotate(ctx); err != nil {
+			return fmt.Errorf("making a new data key for applications: %w", err)
+		}
+	}
+	for _, id := range ids {
+		if k, found := keyOf(apps, id); !found || k.State == Condemned || k.State == Destroyed {
+			continue
+		}
+		if _, err := apps.Condemn(ctx, id); err != nil {
+			return fmt.Errorf("condemning %s: %w", id, err)
+		}
+	}
+	return t.change(ctx, true, func(op *Operation) {
+		op.Steps[len(op.Steps)-1].Detail = "condemned: " + orNone(ids)
+		op.note(noteAppsReseal)
+		op.note(noteAppsDestroy)
+	})
+}
+
+func (t *task) nextMaster(ctx context.Context) error {
+	if t.o.c.Master == nil {
+		return &stop{t.o.c.NoMaster}
+	}
+	id, err := t.o.c.Master.Prepare(ctx)
+	if err != nil {
+		return fmt.Errorf("making a new master key: %w", err)
+	}
+	return t.change(ctx, true, func(op *Operation) {
+		op.Master = id
+		op.Steps[len(op.Steps)-1].Detail = id
+	})
+}
+
+// migrate wraps every data key under the present master key.
+func (t *task) migrate(ctx context.Context) error {
+	if m := t.now().Master; m != "" && t.o.c.Master != nil {
+		// A process that was started again opens both files by itself; it must wrap under the same one.
+		if id, err := t.o.c.Master.Prepare(ctx); err != nil || id != m {
+			return fmt.Errorf("the new master key %s is not there: %w", m, errors.Join(err, ErrTarget))
+		}
+	}
+	total := 0
+	for _, keys := range []DataKeys{t.o.c.Own, t.o.c.Apps} {
+		if keys == nil {
+			continue
+		}
+		n, err := keys.Migrate(ctx)
+		if err != nil {
+			return fmt.Errorf("wrapping data keys: %w", err)
+		}
+		total += n
+	}
+	return t.change(ctx, true, func(op *Operation) { op.Changed = total })
+}
+
+// finishMaster puts the former master key away, once nothing is left that it wraps or sealed.
+func (t *task) finishMaster(ctx context.Context) error {
+	op, present := t.now(), ""
+	if t.o.c.Master != nil {
+		present = t.o.c.Master.ID()
+	}
+	for _, keys := range []DataKeys{t.o.c.Own, t.o.c.Apps} {
+		if keys == nil {
+			continue
+		}
+		primary, _ := primaryOf(keys)
+		want := op.Master
+		if want == "" {
+			want = primary.Master
+		}
+		for _, k := range keys.Keys() {
+			if k.State != Destroyed && k.Master != want {
+				return fmt.Errorf("the data key %s is wrapped by %s still", k.ID, k.Master)
+			}
+		}
+	}
+	if t.o.c.Master == nil {
+		return t.detail(ctx, false, "nothing to put away")
+	}
+	detail, err := t.o.c.Master.Finish(ctx, op.Remove || op.Verb == CompromisedMaster)
+	if err != nil {
+		return fmt.Errorf("putting the former master key %s away: %w", present, err)
+	}
+	return t.change(ctx, true, func(op *Operation) {
+		op.Steps[len(op.Steps)-1].Detail = detail
+		op.note(noteMasterCopies)
+	})
+}
+
+// pepper has the rings make a new pepper. A ring that did so before the process died is not asked again.
+func (t *task) pepper(ctx context.Context) error {
+	op := t.now()
+	ringName, id := ringTarget(op.Target)
+	var done []string
+	if n := len(op.Steps); n > 0 && op.Steps[n-1].Detail != "" {
+		done = strings.Split(op.Steps[n-1].Detail, "; ")
+	}
+	for _, r := range t.o.rings() {
+		if ringName != "" && r.Name() != ringName || slices.ContainsFunc(done, func(s string) bool { return strings.HasPrefix(s, r.Name()+": ") }) {
+			continue
+		}
+		primary, err := "", error(nil)
+		if op.Verb == RotateRing {
+			primary, err = r.Rotate(ctx)
+		} else if known, over := r.Knows(id); known && !over {
+			primary, err = r.Compromise(ctx, id)
+		} else {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("ring %s: %w", r.Name(), err)
+		}
+		done = append(done, r.Name()+": "+primary+" is the newest pepper")
+		if err := t.detail(ctx, true, "%s", strings.Join(done, "; ")); err != nil {
+			return err
+		}
+	}
+	return t.change(ctx, true, func(op *Operation) {
+		op.Changed = len(done)
+		if op.Verb == CompromisedRing {
+			op.note(noteUpgrade)
+		}
+	})
+}
+
+func (t *task) killNamed(ctx context.Context) error {
+	op := t.now()
+	for _, kid := range op.Kills {
+		if err := t.o.c.Sessions().KillKey(ctx, kid); err != nil {
+			return err
+		}
+	}
+	return t.change(ctx, true, func(op *Operation) {
+		op.Changed = len(op.Kills)
+		op.Steps[len(op.Steps)-1].Detail = "killed: " + orNone(op.Kills)
+		op.note(noteSigning)
+	})
+}
+
+func (o *Operator) rings() []Ring {
+	if o.c.Rings == nil {
+		return nil
+	}
+	return o.c.Rings()
+}
