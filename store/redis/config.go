@@ -23,13 +23,14 @@ import (
 const DefaultPrefix = "anteroom"
 
 // Sealer encrypts and authenticates under a label: what was sealed under one does not
-// open under another. envelope.Envelope is one.
+// open under another. envelope.Envelope is one. A Sealer that has the method Reseal besides,
+// see resealer, can have a key condemned while the store is in use.
 type Sealer interface {
 	Seal(ctx context.Context, label string, plaintext []byte) ([]byte, error)
 	Open(ctx context.Context, label string, sealed []byte) ([]byte, error)
 }
 
-// Config says where Redis is and who we are there. Addresses and Sealer are required.
+// Config says where Redis is and who we are there. Addresses and one of Sealer and Unseal are required.
 type Config struct {
 	Addresses []string // HOST:PORT: one server, several of a Cluster, or the Sentinels of Master
 	Master    string   // name of the master that the Sentinels watch
@@ -45,6 +46,9 @@ type Config struct {
 
 	Prefix string // begins every key; "" is DefaultPrefix
 	Sealer Sealer // seals all that is stored
+	// Unseal makes the sealer instead, when its keys lie in Redis too: it is called once, after
+	// the server was found fit and before anything sealed is read. The Plain may be kept.
+	Unseal func(context.Context, *Plain) (Sealer, error)
 	Now    func() time.Time
 	Logger *slog.Logger
 }

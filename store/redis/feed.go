@@ -133,7 +133,7 @@ func (s *Store) openEntry(ctx context.Context, name string, m goredis.XMessage) 
 	at, ok := parseID(m.ID)
 	sealed, isText := m.Values[fieldEntry].(string)
 	if ok && isText {
-		if b, err := s.sealer.Open(ctx, labelEntry+" "+name, []byte(sealed)); err == nil && len(b) >= 8 {
+		if b, err := s.unseal(ctx, labelEntry+" "+name, []byte(sealed)); err == nil && len(b) >= 8 {
 			at.expires = binary.BigEndian.Uint64(b)
 			return entry{position: at, value: append([]byte{}, b[8:]...)}, nil
 		}

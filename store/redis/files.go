@@ -159,7 +159,7 @@ func (f *Files) seal(ctx context.Context, label, id string, plain []byte) ([]byt
 
 // open never says fs.ErrNotExist: whoever asks would make a new file and write over what only needs its master key.
 func (f *Files) open(ctx context.Context, label, id string, sealed []byte) ([]byte, error) {
-	plain, err := f.store.sealer.Open(ctx, label+" "+f.fileName(id), sealed)
+	plain, err := f.store.unseal(ctx, label+" "+f.fileName(id), sealed)
 	if err != nil {
 		return nil, fmt.Errorf("%w: a file in Redis does not open; all nodes need one master key: %w", store.ErrUnavailable, err)
 	}

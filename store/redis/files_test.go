@@ -3,29 +3,50 @@ package redis
 import (
 	"bytes"
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/anteroom-proxy/anteroom/envelope"
 	"github.com/anteroom-proxy/anteroom/store"
 	"github.com/anteroom-proxy/anteroom/store/redis/redistest"
 )
 
-// openFiles connects to the server with a master key of that name in its folder.
+// keyOf is a sealer with the key that the text makes.
+type keyOf string
+
+func (k keyOf) aead(label string) cipher.AEAD {
+	key := sha256.Sum256([]byte(string(k) + "\x00" + label))
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		panic(err)
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		panic(err)
+	}
+	return aead
+}
+
+func (k keyOf) Seal(_ context.Context, label string, b []byte) ([]byte, error) {
+	return k.aead(label).Seal(nil, nil, b, nil), nil
+}
+
+func (k keyOf) Open(_ context.Context, label string, b []byte) ([]byte, error) {
+	return k.aead(label).Open(nil, nil, b, nil)
+}
+
+// openFiles connects to the server with the key of that name.
 func openFiles(t *testing.T, server *redistest.Server, key string) *Files {
 	t.Helper()
-	seal, err := envelope.OpenLocal(filepath.Join(server.Dir, key, "master.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return openFilesAs(t, server, Config{Sealer: seal})
+	return openFilesAs(t, server, Config{Sealer: keyOf(key)})
 }
 
 func openFilesAs(t *testing.T, server *redistest.Server, with Config) *Files {
@@ -252,11 +273,7 @@ func filesWriters(t *testing.T, f *Files) {
 // TestRow164FilesDump: what lies on Redis' disk shows no private key and no host name, also not of what was deleted.
 func TestRow164FilesDump(t *testing.T) {
 	server := redistest.Standalone(t, redistest.Secure())
-	seal, err := envelope.OpenLocal(filepath.Join(server.Dir, "master.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := openFilesSecure(t, server, seal)
+	f := openFilesSecure(t, server, keyOf("a"))
 	secret := []byte("-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIIrYSSNQFaA2Hwf1duRSxKtLYX5CB04fSeQ6tF1aY\n-----END EC PRIVATE KEY-----")
 	for _, name := range []string{hostKey, hostCert, "gone.hospital.example/x"} {
 		if err := f.Store(t.Context(), name, secret); err != nil {
@@ -315,11 +332,7 @@ func TestFilesWrongKey(t *testing.T) {
 	server := redistest.Standalone(t)
 	f := openFiles(t, server, "a")
 	put(t, f, hostKey)
-	other, err := envelope.OpenLocal(filepath.Join(server.Dir, "b", "master.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.store.sealer = other // a Store with another key does not even open
+	f.store.sealer = keyOf("b") // a Store with another key does not even open
 	_, err1 := f.Load(t.Context(), hostKey)
 	_, err2 := f.List(t.Context(), "", true)
 	_, err3 := f.Stat(t.Context(), hostKey)

@@ -20,7 +20,7 @@ const probeLife = 30 * 24 * time.Hour
 // Rights are the commands that the ACL user needs, in the words of ACL SETUSER. Beside
 // them it needs its keys, ~PREFIX:*, and nothing else. The Sentinels need none of it.
 const Rights = "-@all +hello +auth +select +info +time +wait +get +set +getdel +del +scan +eval" +
-	" +xadd +xrange +xrevrange +xread +xdel +hget +hgetall +hset +hdel +cluster|slots +cluster|nodes"
+	" +xadd +xrange +xrevrange +xread +xdel +xinfo|stream +xsetid +rename +hget +hgetall +hset +hdel +cluster|slots +cluster|nodes"
 
 // inspect asks each master whether it is fit for us.
 func (s *Store) inspect(ctx context.Context) error {
@@ -50,7 +50,7 @@ func (s *Store) inspect(ctx context.Context) error {
 	if err := s.rights(ctx); err != nil {
 		return s.remedy(err)
 	}
-	return s.probe(ctx)
+	return nil
 }
 
 // unfit is what a server lacks, in our own words.
@@ -103,6 +103,7 @@ func (s *Store) rights(ctx context.Context) error {
 		{"XADD", stream + ":none", "NOMKSTREAM", "*", fieldEntry, ""}, {"XDEL", stream + ":none", "1-1"},
 		{"XRANGE", stream, "-", "+", "COUNT", 1}, {"XREVRANGE", stream, "+", "-", "COUNT", 1},
 		{"XREAD", "COUNT", 1, "STREAMS", stream, "0-0"},
+		{"XINFO", "STREAM", stream + ":none"}, {"XSETID", stream + ":none", "1-1"}, {"RENAME", value, value},
 		{"HSET", value + ":h", "x", "y"}, {"HGET", value + ":h", "x"}, {"HGETALL", value + ":h"}, {"HDEL", value + ":h", "x"},
 		{"SCAN", 0, "MATCH", value, "COUNT", 1}, {"TIME"}, {"WAIT", 0, 1}, {"INFO", "replication"},
 	}
@@ -118,6 +119,8 @@ func (s *Store) rights(ctx context.Context) error {
 			key = stream
 		case word == "cluster":
 			word += "|nodes"
+		case word == "xinfo":
+			word, key = "xinfo|stream", args[2].(string)
 		case len(args) > 1 && word[0] == 'x', len(args) > 1 && word[0] == 'h':
 			key = args[1].(string)
 		}
@@ -129,6 +132,8 @@ func (s *Store) rights(ctx context.Context) error {
 				return none{}, nil
 			case errors.As(err, &said) && strings.HasPrefix(said.Error(), "NOPERM"):
 				return none{}, unfit("NOPERM")
+			case errors.As(err, &said) && strings.HasPrefix(said.Error(), "ERR no such key"):
+				return none{}, nil // it may
 			case errors.As(err, &said) && strings.Contains(said.Error(), "user executing the script"):
 				return none{}, nil // what it lacks inside the script is tried by itself
 			}
@@ -158,18 +163,12 @@ func (c Config) user() string {
 func (s *Store) probe(ctx context.Context) error {
 	const doing = "looking for the master key of the other nodes"
 	name := s.prefix + nameProbe
-	there, err := run(ctx, s, doing, name, again, func(ctx context.Context, c link) ([]byte, error) {
-		b, err := c.Get(ctx, name).Bytes()
-		if errors.Is(err, goredis.Nil) {
-			return nil, nil
-		}
-		return b, err
-	})
+	there, err := s.readProbe(ctx, doing, name)
 	if err != nil {
 		return err
 	}
 	if there != nil {
-		if _, err := s.sealer.Open(ctx, labelProbe+" "+name, there); err != nil {
+		if _, err := s.unseal(ctx, labelProbe+" "+name, there); err != nil {
 			return fmt.Errorf("what the other nodes stored was sealed with another master key: give all nodes the same one, or this one a prefix of its own (when the old master key is gone for good: DEL %s)", name)
 		}
 	}

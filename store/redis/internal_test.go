@@ -55,8 +55,8 @@ func TestLivesFor(t *testing.T) {
 
 // TestLabels: one purpose, one label, and no name in Redis begins like another.
 func TestLabels(t *testing.T) {
-	labels := []string{labelKey, labelValue, labelEntry, labelProbe, labelFileName, labelFile, labelFileEntry, labelLock}
-	names := []string{nameValue, nameFeed, nameProbe, nameFile, nameFileIndex, nameLock}
+	labels := []string{labelKey, labelValue, labelEntry, labelProbe, labelPlain, labelFileName, labelFile, labelFileEntry, labelLock}
+	names := []string{nameValue, nameFeed, nameProbe, namePlain, nameFile, nameFileIndex, nameLock}
 	for _, all := range [][]string{labels, names} {
 		for i, a := range all {
 			for j, b := range all {

@@ -11,6 +11,8 @@ const (
 	labelEntry = "anteroom/store/redis/entry/v1"
 	// labelProbe seals the record that tells whether all nodes have one master key.
 	labelProbe = "anteroom/store/redis/probe/v1"
+	// labelPlain is hashed together with the key of a Plain value.
+	labelPlain = "anteroom/store/redis/plain-key/v1"
 )
 
 // Names in Redis, below the prefix and a colon. What stands in braces decides the slot
@@ -19,4 +21,5 @@ const (
 	nameValue = ":k:"       // + hex of the hash: one value
 	nameFeed  = ":{feed}:s" // the feed, a stream
 	nameProbe = ":probe"    // see labelProbe
+	namePlain = ":p:"       // + hex of the hash: one value of Plain
 )

@@ -269,7 +269,7 @@ func TestMissingRights(t *testing.T) {
 	server.Do("ACL", "SETUSER", "narrow", "on", ">"+password, "~anteroom:*", "-@all", "+hello", "+auth", "+info", "+ping", "+get", "+set", "+del", "+eval", "+scan", "+xrange")
 	c := redis.Config{Addresses: server.Addresses, Username: "narrow", Password: password, Sealer: sealer("x")}
 	_, err := redis.Open(t.Context(), c)
-	if err == nil || !strings.Contains(err.Error(), "ACL SETUSER narrow ~anteroom:* +getdel +xadd +xdel +xrevrange +xread +hset +hget +hgetall +hdel +time +wait") {
+	if err == nil || !strings.Contains(err.Error(), "ACL SETUSER narrow ~anteroom:* +getdel +xadd +xdel +xrevrange +xread +xinfo|stream +xsetid +rename +hset +hget +hgetall +hdel +time +wait") {
 		t.Errorf("error is %v", err)
 	}
 	c.Prefix = "other"

@@ -6,7 +6,7 @@
 // loaded. The Store keeps the contract of package store and adds these promises:
 //
 //   - Sealed. Redis gets no key and no value as it is: names are hashes, values and the
-//     entries of the feed are sealed (Config.Sealer) under labels that bind them to their
+//     entries of the feed are sealed (Config.Unseal) under labels that bind them to their
 //     name, and the expiry is sealed with them. A dump holds no id, no token and no name,
 //     and nobody who can write to Redis can make a value, change one, move one to another
 //     name or let one live longer.
@@ -89,9 +89,51 @@ func (nowhere) Printf(context.Context, string, ...any) {}
 // the rights that we need, and with values that our master key opens. The error names
 // the server and what to do, and holds no secret.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
-	if cfg.Sealer == nil {
+	if cfg.Sealer == nil && cfg.Unseal == nil {
 		return nil, errors.New("opening redis: no sealer given")
 	}
+	s, err := connect(ctx, cfg)
+	if err == nil {
+		if err = s.begun(ctx); err != nil {
+			_ = s.Close()
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", cfg.name(), err)
+	}
+	return s, nil
+}
+
+// begun makes the sealer and looks whether it is the other nodes' one.
+func (s *Store) begun(ctx context.Context) error {
+	if s.conf.Unseal != nil {
+		sealer, err := s.conf.Unseal(ctx, &Plain{s})
+		if err != nil {
+			return err
+		}
+		s.sealer = sealer
+	}
+	ctx, cancel := context.WithTimeout(ctx, 4*callTimeout)
+	defer cancel()
+	return s.probe(ctx)
+}
+
+// Look connects as Open does and looks whether the server is fit, and reads its clock. It
+// needs no sealer, reads nothing that lies there and leaves nothing.
+func Look(ctx context.Context, cfg Config) (clock time.Time, err error) {
+	s, err := connect(ctx, cfg)
+	if err == nil {
+		defer s.Close()
+		clock, err = s.Time(ctx)
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("looking at %s: %w", cfg.name(), err)
+	}
+	return clock, nil
+}
+
+// connect makes the Store and inspects the server.
+func connect(ctx context.Context, cfg Config) (*Store, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
@@ -107,7 +149,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s.replicas.sentinels = cfg.sentinels()
 	if err := s.inspect(ctx); err != nil {
 		_ = s.Close()
-		return nil, fmt.Errorf("opening %s: %w", cfg.name(), err)
+		return nil, err
 	}
 	return s, nil
 }

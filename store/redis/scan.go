@@ -65,7 +65,7 @@ func (s *Store) Rewrite(ctx context.Context, key string, old, new []byte) error 
 		if err != nil {
 			return err
 		}
-		if won, err := s.swap(ctx, doing, key, there.sealed, sealed, keep); won || err != nil {
+		if won, err := s.swap(ctx, doing, s.nameOf(key), there.sealed, sealed, keep); won || err != nil {
 			return err
 		}
 		// Somebody else was faster. Only the plaintext says whether that is a conflict.

@@ -94,7 +94,7 @@ func (s *Store) sealStamped(ctx context.Context, doing, key string, value []byte
 // changed or exchanged by somebody who can write to Redis: never "absent", which would
 // let a caller begin anew.
 func (s *Store) open(ctx context.Context, name string, sealed []byte) (key string, value []byte, expires uint64, err error) {
-	b, err := s.sealer.Open(ctx, labelValue+" "+name, sealed)
+	b, err := s.unseal(ctx, labelValue+" "+name, sealed)
 	if err == nil && len(b) >= 10 {
 		expires = binary.BigEndian.Uint64(b)
 		n := int(binary.BigEndian.Uint16(b[8:]))
@@ -201,7 +201,7 @@ func (s *Store) CompareAndSwap(ctx context.Context, key string, old, new []byte,
 		if err != nil {
 			return err
 		}
-		if won, err := s.swap(ctx, doing, key, there.sealed, sealed, s.ttl(expires)); won || err != nil {
+		if won, err := s.swap(ctx, doing, s.nameOf(key), there.sealed, sealed, s.ttl(expires)); won || err != nil {
 			return err
 		}
 		// Somebody else was faster. Only the plaintext says whether that is a conflict.
@@ -209,8 +209,7 @@ func (s *Store) CompareAndSwap(ctx context.Context, key string, old, new []byte,
 	return fmt.Errorf("%s: %w: others change it all the time", doing, store.ErrUnavailable)
 }
 
-func (s *Store) swap(ctx context.Context, doing, key string, there, sealed []byte, ttl time.Duration) (bool, error) {
-	name := s.nameOf(key)
+func (s *Store) swap(ctx context.Context, doing, name string, there, sealed []byte, ttl time.Duration) (bool, error) {
 	broke := false // an attempt's outcome is unknown; run calls fn one after the other
 	return run(ctx, s, doing, name, change, func(ctx context.Context, c link) (bool, error) {
 		cmd := goredis.NewIntCmd(ctx, "EVAL", swapScript, 1, name, string(there), sealed, ttl.Milliseconds())

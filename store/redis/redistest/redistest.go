@@ -39,7 +39,7 @@ const (
 const Rights = "-@all +ping +hello +auth +client|setname +info +time +wait +readonly +select" +
 	" +get +set +getdel +del +unlink +exists +mget +pexpire +pexpireat +pttl +scan +hset +hget +hgetall +hdel" +
 	" +eval +evalsha +script|load +multi +exec +discard +watch +unwatch" +
-	" +xadd +xrange +xrevrange +xread +xdel +xlen +xtrim +cluster|slots +cluster|shards +cluster|nodes +cluster|info +command +role"
+	" +xadd +xrange +xrevrange +xread +xdel +xlen +xtrim +xinfo|stream +xsetid +rename +cluster|slots +cluster|shards +cluster|nodes +cluster|info +command +role"
 
 // TB is what a server needs of the test it belongs to.
 type TB interface {
