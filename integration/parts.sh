@@ -5,7 +5,7 @@
 #   CI=true integration/parts.sh  installs without asking; fails when a part cannot be had
 #
 # Programs come from Debian (apt); the OpenID Providers go into .parts/ (not into the machine): oidc-provider from npm,
-# Keycloak from Maven Central.
+# Keycloak from Maven Central; so does moto, the emulator of AWS' KMS, from PyPI.
 # No service is started: while packages are installed a policy-rc.d that says no is in place.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,6 +28,9 @@ for pair in "${wanted[@]}"; do
 done
 
 [ -e /usr/lib/python3/dist-packages/bcrypt ] || missing+=(python3-bcrypt)
+
+# A package without a program: the virtual environments of Python.
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
 install_debian() {
 	local sudo="" policy=/usr/sbin/policy-rc.d made=""
@@ -119,6 +122,19 @@ if [ "$(cat "$parts/pebble/installed.txt" 2>/dev/null)" != "$pebble" ]; then
 	GOBIN=$parts/pebble GOFLAGS='' go install "github.com/letsencrypt/pebble/v2/cmd/pebble@$pebble" >"$parts/pebble/go.log" 2>&1 ||
 		{ tail -n 30 "$parts/pebble/go.log" >&2; echo "parts.sh: building Pebble failed" >&2; exit 1; }
 	echo "$pebble" >"$parts/pebble/installed.txt"
+fi
+
+# The emulator of AWS' KMS: exactly the versions of the list, which names moto's own archive by its digest too; again only when
+# the list changed.
+if ! cmp -s integration/moto/requirements.txt "$parts/moto/installed.txt"; then
+	echo "parts.sh: installing moto (PyPI) into .parts/moto"
+	rm -rf "$parts/moto"
+	python3 -m venv "$parts/moto"
+	{ "$parts/moto/bin/pip" install -q --disable-pip-version-check --no-input --require-hashes --no-deps -r integration/moto/moto.txt &&
+		"$parts/moto/bin/pip" install -q --disable-pip-version-check --no-input --only-binary :all: --no-deps -r integration/moto/requirements.txt &&
+		"$parts/moto/bin/pip" check -q; } >"$parts/moto/pip.log" 2>&1 ||
+		{ tail -n 30 "$parts/moto/pip.log" >&2; echo "parts.sh: pip failed, see .parts/moto/pip.log" >&2; exit 1; }
+	cp integration/moto/requirements.txt "$parts/moto/installed.txt"
 fi
 
 # The shim that keeps Orthanc on loopback.

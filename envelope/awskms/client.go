@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -22,10 +24,10 @@ import (
 )
 
 const (
-	// attempts and maxBackoff bound the retries, attemptTimeout what one of them waits for: a connection that fell silent leaves
+	// attempts and firstBackoff bound the retries, attemptTimeout what one of them waits for: a connection that fell silent leaves
 	// time for another.
 	attempts       = 3
-	maxBackoff     = 500 * time.Millisecond
+	firstBackoff   = 100 * time.Millisecond
 	dialTimeout    = 1500 * time.Millisecond
 	attemptTimeout = 2 * time.Second
 )
@@ -45,7 +47,10 @@ func connect(ctx context.Context, cfg Config) (*kms.Client, string, error) {
 	options := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(httpClient(proxy)),
 		config.WithRetryer(func() aws.Retryer {
-			return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = attempts, maxBackoff })
+			return retry.NewStandard(func(o *retry.StandardOptions) {
+				o.MaxAttempts, o.Backoff = attempts, retry.BackoffDelayerFunc(backoff)
+				o.RateLimiter = ratelimit.None // its refusal would hide what KMS said; attempts and time are bounded
+			})
 		}),
 		config.WithLogger(logging.Nop{}), config.WithClientLogMode(0),
 	}
@@ -77,6 +82,12 @@ func connect(ctx context.Context, cfg Config) (*kms.Client, string, error) {
 		err = checkEndpoint(endpoint)
 	}
 	return client, settings.Region, err
+}
+
+// backoff waits up to 100 ms before the second attempt and up to 200 ms before the third; when many nodes fail at once they do
+// not come again at once.
+func backoff(attempt int, _ error) (time.Duration, error) {
+	return rand.N(firstBackoff << min(max(attempt-1, 0), 3)), nil
 }
 
 // explainSettings says what is wrong with the environment or the shared config files, without quoting them.

@@ -66,6 +66,9 @@ func (m *Master) judge(op operation, err error) (kind error, text string) {
 	case strings.Contains(err.Error(), "get credentials") || strings.Contains(err.Error(), "get identity"): // the SDK has no type for it
 		return envelope.ErrUnavailable, noCredentials
 	}
+	if status := statusOf(err); status >= 300 {
+		return envelope.ErrUnavailable, fmt.Sprintf("the endpoint answers with status %d and not as KMS does: see the endpoint and the proxy", status)
+	}
 	return envelope.ErrUnavailable, m.network(err)
 }
 
