@@ -146,6 +146,11 @@ func (r *rig) run(s *server, binary, lines string) error {
 	}
 	config := fmt.Sprintf("{\n\tadmin off\n\tpersist_config off\n\tauto_https disable_redirects\n\tskip_install_trust\n\tdefault_bind 127.0.0.1\n\tlog {\n\t\tlevel ERROR\n\t}\n%s}\n%s {\n\ttls %[3]s/tls.pem %[3]s/tls.key\n%s\treverse_proxy %s\n}\n",
 		global, s.url, r.dir, gate, r.backend)
+	return r.launch(s, binary, config)
+}
+
+// launch runs a server with a Caddyfile and waits until it answers.
+func (r *rig) launch(s *server, binary, config string) error {
 	file := filepath.Join(r.dir, s.name+".caddyfile")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return err
