@@ -38,6 +38,7 @@ targets=(
 	portal:FuzzEmergency
 	portal:FuzzEndpoints
 	portal:FuzzReturnTo
+	rekey:FuzzOperation
 	session:FuzzClaims
 	session:FuzzFind
 	store/redis:FuzzCursor

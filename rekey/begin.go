@@ -83,6 +83,9 @@ func (o *Operator) draft(r Request) (*Operation, error) {
 	}
 	switch r.Verb {
 	case CompromisedData:
+		if k, found := keyOf(o.c.Own, r.Target); !found || k.State == Destroyed {
+			return nil, fmt.Errorf("%w: no data key %.80q is there any more", ErrTarget, r.Target)
+		}
 		op.IDs = []string{r.Target}
 	case CompromisedMaster:
 		op.IDs = live(o.c.Own)

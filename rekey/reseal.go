@@ -184,15 +184,13 @@ type census struct {
 	byKey         map[string]int
 	byPurpose     map[string]int // of the keys that are to go
 	foreign       []string       // store keys of values under them that nobody knows
-	damaged       int
 	left          int // of values under them
 	complete      bool
 }
 
 const maxForeign = 8
 
-// take counts the whole store: what is sealed in it, and what the store sealed itself. In check every value of a key that goes
-// is looked at as resealing would.
+// take counts the whole store: what is sealed in it, and what the store sealed itself.
 func (o *Operator) take(ctx context.Context, op *Operation, progress func(seen int) error) (*census, error) {
 	c := &census{byKey: map[string]int{}, byPurpose: map[string]int{}}
 	for cursor := ""; ; {
