@@ -22,21 +22,21 @@ import (
 type world struct {
 	t testing.TB
 
-	mu       sync.Mutex
-	values   map[string][]byte
-	expires  map[string]time.Time
-	keys     []Key
-	apps     []Key
-	made     int
-	signing  []string
-	ended    int
-	events   []audit.Event
-	peppers  map[string]int
-	bad      map[string]bool // peppers that were compromised
-	master   string
-	next     string
-	former   []string
-	lag      time.Duration
+	mu      sync.Mutex
+	values  map[string][]byte
+	expires map[string]time.Time
+	keys    []Key
+	apps    []Key
+	made    int
+	signing []string
+	ended   int
+	events  []audit.Event
+	peppers map[string]int
+	bad     map[string]bool // peppers that were compromised
+	master  string
+	next    string
+	former  []string
+	lag     time.Duration
 }
 
 const (

@@ -184,7 +184,7 @@ type census struct {
 	byKey         map[string]int
 	byPurpose     map[string]int // of the keys that are to go
 	foreign       []string       // store keys of values under them that nobody knows
-	left          int // of values under them
+	left          int            // of values under them
 	complete      bool
 }
 
