@@ -95,13 +95,14 @@ type StoreOpener interface {
 	// Name names the data in it, the same at every start, for the mark.
 	Name(dir string) string
 	// OpenStore opens it; called in Start, never while a config is only validated.
-	OpenStore(dir string, seal *envelope.Local, logger *slog.Logger) (store.Store, error)
+	OpenStore(dir string, m masters, logger *slog.Logger) (sealedStore, error)
 }
 
-// openStore is the store and the envelope that seals what lies in it.
+// openStore is the store, the envelope that seals what lies in it, and the one of applications.
 type openStore struct {
 	store.Store
-	envelope *envelope.Local
+	envelope *envelope.Envelope
+	apps     *envelope.Envelope
 }
 
 // running is what exists between Start and Cleanup.

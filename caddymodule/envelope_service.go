@@ -242,7 +242,7 @@ func (v lateVault) Keys() []envelope.KeyInfo {
 }
 
 // appsOf is the envelope of applications.
-func appsOf(openStore) *envelope.Envelope { return nil }
+func appsOf(s openStore) *envelope.Envelope { return s.apps }
 
 var (
 	_ caddy.Provisioner           = (*EnvelopeService)(nil)

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/audit"
-	"github.com/anteroom-proxy/anteroom/envelope"
 	"github.com/anteroom-proxy/anteroom/identity"
 	"github.com/anteroom-proxy/anteroom/portal"
 	"github.com/anteroom-proxy/anteroom/session"
@@ -36,15 +35,22 @@ func (a *App) openStore() (openStore, func() error, error) {
 		// A new key would open nothing of what the old one sealed, and hide that it is lost.
 		return openStore{}, nil, fmt.Errorf("the master key %s is missing, but the store %s that it sealed is there: put the key back from a backup; without one, move the store away, which ends all sessions and loses every password ring in it", key, db)
 	}
-	env, err := envelope.OpenLocal(key) // before the store: a start cut short leaves a key without a store, never the reverse
+	m, err := localMaster(a.Directory) // before the store: a start cut short leaves a key without a store, never the reverse
 	if err != nil {
 		return openStore{}, nil, err
 	}
-	st, err := a.storeFrom.OpenStore(a.Directory, env, poolLogger("store"))
+	st, err := a.storeFrom.OpenStore(a.Directory, m, poolLogger("store"))
 	if err != nil {
 		return openStore{}, nil, err
 	}
-	return openStore{st, env}, st.Close, nil
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	apps, err := m.ring(ctx, ringApps, st.keys, poolLogger("envelope"))
+	if err != nil {
+		return openStore{}, nil, errors.Join(err, st.Close())
+	}
+	stop := follow(apps)
+	return openStore{st.Store, st.envelope, apps}, func() error { stop(); return st.Close() }, nil
 }
 
 func exists(path string) bool {

@@ -23,10 +23,10 @@ var errStorageOver = errors.New("the configuration of this certificate storage i
 // the process ends, gives its lock back instead of leaving it to its lease.
 type redisFiles struct {
 	name    string
-	connect func() (*redis.Store, func() error, error)
+	connect func() (redisClient, func() error, error)
 	logger  *slog.Logger
 	guests  tenancy
-	ref     reference[*redis.Store] // used by guests only
+	ref     reference[redisClient] // used by guests only
 
 	mu     sync.Mutex // guards the fields below
 	files  *redis.Files

@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/anteroom-proxy/anteroom/envelope"
-	"github.com/anteroom-proxy/anteroom/store/redis"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/certmagic"
@@ -63,19 +61,19 @@ func (r *RedisStorage) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	ref, err := redisClient(conn, r.Directory)
+	ref, err := takeRedis(conn, r.Directory)
 	if err != nil {
 		return err
 	}
 	r.files = &redisFiles{
 		ref: ref, logger: logger, held: map[string]bool{},
 		name: fmt.Sprintf("anteroom_redis %s %s", strings.Join(conn.Addresses, ","), conn.Prefix),
-		connect: func() (*redis.Store, func() error, error) {
-			env, err := envelope.OpenLocal(filepath.Join(r.Directory, "master.key"))
+		connect: func() (redisClient, func() error, error) {
+			m, err := localMaster(r.Directory)
 			if err != nil {
-				return nil, nil, err
+				return redisClient{}, nil, err
 			}
-			return openRedis(conn, env)
+			return openRedis(conn, m)
 		},
 	}
 	return nil

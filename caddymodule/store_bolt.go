@@ -1,11 +1,11 @@
 package caddymodule
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 
-	"github.com/anteroom-proxy/anteroom/envelope"
-	"github.com/anteroom-proxy/anteroom/store"
 	"github.com/anteroom-proxy/anteroom/store/bolt"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -39,6 +39,26 @@ func (b *Bolt) Name(dir string) string { return b.Key(dir) }
 
 // OpenStore opens the file; another process that holds it is an error after a short wait. Whoever can read the file can read
 // the master key beside it: what must be sealed is sealed by those who store it.
-func (*Bolt) OpenStore(dir string, _ *envelope.Local, logger *slog.Logger) (store.Store, error) {
-	return bolt.Open(bolt.Config{Path: filepath.Join(dir, "store.db"), Logger: logger})
+func (*Bolt) OpenStore(dir string, m masters, logger *slog.Logger) (sealedStore, error) {
+	s, err := bolt.Open(bolt.Config{Path: filepath.Join(dir, "store.db"), Logger: logger})
+	if err != nil {
+		return sealedStore{}, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	env, err := m.ring(ctx, ringOwn, s, poolLogger("envelope"))
+	if err != nil {
+		return sealedStore{}, errors.Join(err, s.Close())
+	}
+	stop := follow(env)
+	return sealedStore{&heldBolt{s, stop}, env, s}, nil
 }
+
+// heldBolt is a store whose key ring is followed until it is closed.
+type heldBolt struct {
+	*bolt.Store
+	stop func()
+}
+
+// Close ends the following first, which reads from the store.
+func (h *heldBolt) Close() error { h.stop(); return h.Store.Close() }

@@ -12,8 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/anteroom-proxy/anteroom/envelope"
-	"github.com/anteroom-proxy/anteroom/store"
 	"github.com/anteroom-proxy/anteroom/store/redis"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -250,40 +248,51 @@ func (r *Redis) Name(string) string {
 }
 
 // OpenStore connects to the servers.
-func (r *Redis) OpenStore(dir string, seal *envelope.Local, _ *slog.Logger) (store.Store, error) {
-	ref, err := redisClient(r.conn, dir)
+func (r *Redis) OpenStore(dir string, m masters, _ *slog.Logger) (sealedStore, error) {
+	ref, err := takeRedis(r.conn, dir)
 	if err != nil {
-		return nil, err
+		return sealedStore{}, err
 	}
-	client, err := ref.open(func() (*redis.Store, func() error, error) { return openRedis(r.conn, seal) })
+	client, err := ref.open(func() (redisClient, func() error, error) { return openRedis(r.conn, m) })
 	if err != nil {
-		return nil, errors.Join(err, ref.release())
+		return sealedStore{}, errors.Join(err, ref.release())
 	}
-	return &heldRedis{Store: client, ref: ref}, nil
+	return sealedStore{&heldRedis{Store: client.Store, ref: ref}, client.envelope, client.keys}, nil
 }
 
 // heldRedis is a store that gives its share of the client back instead of closing it.
 type heldRedis struct {
 	*redis.Store
-	ref reference[*redis.Store]
+	ref reference[redisClient]
 }
 
 // Close gives the share back.
 func (h *heldRedis) Close() error { return h.ref.release() }
 
-// redisClient takes a reference to the client that the store and the certificate storage of one configuration share.
-func redisClient(c redis.Config, dir string) (reference[*redis.Store], error) {
-	return take[*redis.Store]("redis client " + c.Key() + " " + filepath.Clean(dir))
+// takeRedis takes a reference to the client that the store and the certificate storage of one configuration share.
+func takeRedis(c redis.Config, dir string) (reference[redisClient], error) {
+	return take[redisClient]("redis client " + c.Key() + " " + filepath.Clean(dir))
 }
 
-// openRedis connects, with the master key that seals what is stored.
-func openRedis(c redis.Config, seal *envelope.Local) (*redis.Store, func() error, error) {
-	c.Sealer, c.Logger = seal, poolLogger("redis")
+// openRedis connects. The ring of the data keys that seal what is stored lies there too.
+func openRedis(c redis.Config, m masters) (redisClient, func() error, error) {
+	var client redisClient
+	c.Logger = poolLogger("redis")
+	c.Unseal = func(ctx context.Context, plain *redis.Plain) (redis.Sealer, error) {
+		env, err := m.ring(ctx, ringOwn, plain, poolLogger("envelope"))
+		if err != nil {
+			return nil, err
+		}
+		client.envelope, client.keys = env, plain
+		return env, nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
 	s, err := redis.Open(ctx, c)
 	if err != nil {
-		return nil, nil, err
+		return redisClient{}, nil, err
 	}
-	return s, s.Close, nil
+	client.Store = s
+	stop := follow(client.envelope)
+	return client, func() error { stop(); return s.Close() }, nil
 }

@@ -220,7 +220,11 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	e, err := envelope.OpenLocal(filepath.Join(dir, "master", "key"))
+	master, err := envelope.OpenLocal(filepath.Join(dir, "master", "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := envelope.Start(t.Context(), envelope.Config{Name: "own", Master: master, Store: s})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,11 @@ func openKilled(dir string) (*Ledger, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	sealer, err := envelope.OpenLocal(dir + "/master/key")
+	master, err := envelope.OpenLocal(dir + "/master/key")
+	if err != nil {
+		return nil, nil, err
+	}
+	sealer, err := envelope.Start(context.Background(), envelope.Config{Name: "own", Master: master, Store: s})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,10 +1,12 @@
 package envelope
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // TestRow153WrongPlace: a sealed value is carried to where it does not belong. With a
@@ -58,11 +60,11 @@ func TestRow153Changed(t *testing.T) {
 func TestRow153Swapped(t *testing.T) {
 	e := fixed(t, 1)
 	a, b := seal(t, e, testLabel, []byte("aaaa")), seal(t, e, testLabel, []byte("bbbb"))
-	for _, cut := range []int{headerLen, headerLen + 24, len(a) - 16} {
+	for _, cut := range []int{1, headerLen, headerLen + 12, headerLen + 24, len(a) - 16} {
 		mixed := append(append([]byte{}, a[:cut]...), b[cut:]...)
-		if got, err := e.Open(t.Context(), testLabel, mixed); cut != headerLen && !errors.Is(err, ErrSealed) {
+		if got, err := e.Open(t.Context(), testLabel, mixed); cut > headerLen && !errors.Is(err, ErrSealed) {
 			t.Errorf("cut at %d: %v", cut, err)
-		} else if cut == headerLen && (err != nil || string(got) != "bbbb") {
+		} else if cut <= headerLen && (err != nil || string(got) != "bbbb") {
 			t.Errorf("the headers of one key are alike: %q, %v", got, err)
 		}
 	}
@@ -72,8 +74,8 @@ func TestRow153Swapped(t *testing.T) {
 // plaintexts away.
 func TestRow153NonceRepeats(t *testing.T) {
 	e := fixed(t, 1)
-	const each, workers = 1 << 13, 4
-	var mu sync.Mutex // guards seen
+	const each, workers = 1 << 18, 4 // 2^20 in all
+	var mu sync.Mutex                // guards seen
 	seen := make(map[[24]byte]bool, each*workers)
 	var wg sync.WaitGroup
 	for range workers {
@@ -92,19 +94,47 @@ func TestRow153NonceRepeats(t *testing.T) {
 	wg.Wait()
 }
 
-// TestRow156OtherMasterKey: the key file was replaced. To the program that is one more
-// value that does not open; the operator reads which of the two it is.
-func TestRow156OtherMasterKey(t *testing.T) {
-	sealed := seal(t, fixed(t, 1), testLabel, []byte("x"))
-	_, err := fixed(t, 2).Open(t.Context(), testLabel, sealed)
-	if !errors.Is(err, ErrSealed) || !strings.Contains(err.Error(), "master key") {
-		t.Errorf("another key: %v", err)
+// TestRow153OtherRing: what was sealed under another key or in another ring does not
+// open, and its header does not make it open.
+func TestRow153OtherRing(t *testing.T) {
+	keys := new(memory)
+	own, apps := open(t, keys, "own", local(t, 1)), open(t, keys, "apps", local(t, 1))
+	a, b := seal(t, own, testLabel, []byte("aaaa")), seal(t, apps, testLabel, []byte("bbbb"))
+	if _, err := apps.Open(t.Context(), testLabel, a); !errors.Is(err, ErrSealed) || !strings.Contains(err.Error(), "does not have") {
+		t.Errorf("another ring's value: %v", err)
 	}
-	// A forged key id does not help.
-	id := fixed(t, 2).id
-	copy(sealed[1:], id[:])
-	_, err = fixed(t, 2).Open(t.Context(), testLabel, sealed)
-	if !errors.Is(err, ErrSealed) || strings.Contains(err.Error(), "master key") {
-		t.Errorf("forged key id: %v", err)
+	if _, err := apps.Open(t.Context(), testLabel, append(b[:headerLen:headerLen], a[headerLen:]...)); !errors.Is(err, ErrSealed) {
+		t.Errorf("another ring's value with our header: %v", err)
+	}
+	if _, err := own.Rotate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c := seal(t, own, testLabel, []byte("cccc"))
+	if bytes.Equal(a[:headerLen], c[:headerLen]) {
+		t.Fatal("the key did not change")
+	}
+	for _, mixed := range [][]byte{append(a[:headerLen:headerLen], c[headerLen:]...), append(c[:headerLen:headerLen], a[headerLen:]...)} {
+		if _, err := own.Open(t.Context(), testLabel, mixed); !errors.Is(err, ErrSealed) {
+			t.Errorf("a value with another key's header: %v", err)
+		}
+	}
+}
+
+// TestRow153SameDataKey: even if a master gave two rings the same data key, a value of one
+// would not open in the other, nor would one of version 2 pass for a check value.
+func TestRow153SameDataKey(t *testing.T) {
+	key := secret{1, 2, 3}
+	in := func(ring string) *dataKey { return newDataKey(ring, [keyIDLen]byte{1}, &key, "", false, time.Time{}) }
+	sealed, err := in("own").seal(testLabel, []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := in("own").open(testLabel, sealed); err != nil || string(got) != "x" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	for ring, label := range map[string]string{"apps": testLabel, "own": testLabel + "2", "own\x00" + testLabel: ""} {
+		if _, err := in(ring).open(label, sealed); !errors.Is(err, ErrSealed) {
+			t.Errorf("ring %q, label %q: %v", ring, label, err)
+		}
 	}
 }

@@ -7,26 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 const testLabel = "anteroom/envelope/test/v1"
 
-// fixed returns an envelope under a key that is always the same.
-func fixed(t testing.TB, first byte) *Local {
-	t.Helper()
-	master := &secret{first, 1, 2, 3}
-	e, err := newLocal(master)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
-}
-
-func seal(t testing.TB, e *Local, label string, plaintext []byte) []byte {
+func seal(t testing.TB, e *Envelope, label string, plaintext []byte) []byte {
 	t.Helper()
 	sealed, err := e.Seal(context.Background(), label, plaintext)
 	if err != nil {
@@ -53,18 +42,18 @@ func TestSealOpen(t *testing.T) {
 	}
 }
 
-// TestFormat holds the format: what an older version sealed opens for ever.
+// TestFormat holds the format of version 2.
 func TestFormat(t *testing.T) {
-	sealed := seal(t, fixed(t, 1), testLabel, []byte("x"))
-	if id := fixed(t, 1).id; sealed[0] != 1 || !bytes.Equal(sealed[1:9], id[:]) {
-		t.Fatalf("header is %x", sealed[:9])
+	e := fixed(t, 1)
+	sealed, keys := seal(t, e, testLabel, []byte("x")), e.Keys()
+	primary := keys[len(keys)-1]
+	if id, ok := KeyOf(sealed); sealed[0] != 2 || !ok || id != primary.ID || id != fmt.Sprintf("%x", sealed[1:9]) {
+		t.Fatalf("header is %x, the primary is %v", sealed[:9], primary)
 	}
-	old, err := os.ReadFile("testdata/sealed-v1.bin")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := fixed(t, 1).Open(t.Context(), testLabel, old); err != nil || string(got) != "sealed by the first version" {
-		t.Fatalf("%q, %v", got, err)
+	for _, b := range [][]byte{nil, {2}, sealed[:48], append([]byte{0}, sealed[1:]...), append([]byte{3}, sealed[1:]...)} {
+		if id, ok := KeyOf(b); ok || id != "" {
+			t.Errorf("KeyOf of %x is %q", b, id)
+		}
 	}
 }
 
@@ -81,7 +70,7 @@ func TestSealRefuses(t *testing.T) {
 	if _, err := e.Open(done, testLabel, seal(t, e, testLabel, nil)); !errors.Is(err, context.Canceled) {
 		t.Errorf("Open with a done context: %v", err)
 	}
-	for name, zero := range map[string]*Local{"zero": {}, "nil": nil} {
+	for name, zero := range map[string]*Envelope{"zero": {}, "nil": nil} {
 		if _, err := zero.Seal(t.Context(), testLabel, nil); err == nil {
 			t.Errorf("%s envelope seals", name)
 		}
@@ -93,25 +82,30 @@ func TestSealRefuses(t *testing.T) {
 
 // TestRedacted: no way of printing shows the key, in whatever type it stands.
 func TestRedacted(t *testing.T) {
-	e := fixed(t, 'K')
+	e, l := fixed(t, 'K'), local(t, 'K')
+	_ = seal(t, e, testLabel, nil)
 	type holder struct {
-		Envelope *Local
-		inner    *Local
-		value    Local
+		Envelope *Envelope
+		inner    *Envelope
+		value    Envelope
+		Local    *Local
+		local    *Local
+		master   Local
+		config   Config
 		Key      secret
+		data     *dataKey
 	}
 	key := secret{'K', 1, 2, 3}
-	h := holder{e, e, *e, key}
+	data := newDataKey("own", [keyIDLen]byte{}, &key, "", false, time.Time{})
+	h := holder{e, e, *e, l, l, *l, Config{Master: l}, key, data}
 	var printed strings.Builder
-	for _, v := range []any{e, *e, &key, key, h, &h, []any{e, key}, map[string]any{"k": *e}} {
+	for _, v := range []any{e, *e, l, *l, &key, key, h, &h, []any{e, key, l}, map[string]any{"k": *e}, data, e.core().cfg} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%b", "%o", "%08b"} {
 			fmt.Fprintf(&printed, verb+"\n", v)
 		}
-		b, err := json.Marshal(v)
-		if err != nil {
-			t.Fatal(err)
+		if b, err := json.Marshal(v); err == nil { // a Config has a function, which JSON does not take
+			printed.Write(b)
 		}
-		printed.Write(b)
 		for _, handler := range []slog.Handler{slog.NewTextHandler(&printed, nil), slog.NewJSONHandler(&printed, nil)} {
 			slog.New(handler).Info("x", "v", v)
 		}
@@ -127,8 +121,13 @@ func TestRedacted(t *testing.T) {
 }
 
 func TestLabelsDiffer(t *testing.T) {
-	if labelSeal == labelKeyID || strings.HasPrefix(labelSeal+"\x00", labelKeyID) || strings.HasPrefix(labelKeyID, labelSeal) {
-		t.Fatal("two purposes share a label")
+	all := []string{labelSeal, labelKeyID, labelWrap, labelData, labelCheck, labelRing, storeKeyRing, labelItem, labelDocument, labelChunks}
+	for i, a := range all {
+		for j, b := range all {
+			if i != j && strings.HasPrefix(a+"\x00", b) {
+				t.Errorf("%s and %s share a beginning", a, b)
+			}
+		}
 	}
 }
 

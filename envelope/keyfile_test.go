@@ -34,9 +34,12 @@ func TestFirstStart(t *testing.T) {
 			t.Errorf("%s: mode %v, %v; want %v", p, info.Mode(), err, mode)
 		}
 	}
-	sealed := seal(t, first, testLabel, []byte("x"))
-	if got, err := openLocal(t, path).Open(t.Context(), testLabel, sealed); err != nil || string(got) != "x" {
-		t.Fatalf("after a restart: %q, %v", got, err)
+	plain, wrapped, err := first.Generate(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := openLocal(t, path).Unwrap(t.Context(), wrapped, nil); err != nil || !bytes.Equal(got, plain) {
+		t.Fatalf("after a restart: %v", err)
 	}
 	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, key) {
 		t.Fatalf("the key changed: %v", err)

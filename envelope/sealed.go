@@ -1,6 +1,10 @@
 package envelope
 
-import "encoding/hex"
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+)
 
 const (
 	version1  = 1 // first byte: under the local master itself
@@ -36,4 +40,34 @@ const prefixV1 = "v1:"
 // associated is the header, whose length is fixed, and the label.
 func associated(header []byte, label string) []byte {
 	return append(append(make([]byte, 0, len(header)+len(label)), header...), label...)
+}
+
+var errChanged = fmt.Errorf("%w: it was changed, or sealed for another purpose", ErrSealed)
+
+// seal makes a value of version 2.
+func (k *dataKey) seal(label string, plaintext []byte) ([]byte, error) {
+	x, err := k.cipher(label)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]byte, headerLen+xaesNonceLen, overhead+len(plaintext))
+	out[0] = version2
+	copy(out[1:], k.id[:])
+	nonce := out[headerLen:]
+	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the process instead
+	return x.seal(out, nonce, plaintext, associated(out[:headerLen], label))
+}
+
+// open opens a value of version 2, whose length KeyOf has checked.
+func (k *dataKey) open(label string, sealed []byte) ([]byte, error) {
+	x, err := k.cipher(label)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSealed, err)
+	}
+	header, nonce := sealed[:headerLen], sealed[headerLen:headerLen+xaesNonceLen]
+	plaintext, err := x.open(nonce, sealed[headerLen+xaesNonceLen:], associated(header, label))
+	if err != nil {
+		return nil, errChanged
+	}
+	return plaintext, nil
 }

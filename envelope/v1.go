@@ -1,64 +1,42 @@
 package envelope
 
 import (
-	"context"
 	"crypto/cipher"
-	"crypto/rand"
 	"errors"
 	"fmt"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// Seal seals in version 1, under the master key itself.
-func (l *Local) Seal(ctx context.Context, label string, plaintext []byte) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("sealing: %w", err)
+// ringOwn is the one ring whose users have values of version 1.
+const ringOwn = "own"
+
+// openV1 opens what an earlier version sealed under the local master itself.
+func (c *core) openV1(label string, sealed []byte) ([]byte, error) {
+	id, _ := KeyOf(sealed)
+	l := c.locals[id]
+	if l == nil {
+		return nil, fmt.Errorf("%w: it was sealed under the master key %s, which is not here: put the master key file back that it was made with", ErrSealed, id)
 	}
-	if label == "" {
-		return nil, ErrLabel
-	}
-	aead, err := l.aead(label)
-	if err != nil {
-		return nil, fmt.Errorf("sealing: %w", err)
-	}
-	out := make([]byte, headerLen+chacha20poly1305.NonceSizeX, overhead+len(plaintext))
-	out[0] = version1
-	copy(out[1:], l.id[:])
-	nonce := out[headerLen:]
-	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the process instead
-	return aead.Seal(out, nonce, plaintext, associated(out[:headerLen], label)), nil
+	return l.openV1(label, sealed)
 }
 
-// Open opens version 1.
-func (l *Local) Open(ctx context.Context, label string, sealed []byte) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("opening a sealed value: %w", err)
-	}
-	if len(sealed) < overhead {
-		return nil, fmt.Errorf("%w: %d bytes are too few", ErrSealed, len(sealed))
-	}
-	header, rest := sealed[:headerLen], sealed[headerLen:]
-	if header[0] != version1 {
-		return nil, fmt.Errorf("%w: version %d is not known", ErrSealed, header[0])
-	}
-	aead, err := l.aead(label)
+func (l *Local) openV1(label string, sealed []byte) ([]byte, error) {
+	aead, err := l.aeadV1(label)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSealed, err)
 	}
-	if [keyIDLen]byte(header[1:]) != l.id {
-		return nil, fmt.Errorf("%w: it was sealed under master key %x, and this one is %x: put the master key file back that it was made with", ErrSealed, header[1:], l.id)
-	}
+	header, rest := sealed[:headerLen], sealed[headerLen:]
 	nonce, ciphertext := rest[:chacha20poly1305.NonceSizeX], rest[chacha20poly1305.NonceSizeX:]
 	plaintext, err := aead.Open(nil, nonce, ciphertext, associated(header, label))
 	if err != nil {
-		return nil, fmt.Errorf("%w: it was changed, or sealed for another purpose", ErrSealed)
+		return nil, errChanged
 	}
 	return plaintext, nil
 }
 
-// aead makes the cipher of one label.
-func (l *Local) aead(label string) (cipher.AEAD, error) {
+// aeadV1 makes the cipher of one label.
+func (l *Local) aeadV1(label string) (cipher.AEAD, error) {
 	if l == nil || l.derive == nil {
 		return nil, errors.New("no master key")
 	}

@@ -93,7 +93,11 @@ func newSessions(t testing.TB, now func() time.Time) (*session.Manager, *silence
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	sealer, err := envelope.OpenLocal(filepath.Join(dir, "key", "master"))
+	master, err := envelope.OpenLocal(filepath.Join(dir, "key", "master"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealer, err := envelope.Start(t.Context(), envelope.Config{Name: "own", Master: master, Store: db})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/base64"
@@ -53,11 +54,50 @@ func openStore(t testing.TB, dir string, now func() time.Time) store.Store {
 
 func openSealer(t testing.TB, dir string) Sealer {
 	t.Helper()
-	e, err := envelope.OpenLocal(filepath.Join(dir, "master", "key"))
+	keys, _ := rings.LoadOrStore(dir, new(ringStore))
+	return sealerIn(t, dir, keys.(*ringStore))
+}
+
+// rings has the key ring of each folder, apart from the store: a test may replace that.
+var rings sync.Map
+
+// sealerIn opens the sealer whose ring lies in keys.
+func sealerIn(t testing.TB, dir string, keys envelope.KeyStore) Sealer {
+	t.Helper()
+	master, err := envelope.OpenLocal(filepath.Join(dir, "master", "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := envelope.Start(context.Background(), envelope.Config{Name: "own", Master: master, Store: keys})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return e
+}
+
+// ringStore holds one key ring.
+type ringStore struct {
+	mu    sync.Mutex
+	value []byte // nil: none
+}
+
+func (m *ringStore) Get(context.Context, string) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.value == nil {
+		return nil, store.ErrNotFound
+	}
+	return bytes.Clone(m.value), nil
+}
+
+func (m *ringStore) CompareAndSwap(_ context.Context, _ string, old, next []byte, _ time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !bytes.Equal(m.value, old) || (old == nil) != (m.value == nil) {
+		return store.ErrConflict
+	}
+	m.value = bytes.Clone(next)
+	return nil
 }
 
 // start makes a running manager; the options change its configuration.

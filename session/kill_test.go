@@ -33,7 +33,11 @@ func revokeForever(dir string) error {
 	if err != nil {
 		return err
 	}
-	sealer, err := envelope.OpenLocal(dir + "/master/key")
+	master, err := envelope.OpenLocal(dir + "/master/key")
+	if err != nil {
+		return err
+	}
+	sealer, err := envelope.Start(context.Background(), envelope.Config{Name: "own", Master: master, Store: s})
 	if err != nil {
 		return err
 	}
@@ -98,7 +102,8 @@ func TestKillLosesNoRevocation(t *testing.T) {
 			t.Fatal("the child ended by itself")
 		}
 	}
-	m := start(t, openStore(t, dir, nil), openSealer(t, dir), time.Now)
+	s := openStore(t, dir, nil)
+	m := start(t, s, sealerIn(t, dir, s), time.Now)
 	for _, h := range revoked {
 		wantNone(t, m, line(h.token, h.context))
 	}

@@ -1,0 +1,78 @@
+package caddymodule
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/envelope"
+	"github.com/anteroom-proxy/anteroom/store"
+	"github.com/anteroom-proxy/anteroom/store/redis"
+)
+
+// The rings of data keys: "own" seals what Anteroom stores, "apps" what applications have sealed.
+const (
+	ringOwn  = "own"
+	ringApps = "apps"
+)
+
+// masters is what the rings' data keys are wrapped with.
+type masters struct {
+	master envelope.Master
+	former []envelope.Master
+	key    string        // of the settings that it was opened with
+	age    time.Duration // how long a data key is used without asking the master again; zero: the default
+	uses   int64         // and how many times
+}
+
+// localMaster is the key file of a folder, which is made at the first start.
+func localMaster(dir string) (masters, error) {
+	m, err := envelope.OpenLocal(filepath.Join(dir, "master.key"))
+	if err != nil {
+		return masters{}, err
+	}
+	return masters{master: m}, nil
+}
+
+// ring reads or makes a ring. Nothing follows it yet.
+func (m masters) ring(ctx context.Context, name string, keys envelope.KeyStore, logger *slog.Logger) (*envelope.Envelope, error) {
+	return envelope.Start(ctx, envelope.Config{
+		Name: name, Master: m.master, Former: m.former, Store: keys, CacheAge: m.age, CacheUses: m.uses, Logger: logger,
+		// Applications reseal what is theirs when they can; until the key is destroyed they must be able to read it.
+		OpenCondemned: name == ringApps,
+	})
+}
+
+// sealedStore is an open store with the envelope that seals what lies in it, and the place of the rings.
+type sealedStore struct {
+	store.Store
+	envelope *envelope.Envelope
+	keys     envelope.KeyStore
+}
+
+// redisClient is the client that a store and a certificate storage share. The ring lies beside what it seals; it is followed for as
+// long as the client lives.
+type redisClient struct {
+	*redis.Store
+	envelope *envelope.Envelope
+	keys     envelope.KeyStore
+}
+
+// follow keeps envelopes in step with the other nodes until stop is called, which waits for the end.
+func follow(envelopes ...*envelope.Envelope) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{}, len(envelopes))
+	for _, e := range envelopes {
+		go func() {
+			e.Follow(ctx)
+			done <- struct{}{}
+		}()
+	}
+	return func() {
+		cancel()
+		for range envelopes {
+			<-done
+		}
+	}
+}
