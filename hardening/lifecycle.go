@@ -84,7 +84,7 @@ func (r *Ring) Compromise(ctx context.Context, id string) (RingStatus, error) {
 		if kid != "" {
 			o.body.Banned = append(o.body.Banned, kid)
 		}
-		if err := r.rekey(ctx, o, o.wrappable(keys), fileKey); err != nil {
+		if err := r.rekey(ctx, o, o.wrappable(keys), fileKey, true); err != nil {
 			return false, err
 		}
 		now := r.cfg.Now()
@@ -144,12 +144,13 @@ func (r *Ring) Rewrap(ctx context.Context) (RingStatus, error) {
 		if slices.Equal(o.fileKey, fileKey) {
 			return false, nil
 		}
-		return true, r.rekey(ctx, o, keys, fileKey)
+		return true, r.rekey(ctx, o, keys, fileKey, false)
 	})
 }
 
-// rekey changes the file key. What wraps it is made anew from keys that are at hand now.
-func (r *Ring) rekey(ctx context.Context, o *openRing, keys []TLSKey, fileKey []byte) error {
+// rekey changes the file key. What wraps it is made anew from keys that are at hand now. An urgent change does not wait for
+// a KMS that is away as long as something else opens the ring; the poll adds it.
+func (r *Ring) rekey(ctx context.Context, o *openRing, keys []TLSKey, fileKey []byte, urgent bool) error {
 	before := o.file.Stanzas
 	o.fileKey, o.file.Stanzas = fileKey, nil
 	if _, err := o.addTLSKeys(keys); err != nil {
@@ -162,7 +163,7 @@ func (r *Ring) rekey(ctx context.Context, o *openRing, keys []TLSKey, fileKey []
 		switch s, err := r.wrapKMS(ctx, o.file.Ring, fileKey); {
 		case err == nil:
 			o.file.Stanzas = append(o.file.Stanzas, s)
-		case len(o.file.Stanzas) == 0:
+		case len(o.file.Stanzas) == 0 || !urgent:
 			return fmt.Errorf("%w: %w", ErrWaiting, err)
 		default:
 			r.cfg.Logger.Warn("the password ring could not be wrapped by the KMS; it is tried again", "ring", r.cfg.Name, "error", err)

@@ -150,7 +150,7 @@ func (r *Ring) importOnce(ctx context.Context, in *openRing, keys []TLSKey) erro
 	}
 	want := in.clone()
 	want.file.Epoch = epoch
-	if err := r.rekey(ctx, want, want.wrappable(keys), in.fileKey); err != nil {
+	if err := r.rekey(ctx, want, want.wrappable(keys), in.fileKey, true); err != nil {
 		return err
 	}
 	return r.put(ctx, raw, want, keys)
