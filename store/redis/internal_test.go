@@ -56,7 +56,7 @@ func TestLivesFor(t *testing.T) {
 // TestLabels: one purpose, one label, and no name in Redis begins like another.
 func TestLabels(t *testing.T) {
 	labels := []string{labelKey, labelValue, labelEntry, labelProbe, labelPlain, labelFileName, labelFile, labelFileEntry, labelLock}
-	names := []string{nameValue, nameFeed, nameProbe, namePlain, nameFile, nameFileIndex, nameLock}
+	names := []string{nameValue, nameFeed, nameFeedCopy, nameFeedOwner, nameProbe, namePlain, nameFile, nameFileIndex, nameLock}
 	for _, all := range [][]string{labels, names} {
 		for i, a := range all {
 			for j, b := range all {

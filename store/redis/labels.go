@@ -18,8 +18,10 @@ const (
 // Names in Redis, below the prefix and a colon. What stands in braces decides the slot
 // in a Cluster.
 const (
-	nameValue = ":k:"       // + hex of the hash: one value
-	nameFeed  = ":{feed}:s" // the feed, a stream
-	nameProbe = ":probe"    // see labelProbe
-	namePlain = ":p:"       // + hex of the hash: one value of Plain
+	nameValue     = ":k:"       // + hex of the hash: one value
+	nameFeed      = ":{feed}:s" // the feed, a stream
+	nameFeedCopy  = ":{feed}:n" // see copyBegin
+	nameFeedOwner = ":{feed}:o" // whose copy it is
+	nameProbe     = ":probe"    // see labelProbe
+	namePlain     = ":p:"       // + hex of the hash: one value of Plain
 )

@@ -186,7 +186,7 @@ func fetch(ctx context.Context, c *goredis.Conn, names []string) ([]sealedValue,
 			case err == nil:
 				all = append(all, sealedValue{name, b})
 			case !errors.Is(err, goredis.Nil):
-				return nil, err
+				return nil, fmt.Errorf("%s: %w", name, err)
 			}
 		}
 	}
