@@ -40,6 +40,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -81,7 +82,8 @@ type KeyInfo struct {
 // Envelope seals and opens under the data keys of one ring. It is made by New; the zero
 // value seals nothing and opens nothing. Its methods may be called from any goroutine.
 type Envelope struct {
-	inner func() *core // a closure, see secret.go; nil denies
+	inner func() *core // closures, see secret.go; nil denies
+	swap  func(*core)
 }
 
 var errZero = fmt.Errorf("%w: this envelope was not made by New", ErrRefused)
@@ -92,7 +94,9 @@ func New(cfg Config) (*Envelope, error) {
 	if err != nil {
 		return nil, fmt.Errorf("envelope %q: %w", cfg.Name, err)
 	}
-	return &Envelope{inner: func() *core { return c }}, nil
+	var present atomic.Pointer[core]
+	present.Store(c)
+	return &Envelope{inner: present.Load, swap: present.Store}, nil
 }
 
 // Start makes an Envelope and starts it.

@@ -208,6 +208,7 @@ func (e *Envelope) Follow(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		c = e.core() // Adopt may have replaced it
 		err := c.look(ctx)
 		if err == nil {
 			err = c.renew(ctx)
