@@ -15,8 +15,10 @@ targets=(
 	gate:FuzzHeaderName
 	gate:FuzzTarget
 	hardening:FuzzCompatQuery
+	hardening:FuzzImport
 	hardening:FuzzProtectRequest
 	hardening:FuzzRecord
+	hardening:FuzzRingFile
 	identity/bearer:FuzzAuthorization
 	identity/bearer:FuzzIntrospection
 	identity/bearer:FuzzProof
