@@ -87,12 +87,15 @@ func (o *Operator) draft(r Request) (*Operation, error) {
 			return nil, fmt.Errorf("%w: no data key %.80q is there any more", ErrTarget, r.Target)
 		}
 		op.IDs = []string{r.Target}
-	case CompromisedMaster:
-		op.IDs = live(o.c.Own)
-	case RotateData:
+	case CompromisedApps:
+		if k, found := keyOf(o.c.Apps, r.Target); !found || k.State == Destroyed {
+			return nil, fmt.Errorf("%w: applications have no data key %.80q any more", ErrTarget, r.Target)
+		}
+		op.Apps = []string{r.Target}
+	case CompromisedMaster, RotateData:
 		op.IDs = live(o.c.Own)
 		if o.c.Apps != nil {
-			op.Kills = live(o.c.Apps) // of applications: only to know the new key from the old ones
+			op.Apps = live(o.c.Apps)
 		}
 	case CompromisedSigning:
 		op.Kills = []string{r.Target}
@@ -224,9 +227,6 @@ func (o *Operator) Plan(ctx context.Context, r Request) (*Plan, error) {
 	p := &Plan{Verb: op.Verb, Target: op.Target, Kills: op.Kills}
 	for _, name := range plans[op.Verb] {
 		p.Steps = append(p.Steps, titles[name])
-	}
-	if op.Verb == RotateData {
-		p.Kills = nil
 	}
 	if plans[op.Verb][0] == stepCount {
 		c, err := o.take(ctx, op, func(int) error { return nil })

@@ -54,6 +54,7 @@ type Operation struct {
 	Total   int       `json:"total"`   // values in the store, when it began
 
 	IDs    []string `json:"ids,omitempty"`   // data keys that are to go
+	Apps   []string `json:"apps,omitempty"`  // data keys of applications that are to go
 	Kills  []string `json:"kills,omitempty"` // signing keys that are to go
 	Master string   `json:"master,omitempty"`
 

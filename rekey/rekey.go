@@ -123,6 +123,7 @@ type Config struct {
 	Rings    func() []Ring
 	Master   Master // nil: it cannot be replaced here, and NoMaster says what to do
 	NoMaster string
+	PutAway  func(remove bool) (detail string, err error) // at the end of a migration: the key file that it has left; nil: there is none
 	Audit    audit.Recorder
 	Alone    bool   // nobody but this process uses the store: what another one began is ours at once
 	Node     string // of this process; Operators of one process share it, and take Turn by turn

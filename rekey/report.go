@@ -88,9 +88,7 @@ func (o *Operator) reportOf(op *Operation) *Report {
 			r.Gone = append(r.Gone, id)
 		}
 	}
-	if op.Verb != RotateData {
-		r.Signing = op.Kills
-	}
+	r.Signing = op.Kills
 	for _, s := range op.Steps {
 		if s.Name != stepReport {
 			r.Steps = append(r.Steps, s)

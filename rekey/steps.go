@@ -34,7 +34,7 @@ func (t *task) rotateData(ctx context.Context, op *Operation) error {
 			continue
 		}
 		primary, _ := primaryOf(keys)
-		if slices.Contains(op.IDs, primary.ID) || slices.Contains(op.Kills, primary.ID) || primary.ID == "" {
+		if slices.Contains(op.IDs, primary.ID) || slices.Contains(op.Apps, primary.ID) || primary.ID == "" {
 			var err error
 			if primary, err = keys.Rotate(ctx); err != nil {
 				return fmt.Errorf("making a new data key: %w", err)
@@ -154,16 +154,7 @@ func (t *task) apps(ctx context.Context) error {
 	if apps == nil {
 		return t.detail(ctx, false, "no envelope_service has keys here")
 	}
-	ids := []string{op.Target}
-	if op.Verb == CompromisedMaster {
-		ids = ids[:0]
-		for _, k := range apps.Keys() {
-			// What was made after the operation began is wrapped by the new master alone.
-			if !k.Created.After(op.Began) {
-				ids = append(ids, k.ID)
-			}
-		}
-	}
+	ids := op.Apps
 	if primary, _ := primaryOf(apps); slices.Contains(ids, primary.ID) {
 		if _, err := apps.Rotate(ctx); err != nil {
 			return fmt.Errorf("making a new data key for applications: %w", err)
@@ -222,10 +213,7 @@ func (t *task) migrate(ctx context.Context) error {
 
 // finishMaster puts the former master key away, once nothing is left that it wraps or sealed.
 func (t *task) finishMaster(ctx context.Context) error {
-	op, present := t.now(), ""
-	if t.o.c.Master != nil {
-		present = t.o.c.Master.ID()
-	}
+	op := t.now()
 	for _, keys := range []DataKeys{t.o.c.Own, t.o.c.Apps} {
 		if keys == nil {
 			continue
@@ -241,12 +229,15 @@ func (t *task) finishMaster(ctx context.Context) error {
 			}
 		}
 	}
-	if t.o.c.Master == nil {
-		return t.detail(ctx, false, "nothing to put away")
+	detail, err := "nothing to put away", error(nil)
+	switch {
+	case op.Verb == Migrate && t.o.c.PutAway != nil:
+		detail, err = t.o.c.PutAway(op.Remove)
+	case op.Verb != Migrate && t.o.c.Master != nil:
+		detail, err = t.o.c.Master.Finish(ctx, op.Remove || op.Verb == CompromisedMaster)
 	}
-	detail, err := t.o.c.Master.Finish(ctx, op.Remove || op.Verb == CompromisedMaster)
 	if err != nil {
-		return fmt.Errorf("putting the former master key %s away: %w", present, err)
+		return fmt.Errorf("putting the former master key away: %w", err)
 	}
 	return t.change(ctx, true, func(op *Operation) {
 		op.Steps[len(op.Steps)-1].Detail = detail
