@@ -35,6 +35,25 @@ func TestHMACWays(t *testing.T) {
 	})
 }
 
+// TestEnvelopeWays: the same ways to the other service for local programs.
+func TestEnvelopeWays(t *testing.T) {
+	l := newLocal(t, envelopeLocal)
+	l.ways(t)
+	t.Run("row 138 nothing by GET", func(t *testing.T) {
+		for id, w := range map[string]way{
+			"without the token": {method: "GET", path: l.path + "?plaintext=cGxhbnRlZC1zZWNyZXQ="},
+			"with the token":    {method: "GET", path: l.path + "?plaintext=cGxhbnRlZC1zZWNyZXQ=", token: true},
+		} {
+			if got := l.call(t, w); got != "401" && got != "405" {
+				t.Errorf("%s: answered %s", id, got)
+			}
+		}
+		if where := l.grep(t, "cGxhbnRlZC1zZWNyZXQ"); where != "" {
+			t.Errorf("the secret stands in %s", where)
+		}
+	})
+}
+
 // ways is the table of a service for programs on this host, whatever it does for them.
 func (l *local) ways(t *testing.T) {
 	type row struct {

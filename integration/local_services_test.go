@@ -30,7 +30,12 @@ var hmacLocal = localService{
 	path: "/hmac-service/v1/protect", body: mustJSON(map[string]any{"items": []any{map[string]string{"uid": "u", "secret": "a-secret-of-nobody"}}}),
 }
 
-// localSites has a site for each way in. All belong to one service; what differs is the listener, what stands before it, and
+var envelopeLocal = localService{
+	name: "envelope_service", lines: "tenant tests",
+	path: "/envelope-service/v1/seal", body: mustJSON(map[string]any{"items": []any{map[string]string{"purpose": "p", "id": "1", "plaintext": "YS1zZWNyZXQ="}}}),
+}
+
+// sites has a site for each way in. All belong to one service; what differs is the listener, what stands before it, and
 // the callers.
 func (s localService) sites(dual bool) string {
 	block := func(callers ...string) string {

@@ -66,13 +66,15 @@ func TestCallers(t *testing.T) {
 		"no certificate, and zeros are on the list":  {Callers{Certificates: [][32]byte{{}}}, Facts{}, nil, ""},
 		"the certificate, where none is on the list": {Callers{Token: token}, cert(key), nil, ""},
 	} {
-		who, err := c.callers.Check(c.facts, c.header)
-		if who != c.want || (err == nil) != (c.want != "") || err != nil && !errors.Is(err, ErrCredential) {
-			t.Errorf("%s: %q, %v", name, who, err)
-		}
-		if err != nil && strings.Contains(err.Error(), testToken) {
-			t.Errorf("%s: the error repeats the token", name)
-		}
+		t.Run(name, func(t *testing.T) {
+			who, err := c.callers.Check(c.facts, c.header)
+			if who != c.want || (err == nil) != (c.want != "") || err != nil && !errors.Is(err, ErrCredential) {
+				t.Errorf("%q, %v", who, err)
+			}
+			if err != nil && strings.Contains(err.Error(), testToken) {
+				t.Error("the error repeats the token")
+			}
+		})
 	}
 	os.Remove(token.path)
 	if _, err := all.Check(Facts{}, right); !errors.Is(err, ErrUnreadable) || errors.Is(err, ErrCredential) {
