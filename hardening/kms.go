@@ -56,24 +56,29 @@ func (r *Ring) wrapKMS(ctx context.Context, ring string, fileKey []byte) (stanza
 	return stanza{Type: stanzaKMS, KID: kmsID(r.cfg.KMS), CT: ct}, nil
 }
 
-// unwrapKMS returns nil and no error when the ring is not wrapped for the configured KMS key.
+// unwrapKMS returns nil and no error when the ring is wrapped for no KMS key. One of another name is tried as well: an alias
+// and the key that it stands for are two names.
 func (r *Ring) unwrapKMS(ctx context.Context, f ringFile) ([]byte, error) {
 	if r.cfg.KMS == nil {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, kmsTimeout)
 	defer cancel()
+	var problems []error
 	for _, s := range f.Stanzas {
-		if s.Type != stanzaKMS || s.KID != kmsID(r.cfg.KMS) {
+		if s.Type != stanzaKMS {
 			continue
 		}
 		fileKey, err := r.cfg.KMS.Unwrap(ctx, s.CT, kmsContext(f.Ring))
-		if err == nil && len(fileKey) != fileKeySize {
+		if err == nil && len(fileKey) == fileKeySize {
+			return fileKey, nil
+		}
+		if err == nil {
 			err = errors.New("it gave back no key of 32 bytes")
 		}
-		return fileKey, err
+		problems = append(problems, err)
 	}
-	return nil, nil
+	return nil, errors.Join(problems...)
 }
 
 // updateKMS makes the configured KMS key, and no other, a recipient. A KMS that does not answer is no trouble as long as
