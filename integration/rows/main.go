@@ -24,7 +24,7 @@ import (
 var table string
 
 // everywhere are the packages that hold row tests. The end-to-end tests run alone, because they measure time.
-const everywhere = "./identity/... ./jws ./session ./policy ./gate ./portal ./integration"
+const everywhere = "./identity/... ./jws ./session ./policy ./gate ./portal ./loopback ./integration"
 
 func main() {
 	packages := flag.String("packages", "", "packages to limit the run to, separated by blanks or commas")

@@ -37,7 +37,7 @@ func parseTable(text string) ([]row, error) {
 }
 
 var (
-	rowID       = regexp.MustCompile(`^(?:[CNBLJPHIM][0-9]+|1(?:6[7-9]|7[0-4])|CVE-[0-9]{4}-[0-9]{4,}|GHSA-[0-9a-z]{4}|caddy-[0-9]+|no-id-[0-9]+)$`)
+	rowID       = regexp.MustCompile(`^(?:[CNBLJPHIM][0-9]+|1(?:0[45]|3[6-9]|4[0-3]|5[3-9]|6[0-9]|7[0-4])|CVE-[0-9]{4}-[0-9]{4,}|GHSA-[0-9a-z]{4}|caddy-[0-9]+|no-id-[0-9]+)$`)
 	functionIDs = regexp.MustCompile(`^Test((?:[CNBLJ][0-9]+)+)(?:[^0-9a-z]|$)`)
 	oneID       = regexp.MustCompile(`[CNBLJ][0-9]+`)
 	wordBreaks  = regexp.MustCompile(`[^A-Za-z0-9#.-]+`)
