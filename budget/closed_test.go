@@ -86,7 +86,7 @@ func TestValuesAreHidden(t *testing.T) {
 	b := r.node()
 	ctx := context.Background()
 	r.count(b, dana, "patient-4711", sixty, time.Time{})
-	items, err := r.store.List(ctx, "")
+	items, err := r.store.List(ctx, "anteroom/budget/")
 	if err != nil || len(items) != 1 {
 		t.Fatal(items, err)
 	}

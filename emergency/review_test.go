@@ -397,7 +397,7 @@ func TestSealed(t *testing.T) {
 	r := newRig(t)
 	l := r.with(nil)
 	line, id := r.begin(l, r.grant("patient-4711"))
-	items, err := r.store.Store.List(t.Context(), "")
+	items, err := r.store.Store.List(t.Context(), "anteroom/emergency/")
 	if err != nil || len(items) < 4 {
 		t.Fatal(len(items), err)
 	}

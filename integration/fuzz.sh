@@ -10,6 +10,7 @@ targets=(
 	budget:FuzzWindow
 	emergency:FuzzActive
 	envelope:FuzzOpen
+	envelope:FuzzRing
 	envelope:FuzzStream
 	gate:FuzzFrames
 	gate:FuzzHeaderName
