@@ -110,7 +110,7 @@ func TestA140BinarySafe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := w.Verify(t.Context(), Verification{Item{UID: "u", Secret: "a\x00b"}, records[0]}); err != nil || got.Match {
+	if got, err := w.Verify(t.Context(), Verification{Item: Item{UID: "u", Secret: "a\x00b"}, Record: records[0]}); err != nil || got.Match {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -159,7 +159,7 @@ func TestA142RenewalLocksNobodyOut(t *testing.T) {
 	restarted := newNode(t, w.node.cfg.Store, w.clock, func(r *RingConfig) { r.Compat = true }, last)
 	restarted.mustSync(t)
 	w.cfg.Ring = restarted.Ring
-	if got, err := w.Verify(t.Context(), Verification{item, records[0]}); err != nil || !got.Match {
+	if got, err := w.Verify(t.Context(), Verification{Item: item, Record: records[0]}); err != nil || !got.Match {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if got, err := w.Original(t.Context(), []byte("correct horse"), 3); err != nil || got != digest {

@@ -1,7 +1,6 @@
 package hardening
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/pem"
@@ -17,19 +16,6 @@ func originalKey(pkcs8 []byte) [sha256.Size]byte {
 	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
 	defer clear(text)
 	return sha256.Sum256(text)
-}
-
-// original computes the original digest: rounds below two mean one HMAC, each further round takes the raw digest before.
-func original(key []byte, password []byte, rounds int) string {
-	mac := hmac.New(sha256.New, key)
-	mac.Write(password)
-	sum := mac.Sum(nil)
-	for i := 1; i < rounds; i++ {
-		mac.Reset()
-		mac.Write(sum)
-		sum = mac.Sum(sum[:0])
-	}
-	return strings.ToUpper(hex.EncodeToString(sum))
 }
 
 // parseOriginal reads "<password>&<rounds>", both positional. The password is URL-decoded ("+" is a blank, a bad escape is

@@ -24,8 +24,8 @@ var (
 	ErrForeign = errors.New("the record belongs to another ring")
 	// ErrLimited says that the units of this second, or the failures of this uid, are used up.
 	ErrLimited = errors.New("too many requests")
-	// ErrBusy says that all slow hashes that memory allows are running and the queue is full.
-	ErrBusy = errors.New("too many slow hashes at once")
+	// ErrBusy says that all work that memory allows is under way and the queue is full.
+	ErrBusy = errors.New("too much at once")
 )
 
 // errNoKey is the one kind of ErrWaiting that time alone heals at a start.

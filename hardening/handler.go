@@ -2,14 +2,15 @@ package hardening
 
 import (
 	"bytes"
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/anteroom-proxy/anteroom/audit"
 	"github.com/anteroom-proxy/anteroom/loopback"
@@ -18,7 +19,33 @@ import (
 const (
 	pathProtect = Path + "/v1/protect"
 	pathVerify  = Path + "/v1/verify"
+	pathUpgrade = Path + "/v1/upgrade"
+	pathCensus  = Path + "/v1/census"
+	pathStatus  = Path + "/v1/status"
 )
+
+// endpoint is one operation behind a credential. All are POST.
+type endpoint struct {
+	op    string // empty: there is none
+	lines bool   // takes plain lines besides JSON
+	do    func(*call, []byte) error
+}
+
+func endpointAt(path string) endpoint {
+	switch path {
+	case pathProtect:
+		return endpoint{opProtect, true, (*call).protect}
+	case pathVerify:
+		return endpoint{opVerify, false, (*call).verify}
+	case pathUpgrade:
+		return endpoint{opUpgrade, true, (*call).upgrade}
+	case pathCensus:
+		return endpoint{opCensus, true, (*call).census}
+	case pathStatus:
+		return endpoint{opStatus, false, (*call).status}
+	}
+	return endpoint{}
+}
 
 // Handle answers what is the service's and hands the rest to next: other paths, and every request that did not come from
 // this host. A request from this host with something wrong about its connection ends here with 404, so that a password in
@@ -34,7 +61,7 @@ func (s *Service) Handle(w http.ResponseWriter, r *http.Request, next http.Handl
 		next.ServeHTTP(w, r)
 		return
 	}
-	c := &call{service: s, w: w, r: r, facts: facts}
+	c := &call{service: s, w: w, r: r, facts: facts, op: opOther}
 	if verdict != loopback.Local {
 		c.reason = reason
 		c.refuse(errNotFound)
@@ -56,44 +83,41 @@ type call struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	facts   loopback.Facts
+	op      string
+	lines   bool   // the body is plain lines, and so is the answer
 	reason  string // overrides the reason of the error in the audit event
-	uid     string // of a verification
+	uid     []byte // of a verification
 	who     string // the credential by which the caller came
+	gone    bool   // the answer could not be written
+	spent   spent
 }
 
 // answer is the order of the checks: credential before anything that reads, shape before anything that works.
 func (c *call) answer() error {
 	escaped := c.r.URL.EscapedPath()
 	if escaped == Path && c.r.Method == http.MethodGet && c.service.cfg.MaxRounds > 0 {
+		c.op = opOriginal
 		return c.original() // the one form without a credential: a compatibility that the operator switched on
 	}
 	if err := c.credential(); err != nil {
 		return err
 	}
-	switch escaped {
-	case pathProtect, pathVerify:
-		if c.r.Method != http.MethodPost {
-			c.w.Header().Set("Allow", http.MethodPost)
-			return errMethod
-		}
-	case Path:
-		if c.service.cfg.MaxRounds > 0 {
-			c.w.Header().Set("Allow", http.MethodGet)
-			return errMethod
-		}
-		return errNotFound
-	default:
+	at := endpointAt(escaped)
+	switch {
+	case at.op != "" && c.r.Method != http.MethodPost:
+		c.w.Header().Set("Allow", http.MethodPost)
+		return errMethod
+	case escaped == Path && c.service.cfg.MaxRounds > 0:
+		c.w.Header().Set("Allow", http.MethodGet)
+		return errMethod
+	case at.op == "":
 		return errNotFound
 	}
-	body, err := c.body()
-	if err != nil {
+	c.op = at.op
+	if err := c.media(at.lines); err != nil {
 		return err
 	}
-	defer clear(body)
-	if escaped == pathProtect {
-		return c.protect(body)
-	}
-	return c.verify(body)
+	return c.withBody(at.do)
 }
 
 // credential wants one of the configured callers.
@@ -109,69 +133,68 @@ func (c *call) credential() (err error) {
 	return nil
 }
 
-// body reads a bounded JSON body.
-func (c *call) body() ([]byte, error) {
-	media, params, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
-	charset, given := params["charset"]
-	if err != nil || media != "application/json" || given && !strings.EqualFold(charset, "utf-8") || c.r.Header.Get("Content-Encoding") != "" {
-		return nil, errContentType
+// media wants JSON in UTF-8, or, where that is allowed, plain lines.
+func (c *call) media(lines bool) error {
+	if c.r.Header.Get("Content-Encoding") != "" {
+		return errContentType
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, maxBody))
+	given := c.r.Header.Get("Content-Type")
+	if given == "application/json" { // the usual spelling needs no parser
+		return nil
+	}
+	media, params, err := mime.ParseMediaType(given)
+	charset, set := params["charset"]
+	c.lines = media == "text/plain"
+	if err != nil || media != "application/json" && !(lines && c.lines) || set && !strings.EqualFold(charset, "utf-8") {
+		return errContentType
+	}
+	return nil
+}
+
+// buffers are for bodies and answers.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// giveBody puts a buffer back without the secrets that were in it.
+func giveBody(b *bytes.Buffer) {
+	clear(b.Bytes())
+	b.Reset()
+	buffers.Put(b)
+}
+
+// giveAnswer puts back what was sent. After a failed write a server may still be reading it.
+func (c *call) giveAnswer(b *bytes.Buffer) {
+	if !c.gone {
+		buffers.Put(b)
+	}
+}
+
+// withBody reads a bounded body and clears it afterwards. Big ones wait for a place: memory holds only so many.
+func (c *call) withBody(do func(*call, []byte) error) error {
+	if c.r.ContentLength < 0 || c.r.ContentLength > smallBody {
+		ctx, cancel := context.WithTimeout(c.r.Context(), waitReady)
+		defer cancel()
+		if err := c.service.batches.take(ctx); err != nil {
+			return err
+		}
+		defer c.service.batches.give()
+	}
+	if c.r.ContentLength > maxBody {
+		return fmt.Errorf("reading request: %w: the body has more than %d bytes", errTooLarge, maxBody)
+	}
+	b := buffers.Get().(*bytes.Buffer)
+	defer giveBody(b)
+	if c.r.ContentLength > 0 {
+		b.Grow(int(c.r.ContentLength) + bytes.MinRead)
+	}
+	_, err := b.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return nil, fmt.Errorf("reading request: %w: the body has more than %d bytes", errTooLarge, maxBody)
+		return fmt.Errorf("reading request: %w: the body has more than %d bytes", errTooLarge, maxBody)
 	case err != nil:
-		return nil, fmt.Errorf("reading request: %w: the body ended early", ErrInput)
+		return fmt.Errorf("reading request: %w: the body ended early", ErrInput)
 	}
-	return body, nil
-}
-
-func (c *call) protect(body []byte) error {
-	items, err := parseProtect(body)
-	if err != nil {
-		return err
-	}
-	records, err := c.service.Protect(c.r.Context(), items)
-	if err != nil {
-		return err
-	}
-	type one struct {
-		Record string `json:"record"`
-	}
-	answer := struct {
-		Items []one `json:"items"`
-	}{make([]one, len(records))}
-	for i, r := range records {
-		answer.Items[i].Record = r
-	}
-	return c.writeJSON(answer)
-}
-
-func (c *call) verify(body []byte) error {
-	v, err := parseVerify(body)
-	if err != nil {
-		return err
-	}
-	c.uid = v.UID
-	result, err := c.service.Verify(c.r.Context(), v)
-	if err != nil {
-		return err
-	}
-	if !result.Match {
-		if err := c.record("denied", "mismatch", audit.NewRef()); err != nil {
-			return err
-		}
-	}
-	answer := struct {
-		Match       bool    `json:"match"`
-		NeedsRehash bool    `json:"needs_rehash"`
-		Record      *string `json:"record"`
-	}{result.Match, result.NeedsRehash, nil}
-	if result.NeedsRehash {
-		answer.Record = &result.Record
-	}
-	return c.writeJSON(answer)
+	return do(c, b.Bytes())
 }
 
 func (c *call) original() error {
@@ -184,20 +207,34 @@ func (c *call) original() error {
 	if err != nil {
 		return err
 	}
-	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	noStore(c.w.Header())
-	io.WriteString(c.w, digest)
-	return nil
+	c.spent.units = rounds
+	return c.write("text/plain; charset=utf-8", []byte(digest))
 }
 
-func (c *call) writeJSON(answer any) error {
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(answer); err != nil {
-		return fmt.Errorf("writing answer: %w", err)
+// write records a success and answers it: no record, no answer.
+func (c *call) write(kind string, answer []byte) error {
+	if c.op != opStatus {
+		if err := c.record("allowed", c.reason, ""); err != nil {
+			return err
+		}
 	}
-	c.w.Header().Set("Content-Type", "application/json")
-	noStore(c.w.Header())
-	c.w.Write(buf.Bytes())
+	return c.send(kind, answer)
+}
+
+func (c *call) send(kind string, answer []byte) error {
+	outcome := "allowed"
+	if c.reason != "" {
+		outcome = "denied"
+	}
+	c.service.cfg.Limits.counts.count(c.op, outcome, c.reason)
+	h := c.w.Header()
+	h.Set("Content-Type", kind)
+	noStore(h)
+	h.Set("Content-Length", strconv.Itoa(len(answer)))
+	if _, err := c.w.Write(answer); err != nil {
+		c.gone = true
+		c.service.cfg.Logger.Debug("a caller of the hmac service went away", "error", err)
+	}
 	return nil
 }
 
@@ -215,6 +252,7 @@ func (c *call) refuse(err error) {
 	if recordErr := c.record(decision, reason, ref); recordErr != nil {
 		err, known = recordErr, refusalFor(recordErr)
 	}
+	c.service.cfg.Limits.counts.count(c.op, decision, reason)
 	level := slog.LevelDebug
 	if errors.Is(err, errNotFound) || errors.Is(err, errCredential) { // what an operator looks for when a caller is set up
 		level = slog.LevelInfo
@@ -223,10 +261,12 @@ func (c *call) refuse(err error) {
 	writeProblem(c.w, known, detailFor(err), ref)
 }
 
-// record hands one failure to the audit log: fixed codes, the keyed hash of a uid, never anything that the caller wrote.
+// record hands one event to the audit log: fixed codes, the keyed hash of a uid, never anything that the caller wrote. Rule
+// names the peppers, Count the units, ClientID the credential.
 func (c *call) record(decision, reason, ref string) error {
 	e := audit.Event{
 		Ref: ref, Kind: "hmac-service", Site: c.service.cfg.Hosts[0], Method: "other", Route: c.route(), Decision: decision, Reason: reason,
+		ClientID: c.who, Rule: c.spent.versions, Count: c.spent.units,
 	}
 	if host, ok := loopback.Named(c.facts.Host, c.service.cfg.Hosts); ok {
 		e.Site = host
@@ -237,19 +277,19 @@ func (c *call) record(decision, reason, ref string) error {
 	if c.facts.Remote.IsValid() {
 		e.Client = c.facts.Remote.String()
 	}
-	if open := c.service.cfg.Ring.held(); open != nil && c.uid != "" {
+	if open := c.service.cfg.Ring.held(); open != nil && len(c.uid) > 0 {
 		e.Subject = open.uidKey(c.uid).String()
 	}
 	if err := c.service.cfg.Audit.Record(c.r.Context(), e); err != nil {
-		return fmt.Errorf("recording failure: %w: %w", errAudit, err)
+		return fmt.Errorf("recording event: %w: %w", errAudit, err)
 	}
 	return nil
 }
 
 // route names the endpoint; whatever else was asked for is not repeated.
 func (c *call) route() string {
-	switch p := c.r.URL.EscapedPath(); p {
-	case Path, pathProtect, pathVerify:
+	p := c.r.URL.EscapedPath()
+	if p == Path || endpointAt(p).op != "" {
 		return p
 	}
 	return Path + "/**"

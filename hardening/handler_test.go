@@ -51,8 +51,8 @@ func TestEndpoints(t *testing.T) {
 	if got := verify("u1", "s1", "pin", made.Items[0].Record); got != `{"match":true,"needs_rehash":false,"record":null}` {
 		t.Error(got)
 	}
-	if len(w.events.list) != 0 {
-		t.Error("a success is in the audit log")
+	if e := w.events.last(); len(w.events.list) != 2 || e.Decision != "allowed" || e.Reason != "" || e.ClientID != "token" || e.Rule != "p1" || e.Count != 1 || len(e.Subject) < 16 {
+		t.Errorf("the events of two successes: %+v", w.events.list)
 	}
 	if got := verify("u2", "s1", "", made.Items[1].Record); got != `{"match":false,"needs_rehash":false,"record":null}` {
 		t.Error(got)
@@ -61,10 +61,7 @@ func TestEndpoints(t *testing.T) {
 	if e.Reason != "mismatch" || e.Decision != "denied" || e.Route != "/hmac-service/v1/verify" || e.Method != "POST" || e.Site != "localhost" || e.Client != "127.0.0.1" || len(e.Subject) < 16 || strings.Contains(e.Subject, "u2") {
 		t.Errorf("the event is %+v", e)
 	}
-	rotated := w.node.held().clone()
-	rotated.body.Primary = "p2"
-	rotated.body.Versions = append(rotated.body.Versions, version{ID: "p2", Key: make([]byte, 32)})
-	w.node.publish(rotated, nil)
+	rotateNow(t, w)
 	if got := verify("u1", "s1", "pin", made.Items[0].Record); !strings.HasPrefix(got, `{"match":true,"needs_rehash":true,"record":"$anteroom$v=1,ring=`) {
 		t.Error(got)
 	}
@@ -117,7 +114,8 @@ func TestMethodsAndPaths(t *testing.T) {
 		{"POST", "/hmac-service/v1//protect", "", 404},
 		{"POST", "/hmac-service/v1/%70rotect", "", 404},
 		{"GET", "/%68mac-service?x", "", 404},
-		{"POST", "/hmac-service/v1/upgrade", "", 404},
+		{"POST", "/hmac-service/v1/rotate", "", 404},
+		{"GET", "/hmac-service/v1/status", "POST", 405},
 	} {
 		rec := w.do(c.method, c.target, "{}", auth...)
 		if rec.Code != c.status || rec.Header().Get("Allow") != c.allow {
@@ -182,7 +180,7 @@ func TestCredentials(t *testing.T) {
 func TestBodies(t *testing.T) {
 	w := newWorld(t, nil)
 	auth := []string{"Authorization", "Bearer " + testToken}
-	for _, kind := range []string{"", "text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", "application/jsonx", ";;"} {
+	for _, kind := range []string{"", "text/html", "text/plain; charset=latin1", "application/x-www-form-urlencoded", "application/json; charset=latin1", "application/jsonx", ";;"} {
 		r := httptest.NewRequest("POST", pathProtect, strings.NewReader(`{"items":[{"uid":"u","secret":"s"}]}`))
 		r.Header.Set("Authorization", auth[1])
 		r.Header.Set("Content-Type", kind)
@@ -286,8 +284,7 @@ func TestRefusalTable(t *testing.T) {
 }
 
 func TestWriteJSONFails(t *testing.T) {
-	c := &call{}
-	if err := c.writeJSON(func() {}); err == nil || refusalFor(err).status != 503 {
+	if _, err := encode(func() {}); err == nil || refusalFor(err).status != 503 {
 		t.Error(err)
 	}
 }

@@ -31,6 +31,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/audit"
@@ -57,6 +58,8 @@ type Config struct {
 	Facts func(*http.Request) loopback.Facts
 	// Audit takes one event for each failure; when it cannot, the caller gets 503.
 	Audit audit.Recorder
+	// Alarm is told of a burst of wrong secrets, at most once a minute. It must not wait for anything. Nil: nobody is told.
+	Alarm func(Burst)
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Logger gets reasons for the operator, never anything of a request but its reference; nil discards.
@@ -65,8 +68,11 @@ type Config struct {
 
 // Service answers requests. It is safe for concurrent use.
 type Service struct {
-	cfg   Config
-	slots *slots
+	cfg     Config
+	slots   *slots // of slow hashes
+	batches *slots // of big bodies
+	macs    atomic.Pointer[macs]
+	ops     *atomic.Int64 // tests count HMACs by it; nil: nobody counts
 }
 
 // maxRoundsCap bounds what an operator may configure: a million rounds are 0.15 s of one core.
@@ -93,7 +99,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Service{cfg: cfg, slots: slowSlots}, nil
+	return &Service{cfg: cfg, slots: slowSlots, batches: batchSlots}, nil
 }
 
 // Owns reports whether the service would answer this path for a local caller.

@@ -6,11 +6,14 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -93,9 +96,11 @@ func (f *faults) CompareAndSwap(ctx context.Context, key string, old, new []byte
 	return err
 }
 
-func openBolt(t *testing.T) *faults {
+func openBolt(t *testing.T) *faults { return openBoltAt(t, nil) }
+
+func openBoltAt(t *testing.T, now func() time.Time) *faults {
 	t.Helper()
-	s, err := bolt.Open(bolt.Config{Path: filepath.Join(t.TempDir(), "store", "db")})
+	s, err := bolt.Open(bolt.Config{Path: filepath.Join(t.TempDir(), "store", "db"), Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +270,7 @@ func newWorld(t *testing.T, change func(*Config)) *world {
 	t.Helper()
 	c := newClock()
 	w := &world{clock: c, events: new(events), facts: goodFacts(), log: new(lockedBuffer)}
-	w.node = newNode(t, openBolt(t), c, func(r *RingConfig) { r.Compat = true }, testKey(t, c))
+	w.node = newNode(t, openBoltAt(t, c.Now), c, func(r *RingConfig) { r.Compat = true }, testKey(t, c))
 	w.node.mustSync(t)
 	limits, err := NewLimits(200, 8192, c.Now)
 	if err != nil {
@@ -307,3 +312,26 @@ func (w *world) do(method, target, body string, headers ...string) *httptest.Res
 func (w *world) post(endpoint, body string) *httptest.ResponseRecorder {
 	return w.do("POST", Path+"/v1/"+endpoint, body, "Authorization", "Bearer "+testToken)
 }
+
+// hmacOf computes an HMAC a second way, without our pools.
+func hmacOf(key, message []byte) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write(message)
+	return h.Sum(nil)
+}
+
+// original is the original form as its words say it.
+func original(key, password []byte, rounds int) string {
+	sum := hmacOf(key, password)
+	for range rounds - 1 {
+		sum = hmacOf(key, sum)
+	}
+	return fmt.Sprintf("%X", sum)
+}
+
+// innerTag and overTag are the two formulas of a record's layers, without our pools.
+func innerTag(pepper []byte, context, uid string, salt, slow []byte) []byte {
+	return hmacOf(pepper, lp(lp(lp(lp(lp(nil, labelRecord), context), uid), salt), slow))
+}
+
+func overTag(pepper, tag []byte) []byte { return hmacOf(pepper, lp(lp(nil, labelLayer), tag)) }

@@ -2,9 +2,9 @@ package hardening
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
-	"runtime"
 	"sync"
 	"time"
 )
@@ -12,13 +12,17 @@ import (
 // Limits bounds what a caller may guess. Without them the endpoint is a cracking oracle of millions of guesses a second for
 // whoever gets local access. One Limits belongs to one ring and outlives reloads of the configuration.
 type Limits struct {
-	now func() time.Time
+	now    func() time.Time
+	counts counters
 
 	mu          sync.Mutex // guards what follows
 	rate, burst float64
 	callers     bucket // of those with the credential
 	original    bucket // of the original form, which any program of this host may empty
 	failures    map[uidKey]*failures
+	recent      [burstFailures]time.Time // of the last wrong secrets, as a ring
+	next        int
+	alarmed     time.Time
 }
 
 // bucket holds units. Each key has one: the original form's is pinned and no record's.
@@ -30,27 +34,16 @@ type bucket struct {
 // uidKey is a keyed hash: the table does not say whose failures it counts.
 type uidKey [16]byte
 
-// failures is what is known of one uid.
+// failures is what this process knows of one uid. With a store it is a copy of what stands there, and the place where tries
+// of one node wait for each other; it bounds alone while the store is away.
 type failures struct {
-	count   int // consecutive wrong secrets
-	running int // tries being evaluated now
-	until   time.Time
+	account
+	running int           // tries being evaluated now
 	done    chan struct{} // closed when a running try ends, and replaced
 }
 
-const (
-	// freeFailures may follow each other without delay; a person with caps lock on must not wait.
-	freeFailures = 10
-	// firstDelay doubles with each further failure up to longDelay.
-	firstDelay = time.Second
-	longDelay  = 15 * time.Minute
-	// hardStop failures in a row (SP 800-63B-4 section 3.2.2) leave one try a day, until one succeeds: slow enough to be no
-	// guessing, and no lock-out for good, which would hand every account to a prankster (ASVS 6.1.1).
-	hardStop  = 100
-	stopDelay = 24 * time.Hour
-	// maxUIDs bounds the table: some 10 MB. Beyond it, entries whose delay is over go first.
-	maxUIDs = 1 << 16
-)
+// maxUIDs bounds the table: some 15 MB. Beyond it, entries whose delay is over go first.
+const maxUIDs = 1 << 16
 
 // NewLimits allows rate HMAC units a second, and burst at once: to the callers with the credential, and as much to the
 // original form. A nil now means time.Now.
@@ -81,6 +74,13 @@ func (l *Limits) Set(rate, burst int) error {
 	return nil
 }
 
+// numbers are the configured ones.
+func (l *Limits) numbers() (rate, burst int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return int(l.rate), int(l.burst)
+}
+
 // spend takes units of the callers with the credential, or says when there will be enough.
 func (l *Limits) spend(units int) error { return l.take(&l.callers, units) }
 
@@ -102,26 +102,70 @@ func (l *Limits) take(b *bucket, units int) error {
 		return delayError{fmt.Errorf("spending units: %w", ErrLimited), after}
 	}
 	b.tokens -= float64(units)
+	l.counts.units.Add(uint64(units))
 	return nil
 }
 
+// try is one secret on its way to be compared.
+type try struct {
+	uid     uidKey
+	src     sourceKey
+	was     account // before it was counted in the store
+	counted bool    // in the store
+}
+
 // begin asks whether a secret may be tried for this uid. The try counts while it runs: of a hundred parallel guesses no
-// more are evaluated than of a hundred in a row; those above the free ones wait for the result before them.
-func (l *Limits) begin(ctx context.Context, uid uidKey) error {
+// more are evaluated than of a hundred in a row; those above the free ones wait for the result before them. A store that
+// does not answer leaves each node to count by itself: n nodes then allow n times as much.
+func (l *Limits) begin(ctx context.Context, t *try, shared *ledger, key string) error {
+	if err := l.enter(ctx, t, shared == nil); err != nil {
+		return err
+	}
+	if shared == nil {
+		return nil
+	}
+	was, err := shared.begin(ctx, key, t.src)
+	l.mu.Lock()
+	f := l.failures[t.uid]
+	switch {
+	case err == nil:
+		t.was, t.counted = was, true
+		f.account = was
+		f.fail(t.src, l.now())
+	case errors.Is(err, ErrLimited):
+		f.account = was
+	case ctx.Err() == nil && !errors.Is(err, ErrBusy):
+		l.counts.storeAway.Add(1)
+		if wait := f.wait(t.src, l.now()); wait > 0 {
+			err = delayError{fmt.Errorf("checking failures: %w", ErrLimited), wait}
+			break
+		}
+		err = nil
+	default:
+		err = fmt.Errorf("checking failures: %w", ErrBusy)
+	}
+	l.mu.Unlock()
+	if err != nil {
+		l.leave(t, notTried)
+	}
+	return err
+}
+
+// enter takes a place among the running tries of a uid. judge: what this process knows decides; otherwise the store will.
+func (l *Limits) enter(ctx context.Context, t *try, judge bool) error {
 	for {
 		l.mu.Lock()
-		f := l.failures[uid]
+		f := l.failures[t.uid]
 		if f == nil {
 			l.makeRoomLocked()
 			f = &failures{done: make(chan struct{})}
-			l.failures[uid] = f
+			l.failures[t.uid] = f
 		}
-		wait := f.until.Sub(l.now())
-		if wait > 0 {
+		if wait := f.wait(t.src, l.now()); judge && wait > 0 {
 			l.mu.Unlock()
 			return delayError{fmt.Errorf("checking failures: %w", ErrLimited), wait}
 		}
-		if f.running == 0 || f.count+f.running < freeFailures {
+		if f.running == 0 || f.of(t.src).Failed+f.running < freeFailures && f.Failed+f.running < hardStop {
 			f.running++
 			l.mu.Unlock()
 			return nil
@@ -145,35 +189,34 @@ const (
 	right
 )
 
-// end counts the try.
-func (l *Limits) end(uid uidKey, o outcome) {
+// end counts the try, in the store first: whoever waits in this process then sees it.
+func (l *Limits) end(ctx context.Context, t *try, o outcome, shared *ledger, key string) {
+	if t.counted {
+		if err := shared.end(ctx, key, t.src, t.was, o); err != nil {
+			l.counts.storeAway.Add(1) // a try too many stands there: the next success forgets it
+		}
+	}
+	l.leave(t, o)
+}
+
+func (l *Limits) leave(t *try, o outcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f := l.failures[uid]
+	f := l.failures[t.uid]
 	f.running--
-	switch o {
-	case right:
-		f.count, f.until = 0, time.Time{}
-	case wrong:
-		f.count++
-		f.until = l.now().Add(delayAfter(f.count))
+	switch {
+	case o == right:
+		f.succeed(t.src, l.now())
+	case o == wrong && !t.counted:
+		f.fail(t.src, l.now())
+	case o == notTried && t.counted:
+		f.takeBack(t.src, t.was, l.now())
 	}
 	close(f.done)
 	f.done = make(chan struct{})
-	if f.count == 0 && f.running == 0 {
-		delete(l.failures, uid)
+	if f.Failed == 0 && f.running == 0 {
+		delete(l.failures, t.uid)
 	}
-}
-
-// delayAfter is the pause that n failures in a row earn.
-func delayAfter(n int) time.Duration {
-	switch {
-	case n < freeFailures:
-		return 0
-	case n >= hardStop:
-		return stopDelay
-	}
-	return min(longDelay, firstDelay<<min(n-freeFailures, 20))
 }
 
 // makeRoomLocked keeps the table bounded. What is dropped is the entry that will be free soonest: whoever fills the table
@@ -183,58 +226,52 @@ func (l *Limits) makeRoomLocked() {
 		return
 	}
 	now := l.now()
-	var soonest *failures
+	var soonest time.Time
 	var key uidKey
 	for k, f := range l.failures {
+		until := f.Until
+		for _, s := range f.Sources {
+			until = later(until, s.Until)
+		}
 		switch {
 		case f.running > 0:
-		case f.count < freeFailures, !f.until.After(now):
+		case f.Failed < freeFailures, !until.After(now):
 			delete(l.failures, k)
-		case soonest == nil || f.until.Before(soonest.until):
-			soonest, key = f, k
+		case soonest.IsZero() || until.Before(soonest):
+			soonest, key = until, k
 		}
 	}
-	if soonest != nil && len(l.failures) >= maxUIDs {
+	if !soonest.IsZero() && len(l.failures) >= maxUIDs {
 		delete(l.failures, key)
 	}
 }
 
-// slots bounds the slow hashes of the whole process: each takes 19 MiB, and an unbounded number of callers would be an
-// out-of-memory kill of the proxy.
-type slots struct {
-	free  chan struct{}
-	queue chan struct{}
+// Burst says that secrets are being guessed, here and now: what this service is for makes it visible.
+type Burst struct {
+	// Ring is the ring's name in its store.
+	Ring string
+	// Failures were wrong secrets, all uids together, since Since.
+	Failures int
+	Since    time.Time
 }
 
-// slowSlots is shared by all services of the process, as memory is.
-var slowSlots = newSlots(runtime.GOMAXPROCS(0), 64)
+// burstFailures within burstTime are an alarm, once in burstTime at most.
+const (
+	burstFailures = 51
+	burstTime     = time.Minute
+)
 
-func newSlots(atOnce, waiting int) *slots {
-	return &slots{make(chan struct{}, max(1, atOnce)), make(chan struct{}, waiting)}
+// failed notes a wrong secret and reports whether they have become a burst.
+func (l *Limits) failed() (Burst, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	l.recent[l.next] = now
+	l.next = (l.next + 1) % burstFailures
+	first := l.recent[l.next]
+	if first.IsZero() || now.Sub(first) > burstTime || !l.alarmed.IsZero() && now.Sub(l.alarmed) < burstTime {
+		return Burst{}, false
+	}
+	l.alarmed = now
+	return Burst{Failures: burstFailures, Since: first}, true
 }
-
-// take waits for a slot; a full queue or the end of ctx is ErrBusy.
-func (s *slots) take(ctx context.Context) error {
-	if ctx.Err() != nil { // nobody waits for the answer any more
-		return fmt.Errorf("starting a slow hash: %w", ErrBusy)
-	}
-	select {
-	case s.free <- struct{}{}:
-		return nil
-	default:
-	}
-	select {
-	case s.queue <- struct{}{}:
-		defer func() { <-s.queue }()
-	default:
-		return fmt.Errorf("queueing for a slow hash: %w", ErrBusy)
-	}
-	select {
-	case s.free <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for a slow hash: %w", ErrBusy)
-	}
-}
-
-func (s *slots) give() { <-s.free }

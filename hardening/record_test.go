@@ -65,7 +65,7 @@ func TestRecordHasOneSpelling(t *testing.T) {
 		"layer twice":                  swap("p1.p3", "p1.p1"),
 		"falling layers":               swap("p1.p3", "p3.p1"),
 		"pinned key as layer":          swap("p1.p3", "d:0123456789abcdef"),
-		"nine layers":                  swap("p1.p3", "p1.p2.p3.p4.p5.p6.p7.p8.p9"),
+		"seventeen layers":             swap("p1.p3", "p1.p2.p3.p4.p5.p6.p7.p8.p9.p10.p11.p12.p13.p14.p15.p16.p17"),
 		"huge layer":                   swap("p1.p3", "p99999999999999999999"),
 		"no slow step":                 swap(",s=argon2id:m=19456,t=2,p=1", ""),
 		"weaker slow step":             swap("m=19456", "m=8"),
@@ -124,7 +124,7 @@ func TestTagIsTheDocumentedFormula(t *testing.T) {
 }
 
 func TestLabelsDiffer(t *testing.T) {
-	labels := []string{labelRecord, labelLayer, labelExtract, labelWrap, labelStanza, labelRecovery, labelBody, labelUID, labelStore}
+	labels := []string{labelRecord, labelFast, labelSet, labelSetLayer, labelSource, labelFailures, labelCensus, labelLayer, labelExtract, labelWrap, labelStanza, labelRecovery, labelBody, labelUID, labelStore}
 	seen := map[string]bool{}
 	for _, l := range labels {
 		if seen[l] || !regexp.MustCompile(`^anteroom/hardening/[a-z-]+/v1$`).MatchString(l) {

@@ -1,6 +1,7 @@
 package hardening
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -83,15 +84,6 @@ func TestRequestsReadStrictly(t *testing.T) {
 	}
 }
 
-// TestLoneSurrogateInPieces: it reads what a JSON decoder accepted, and must not fall over anything else.
-func TestLoneSurrogateInPieces(t *testing.T) {
-	for raw, want := range map[string]bool{`"`: false, `\`: false, `\u`: false, `\ud8`: false, `\ud800`: true, `\ud800\u`: true, `\\ud800`: false} {
-		if got := loneSurrogate([]byte(raw)); got != want {
-			t.Errorf("%s: %v", raw, got)
-		}
-	}
-}
-
 func items(n int) string {
 	list := make([]string, n)
 	for i := range list {
@@ -103,7 +95,8 @@ func items(n int) string {
 // FuzzProtectRequest: what is accepted is what an ordinary JSON reader sees too, within the bounds; refusals repeat nothing.
 func FuzzProtectRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
-		got, err := parseProtect(body)
+		req, err := parseProtect(bytes.Clone(body))
+		got := req.items
 		if err != nil {
 			if !errors.Is(err, ErrInput) && !errors.Is(err, errTooLarge) {
 				t.Errorf("refused with %v", err)
@@ -111,15 +104,78 @@ func FuzzProtectRequest(f *testing.F) {
 			return
 		}
 		var want struct {
-			Items []struct{ UID, Secret, Context string }
+			Items []struct {
+				UID, Secret, Context string
+				Slow                 *bool
+			}
+			UID, Context string
+			Set          []string
+			Pad          *int
 		}
-		if err := json.Unmarshal(body, &want); err != nil || len(want.Items) != len(got) || len(got) == 0 || len(got) > maxItems {
+		if err := json.Unmarshal(body, &want); err != nil || len(want.Items) != len(got) || len(got) > maxBatch || (len(got) == 0) != (req.set != nil) {
 			t.Fatalf("accepted %q: %v", body, err)
+		}
+		if set := req.set; set != nil {
+			if string(set.uid) != want.UID || string(set.context) != want.Context || len(set.entries) != len(want.Set) || set.check() != nil || want.Pad != nil && *want.Pad != set.pad {
+				t.Errorf("read %+v, an ordinary reader %+v", set, want)
+			}
+			for i, e := range set.entries {
+				if string(e) != want.Set[i] {
+					t.Errorf("read %q, an ordinary reader %q", e, want.Set[i])
+				}
+			}
 		}
 		for i, item := range got {
 			w := want.Items[i]
-			if item.UID != w.UID || item.Secret != w.Secret || item.Context != w.Context || item.check() != nil || !utf8.ValidString(item.Secret) {
+			if string(item.uid) != w.UID || string(item.secret) != w.Secret || string(item.context) != w.Context || item.check() != nil || !utf8.Valid(item.secret) || item.fast != (w.Slow != nil && !*w.Slow) {
 				t.Errorf("read %+v, an ordinary reader %+v", item, w)
+			}
+		}
+	})
+}
+
+// FuzzVerifyRequest and FuzzRecordsRequest: what is accepted is what an ordinary JSON reader sees too.
+func FuzzVerifyRequest(f *testing.F) {
+	f.Fuzz(func(t *testing.T, body []byte) {
+		v, err := parseVerify(bytes.Clone(body))
+		if err != nil {
+			if !errors.Is(err, ErrInput) {
+				t.Errorf("refused with %v", err)
+			}
+			return
+		}
+		var want struct{ UID, Secret, Context, Record, Source string }
+		if err := json.Unmarshal(body, &want); err != nil {
+			t.Fatalf("accepted %q: %v", body, err)
+		}
+		if string(v.uid) != want.UID || string(v.secret) != want.Secret || string(v.context) != want.Context || string(v.record) != want.Record || string(v.source) != want.Source || v.check() != nil {
+			t.Errorf("read %+v, an ordinary reader %+v", v, want)
+		}
+	})
+}
+
+func FuzzRecordsRequest(f *testing.F) {
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for _, names := range [][]string{upgradeNames, censusNames} {
+			req, err := parseRecords(bytes.Clone(body), names)
+			if err != nil {
+				if !errors.Is(err, ErrInput) && !errors.Is(err, errTooLarge) {
+					t.Errorf("refused with %v", err)
+				}
+				continue
+			}
+			var want struct {
+				Records []string
+				Census  string
+				Done    bool
+			}
+			if err := json.Unmarshal(body, &want); err != nil || len(want.Records) != len(req.records) || want.Census != req.census || want.Done != req.done || len(req.records) > maxBatch {
+				t.Fatalf("accepted %q: %v", body, err)
+			}
+			for i, r := range req.records {
+				if string(r) != want.Records[i] {
+					t.Errorf("read %q, an ordinary reader %q", r, want.Records[i])
+				}
 			}
 		}
 	})

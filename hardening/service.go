@@ -8,7 +8,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
-	"slices"
+	"strings"
 	"time"
 )
 
@@ -21,48 +21,134 @@ type Result struct {
 	Match bool
 	// NeedsRehash says that a better record can be had; Record holds it then. Only ever set with Match.
 	NeedsRehash bool
-	// Record replaces the stored one when NeedsRehash is set.
+	// Record replaces the stored one when NeedsRehash is set. It is empty for a set: one secret makes no set; upgrade its
+	// record, or let the person draw anew.
 	Record string
 }
 
-// Protect makes one record for each item, in order, or an error and none. It spends one unit for each.
-func (s *Service) Protect(ctx context.Context, items []Item) ([]string, error) {
-	if len(items) == 0 || len(items) > maxItems {
-		return nil, fmt.Errorf("protecting: %w: not 1 to %d items", ErrInput, maxItems)
+// spent is what a request has cost, for the audit log.
+type spent struct {
+	units    int
+	versions string // the layers that were used
+}
+
+func (sp *spent) spend(l *Limits, units int) error {
+	if err := l.spend(units); err != nil {
+		return err
 	}
+	sp.units += units
+	return nil
+}
+
+// Protect makes one record for each item, in order, or an error and none. It spends one unit for each. At most 64 items may
+// have the slow step.
+func (s *Service) Protect(ctx context.Context, items []Item) ([]string, error) {
+	if len(items) == 0 || len(items) > maxBatch {
+		return nil, fmt.Errorf("protecting: %w: not 1 to %d items", ErrInput, maxBatch)
+	}
+	list, slow := make([]raw, len(items)), 0
 	for i, item := range items {
-		if err := item.check(); err != nil {
+		list[i] = item.raw()
+		if err := list[i].check(); err != nil {
 			return nil, fmt.Errorf("item %d: %w", i, err)
 		}
+		if !item.Fast {
+			slow++
+		}
 	}
+	if slow > maxItems {
+		return nil, fmt.Errorf("protecting: %w: more than %d items with the slow step", ErrInput, maxItems)
+	}
+	out, err := s.protect(ctx, nil, list, frame{"", "", "\n"}, new(spent))
+	if err != nil {
+		return nil, err
+	}
+	return strings.Split(string(out), "\n"), nil
+}
+
+// frame is what stands before, behind and between records.
+type frame struct{ before, behind, between string }
+
+// protect appends one record for each item to dst.
+func (s *Service) protect(ctx context.Context, dst []byte, items []raw, f frame, sp *spent) ([]byte, error) {
 	ring, err := s.ready(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.cfg.Limits.spend(len(items)); err != nil {
+	if err := sp.spend(s.cfg.Limits, len(items)); err != nil {
 		return nil, err
 	}
-	records := make([]string, len(items))
-	for i, item := range items {
-		if err := s.takeSlot(ctx); err != nil {
+	m, id := s.macsOf(ring), ring.newest(s.cfg.Now())
+	k, err := m.take(id, true)
+	if err != nil {
+		return nil, err
+	}
+	defer m.give(id, k)
+	sp.versions = id
+	p := protector{service: s, k: k}
+	like := record{ring: ring.file.Ring, layers: []string{id}}
+	p.slow = like.appendHead(nil)
+	like.fast = true
+	p.fast = like.appendHead(nil)
+	for i := range items {
+		if i > 0 {
+			dst = append(dst, f.between...)
+		}
+		dst = append(dst, f.before...)
+		if dst, err = p.append(ctx, dst, &items[i]); err != nil {
 			return nil, err
 		}
-		records[i] = ring.protect(item)
-		s.slots.give()
+		dst = append(dst, f.behind...)
 	}
-	return records, nil
+	return dst, nil
 }
 
-// protect makes a record under the newest pepper. Its caller holds a slot.
-func (o *openRing) protect(item Item) string {
-	r := record{ring: o.file.Ring, layers: []string{o.body.Primary}, context: item.Context, salt: newSalt()}
-	r.tag = innerTag(o.key(o.body.Primary), item.Context, item.UID, r.salt, slowHash(item.Secret, r.salt))
-	return r.String()
+// protector makes records that differ in nothing but what is their own.
+type protector struct {
+	service    *Service
+	k          *mac
+	fast, slow []byte // how such a record begins
+	salts      []byte // random, not used yet
+	pool       [128 * saltSize]byte
+}
+
+func (p *protector) append(ctx context.Context, dst []byte, item *raw) ([]byte, error) {
+	if item.bad != "" {
+		return append(append(dst, "! "...), item.bad...), nil
+	}
+	if len(p.salts) == 0 {
+		rand.Read(p.pool[:])
+		p.salts = p.pool[:]
+	}
+	salt := p.salts[:saltSize:saltSize]
+	p.salts = p.salts[saltSize:]
+	if item.fast {
+		return appendTail(append(dst, p.fast...), item.context, salt, p.k.inner(labelFast, item.context, item.uid, salt, item.secret)), nil
+	}
+	slow, err := p.service.slowHash(ctx, item.secret, salt)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(slow)
+	return appendTail(append(dst, p.slow...), item.context, salt, p.k.inner(labelRecord, item.context, item.uid, salt, slow)), nil
+}
+
+// slowHash waits for a slot.
+func (s *Service) slowHash(ctx context.Context, secret, salt []byte) ([]byte, error) {
+	if err := s.takeSlot(ctx); err != nil {
+		return nil, err
+	}
+	defer s.slots.give()
+	return slowHash(secret, salt), nil
 }
 
 // Verify compares one secret with one record. A record of another ring is [ErrForeign], never a plain "no". Wrong secrets
 // of one uid are slowed down, and stopped, before any work is done for them.
 func (s *Service) Verify(ctx context.Context, v Verification) (Result, error) {
+	return s.verify(ctx, &rawVerification{v.raw(), []byte(v.Record), []byte(v.Source)}, new(spent))
+}
+
+func (s *Service) verify(ctx context.Context, v *rawVerification, sp *spent) (Result, error) {
 	if err := v.check(); err != nil {
 		return Result{}, err
 	}
@@ -70,61 +156,162 @@ func (s *Service) Verify(ctx context.Context, v Verification) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	rec, err := readStored(ring, v)
+	ring, rec, nobody, err := s.readStored(ctx, ring, v)
 	if err != nil {
 		return Result{}, err
 	}
 	waiting, cancel := context.WithTimeout(ctx, waitReady)
 	defer cancel()
-	uid := ring.uidKey(v.UID)
-	if err := s.cfg.Limits.begin(waiting, uid); err != nil {
+	t := try{uid: ring.uidKey(v.uid), src: ring.sourceKey(v.source)}
+	if nobody {
+		// People can be asked for that do not exist, without end. They share a few thousand entries, which cost the time
+		// of an own one and bound what the store keeps.
+		t.uid = uidKey{0: t.uid[0], 1: t.uid[1]}
+	}
+	shared, key := s.ledger(ring, t.uid)
+	if err := s.cfg.Limits.begin(waiting, &t, shared, key); err != nil {
 		return Result{}, err
 	}
-	result := notTried
-	defer func() { s.cfg.Limits.end(uid, result) }()
-	if err := s.cfg.Limits.spend(len(rec.layers)); err != nil {
+	o := notTried
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), waitReady)
+		defer cancel()
+		s.cfg.Limits.end(ctx, &t, o, shared, key)
+	}()
+	if err := sp.spend(s.cfg.Limits, rec.units()); err != nil {
 		return Result{}, err
 	}
-	if err := s.takeSlot(ctx); err != nil {
+	sp.versions = strings.Join(rec.layers, ".")
+	m := s.macsOf(ring)
+	tag, err := s.tagOf(ctx, m, &rec, &v.raw)
+	if err != nil {
 		return Result{}, err
 	}
-	defer s.slots.give()
-	tag := innerTag(ring.key(rec.layers[0]), v.Context, v.UID, rec.salt, slowHash(v.Secret, rec.salt))
-	for _, id := range rec.layers[1:] {
-		tag = overTag(ring.key(id), tag)
+	// The context is bound by the tag; comparing it besides keeps a record from claiming another one. An imported digest is
+	// bound to none.
+	same := subtle.ConstantTimeCompare([]byte(rec.context), v.context)
+	if rec.rounds > 0 {
+		same = 1
 	}
-	// The context is bound by the tag; comparing it besides keeps a record from claiming another one.
-	if subtle.ConstantTimeCompare(tag, rec.tag)&subtle.ConstantTimeCompare([]byte(rec.context), []byte(v.Context)) != 1 {
-		result = wrong
+	if rec.holds(tag)&same != 1 {
+		o = wrong
+		s.mismatch()
 		return Result{}, nil
 	}
-	result = right
-	if slices.Equal(rec.layers, []string{ring.body.Primary}) {
-		return Result{Match: true}, nil
-	}
-	return Result{Match: true, NeedsRehash: true, Record: ring.protect(v.Item)}, nil
+	o = right
+	return s.fresh(ctx, ring, &rec, v, sp)
 }
 
-// readStored reads the record of a verification; "-" becomes one that nothing matches.
-func readStored(ring *openRing, v Verification) (record, error) {
-	if v.Record == "-" {
-		r := record{ring: ring.file.Ring, layers: []string{ring.body.Primary}, context: v.Context, salt: newSalt(), tag: make([]byte, tagSize)}
-		rand.Read(r.tag)
-		return r, nil
+// tagOf computes what the record's tag must be. Only the slow step needs a slot.
+func (s *Service) tagOf(ctx context.Context, m *macs, rec *record, item *raw) ([]byte, error) {
+	if rec.isSlow() {
+		if err := s.takeSlot(ctx); err != nil {
+			return nil, err
+		}
+		defer s.slots.give()
 	}
-	rec, err := parseRecord(v.Record)
+	return m.tagOf(rec, item)
+}
+
+// fresh is the answer to a right secret, with a new record when the old one is not what would be made today.
+func (s *Service) fresh(ctx context.Context, ring *openRing, rec *record, v *rawVerification, sp *spent) (Result, error) {
+	if len(rec.layers) == 1 && rec.rounds == 0 && rec.under(ring, s.cfg.Now(), rec.layers[0]) {
+		return Result{Match: true}, nil
+	}
+	if rec.entries > 0 {
+		return Result{Match: true, NeedsRehash: true}, nil
+	}
+	v.fast = rec.fast
+	text, err := s.protect(ctx, nil, []raw{v.raw}, frame{}, &spent{})
 	if err != nil {
-		return record{}, err
+		// The answer is yes all the same: the next sign-in makes the record.
+		return Result{Match: true}, nil
 	}
-	if rec.ring != ring.file.Ring {
-		return record{}, fmt.Errorf("reading record: %w", ErrForeign)
+	sp.units++
+	return Result{Match: true, NeedsRehash: true, Record: string(text)}, nil
+}
+
+// mismatch counts a wrong secret, and alarms when there are many.
+func (s *Service) mismatch() {
+	s.cfg.Limits.counts.mismatches.Add(1)
+	if b, ok := s.cfg.Limits.failed(); ok && s.cfg.Alarm != nil {
+		b.Ring = s.cfg.Ring.cfg.Name
+		s.cfg.Alarm(b)
 	}
-	for _, id := range rec.layers {
-		if ring.key(id) == nil {
-			return record{}, fmt.Errorf("reading record: %w: this ring has no pepper %s", ErrForeign, id)
+}
+
+// readStored reads the record of a verification. Those that stand for nobody become records that nothing matches. A pepper
+// that this node has not heard of may be a minute old: the store is asked once.
+func (s *Service) readStored(ctx context.Context, ring *openRing, v *rawVerification) (_ *openRing, r record, nobody bool, err error) {
+	r = record{ring: ring.file.Ring, layers: []string{ring.newest(s.cfg.Now())}, context: string(v.context), salt: newSalt(), tag: make([]byte, tagSize)}
+	nobody = true
+	switch string(v.record) {
+	case "-":
+	case "-none":
+		r.fast = true
+	case "-set":
+		r.entries, r.tag = maxSet, make([]byte, maxSet*digestSize)
+	default:
+		nobody = false
+	}
+	if nobody {
+		rand.Read(r.tag)
+		return ring, r, true, nil
+	}
+	if r, err = parseRecord(string(v.record)); err != nil {
+		return nil, r, false, err
+	}
+	err = r.belongs(ring)
+	if err != nil && r.ring == ring.file.Ring {
+		if open := s.cfg.Ring.refresh(ctx); open != nil {
+			ring, err = open, r.belongs(open)
 		}
 	}
-	return rec, nil
+	return ring, r, false, err
+}
+
+// Upgrade lays the newest pepper over records, without secrets. Running it again changes nothing. It spends a unit for each
+// HMAC: one for a record, as many as it has entries for a set.
+func (s *Service) Upgrade(ctx context.Context, records []string) ([]Upgraded, error) {
+	if len(records) == 0 || len(records) > maxBatch {
+		return nil, fmt.Errorf("upgrading: %w: not 1 to %d records", ErrInput, maxBatch)
+	}
+	return s.upgrade(ctx, records, new(spent))
+}
+
+func (s *Service) upgrade(ctx context.Context, records []string, sp *spent) ([]Upgraded, error) {
+	ring, err := s.ready(ctx)
+	if err != nil {
+		return nil, err
+	}
+	u := upgrader{macs: s.macsOf(ring), now: s.cfg.Now(), ring: s.cfg.Ring, fresh: s.macsOf}
+	out, read, units := make([]Upgraded, len(records)), make([]record, len(records)), 0
+	for i, text := range records {
+		if read[i], out[i].Err = u.read(ctx, text); out[i].Err == nil {
+			units += u.work(&read[i])
+		}
+	}
+	if err := sp.spend(s.cfg.Limits, units); err != nil {
+		return nil, err
+	}
+	sp.versions = u.macs.ring.newest(u.now)
+	for i := range read {
+		if out[i].Err != nil {
+			continue
+		}
+		if ctx.Err() != nil { // nobody waits for the answer any more
+			return nil, fmt.Errorf("upgrading: %w", ErrBusy)
+		}
+		out[i].Changed, out[i].Err = u.upgrade(&read[i])
+		switch {
+		case out[i].Err != nil:
+		case out[i].Changed:
+			out[i].Record = read[i].String()
+		default:
+			out[i].Record = records[i]
+		}
+	}
+	return out, nil
 }
 
 // Original answers the original form: the digest under the pinned key, 64 upper-case hexadecimal digits. It spends one unit
@@ -137,17 +324,36 @@ func (s *Service) Original(ctx context.Context, password []byte, rounds int) (st
 	if err != nil {
 		return "", err
 	}
-	key := ring.key(ring.body.Compat)
-	if key == nil {
+	id := ring.body.Compat
+	if id == "" {
 		return "", fmt.Errorf("answering the original form: %w: its key is not pinned yet", ErrWaiting)
 	}
+	m := s.macsOf(ring)
+	k, err := m.take(id, true)
+	if err != nil {
+		return "", fmt.Errorf("answering the original form: %w: its key was taken out of use", ErrWaiting)
+	}
+	defer m.give(id, k)
 	if err := s.cfg.Limits.spendOriginal(rounds); err != nil {
 		return "", err
 	}
-	return original(key, password, rounds), nil
+	return fmt.Sprintf("%X", k.original(password, rounds)), nil
+}
+
+// macsOf returns the keyed states of a ring, and makes them when it is another one than before.
+func (s *Service) macsOf(o *openRing) *macs {
+	if m := s.macs.Load(); m != nil && m.ring == o {
+		return m
+	}
+	m := newMacs(o, s.ops)
+	s.macs.Store(m)
+	return m
 }
 
 func (s *Service) ready(ctx context.Context) (*openRing, error) {
+	if open := s.cfg.Ring.held(); open != nil {
+		return open, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, waitReady)
 	defer cancel()
 	return s.cfg.Ring.wait(ctx)
@@ -159,12 +365,29 @@ func (s *Service) takeSlot(ctx context.Context) error {
 	return s.slots.take(ctx)
 }
 
+// ledger is where the failures of a uid are counted for all nodes.
+func (s *Service) ledger(o *openRing, uid uidKey) (*ledger, string) {
+	return &ledger{s.cfg.Ring.cfg.Store, s.cfg.Limits.now}, labelFailures + "/" + o.file.Ring + "/" + uid.String()
+}
+
 // uidKey is the keyed hash that stands for a uid. Without the ring nobody can tell whose it is.
-func (o *openRing) uidKey(uid string) (k uidKey) {
-	mac := hmac.New(sha256.New, o.body.UIDKey)
-	mac.Write(lp(lp(nil, labelUID), uid))
-	copy(k[:], mac.Sum(nil))
+func (o *openRing) uidKey(uid []byte) (k uidKey) {
+	o.standIn(k[:], labelUID, uid)
 	return k
 }
 
-func (k uidKey) String() string { return base64.RawURLEncoding.EncodeToString(k[:]) }
+// sourceKey is the same for a source.
+func (o *openRing) sourceKey(source []byte) (k sourceKey) {
+	o.standIn(k[:], labelSource, source)
+	return k
+}
+
+func (o *openRing) standIn(dst []byte, label string, value []byte) {
+	mac := hmac.New(sha256.New, o.body.UIDKey)
+	mac.Write(lp(lp(nil, label), value))
+	copy(dst, mac.Sum(nil))
+}
+
+func (k uidKey) String() string { return noPadding.EncodeToString(k[:]) }
+
+var noPadding = base64.RawURLEncoding.Strict()

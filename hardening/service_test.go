@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,13 +38,13 @@ func TestProtectThenVerify(t *testing.T) {
 		"no context":        {Item{UID: "alice", Secret: "correct horse"}, false},
 		"fields run across": {Item{UID: "pinalice", Secret: "correct horse"}, false},
 	} {
-		got, err := w.Verify(t.Context(), Verification{c.item, records[0]})
+		got, err := w.Verify(t.Context(), Verification{Item: c.item, Record: records[0]})
 		if err != nil || got.Match != c.match || got.NeedsRehash || got.Record != "" {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
 	// An account that does not exist: the same work, and no.
-	if got, err := w.Verify(t.Context(), Verification{alice, "-"}); err != nil || got.Match {
+	if got, err := w.Verify(t.Context(), Verification{Item: alice, Record: "-"}); err != nil || got.Match {
 		t.Errorf("record -: %+v, %v", got, err)
 	}
 }
@@ -57,36 +58,34 @@ func TestLayers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rotated := w.node.held().clone()
-	rotated.body.Versions = append(rotated.body.Versions, version{ID: "p2", Key: bytes.Repeat([]byte{2}, 32)})
-	rotated.body.Primary = "p2"
-	w.node.publish(rotated, nil)
+	rotateNow(t, w)
+	rotated := w.node.held()
 	layered, err := parseRecord(old[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	layered.layers = append(layered.layers, "p2")
-	layered.tag = overTag(rotated.key("p2"), layered.tag)
+	layered.tag = hmacOf(rotated.key("p2"), lp(lp(nil, labelLayer), layered.tag))
 	for _, record := range []string{old[0], layered.String()} {
-		got, err := w.Verify(t.Context(), Verification{item, record})
+		got, err := w.Verify(t.Context(), Verification{Item: item, Record: record})
 		if err != nil || !got.Match || !got.NeedsRehash || !strings.Contains(got.Record, ",l=p2,") {
 			t.Fatalf("%+v, %v", got, err)
 		}
-		again, err := w.Verify(t.Context(), Verification{item, got.Record})
+		again, err := w.Verify(t.Context(), Verification{Item: item, Record: got.Record})
 		if err != nil || !again.Match || again.NeedsRehash {
 			t.Errorf("the fresh record: %+v, %v", again, err)
 		}
 	}
 	// The layer's label keeps a layered tag from being a plain one: dropping or adding a name must not verify.
 	layered.layers = []string{"p2"}
-	if got, _ := w.Verify(t.Context(), Verification{item, layered.String()}); got.Match {
+	if got, _ := w.Verify(t.Context(), Verification{Item: item, Record: layered.String()}); got.Match {
 		t.Error("a layered tag verifies as a plain one")
 	}
 	for name, record := range map[string]string{
 		"pepper that we do not have": strings.Replace(old[0], "l=p1", "l=p1.p9", 1),
 		"another ring":               strings.Replace(old[0], rotated.file.Ring, "0123456789abcdef", 1),
 	} {
-		if _, err := w.Verify(t.Context(), Verification{item, record}); !errors.Is(err, ErrForeign) {
+		if _, err := w.Verify(t.Context(), Verification{Item: item, Record: record}); !errors.Is(err, ErrForeign) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -98,16 +97,19 @@ func TestLibraryRefusals(t *testing.T) {
 	if _, err := w.Protect(ctx, nil); !errors.Is(err, ErrInput) {
 		t.Error(err)
 	}
-	if _, err := w.Protect(ctx, make([]Item, maxItems+1)); !errors.Is(err, ErrInput) {
+	if _, err := w.Protect(ctx, make([]Item, maxBatch+1)); !errors.Is(err, ErrInput) {
 		t.Error(err)
 	}
 	if _, err := w.Protect(ctx, []Item{{UID: "u"}}); !errors.Is(err, ErrInput) {
 		t.Error(err)
 	}
+	if _, err := w.Protect(ctx, slices.Repeat([]Item{{UID: "u", Secret: "s"}}, maxItems+1)); !errors.Is(err, ErrInput) {
+		t.Error(err)
+	}
 	if _, err := w.Verify(ctx, Verification{}); !errors.Is(err, ErrInput) {
 		t.Error(err)
 	}
-	if _, err := w.Verify(ctx, Verification{Item{UID: "u", Secret: "s"}, "$2b$12$bcrypt"}); !errors.Is(err, ErrInput) {
+	if _, err := w.Verify(ctx, Verification{Item: Item{UID: "u", Secret: "s"}, Record: "$2b$12$bcrypt"}); !errors.Is(err, ErrInput) {
 		t.Error(err)
 	}
 	for _, rounds := range []int{-1, 0, 100001} {
@@ -122,7 +124,7 @@ func TestLibraryRefusals(t *testing.T) {
 	if _, err := w.Protect(ctx, []Item{{UID: "u", Secret: "s"}}); !errors.Is(err, ErrBusy) {
 		t.Error(err)
 	}
-	if _, err := w.Verify(ctx, Verification{Item{UID: "u", Secret: "s"}, "-"}); !errors.Is(err, ErrBusy) {
+	if _, err := w.Verify(ctx, Verification{Item: Item{UID: "u", Secret: "s"}, Record: "-"}); !errors.Is(err, ErrBusy) {
 		t.Error(err)
 	}
 	if len(w.cfg.Limits.failures) != 0 {
@@ -206,7 +208,7 @@ func TestUnusableTLSKeys(t *testing.T) {
 
 // TestSeeds: a fuzz target without its seeds passes and tests nothing.
 func TestSeeds(t *testing.T) {
-	for _, name := range []string{"FuzzRecord", "FuzzCompatQuery", "FuzzProtectRequest"} {
+	for _, name := range []string{"FuzzRecord", "FuzzCompatQuery", "FuzzProtectRequest", "FuzzLines", "FuzzRecordsRequest", "FuzzVerifyRequest", "FuzzFailures"} {
 		if seeds, _ := os.ReadDir(filepath.Join("testdata", "fuzz", name)); len(seeds) < 4 {
 			t.Errorf("%s has %d seeds", name, len(seeds))
 		}

@@ -16,9 +16,13 @@ targets=(
 	gate:FuzzHeaderName
 	gate:FuzzTarget
 	hardening:FuzzCompatQuery
+	hardening:FuzzFailures
+	hardening:FuzzLines
 	hardening:FuzzImport
 	hardening:FuzzProtectRequest
 	hardening:FuzzRecord
+	hardening:FuzzRecordsRequest
+	hardening:FuzzVerifyRequest
 	hardening:FuzzRingFile
 	identity/bearer:FuzzAuthorization
 	identity/bearer:FuzzIntrospection

@@ -1,0 +1,160 @@
+package hardening
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"hash"
+	"sync"
+	"sync/atomic"
+)
+
+// macs are the HMACs of one opened ring, ready to use: a keyed state that is reset costs a tenth of a fresh one.
+type macs struct {
+	ring  *openRing
+	pools map[string]*sync.Pool // of *mac, by version
+	ops   *atomic.Int64         // counts every HMAC; tests compare work by it
+}
+
+// mac is one HMAC with its scratch space. It belongs to whoever took it.
+type mac struct {
+	h   hash.Hash
+	in  []byte
+	sum [sha256.Size]byte
+	ops *atomic.Int64
+}
+
+func newMacs(o *openRing, ops *atomic.Int64) *macs {
+	m := &macs{ring: o, pools: map[string]*sync.Pool{}, ops: ops}
+	for _, v := range o.body.Versions {
+		if len(v.Key) == 0 {
+			continue // destroyed
+		}
+		m.pools[v.ID] = &sync.Pool{New: func() any { return &mac{h: hmac.New(sha256.New, v.Key), ops: ops} }}
+	}
+	return m
+}
+
+// take returns the HMAC of a version, or says why the ring refuses it.
+func (m *macs) take(id string, outermost bool) (*mac, error) {
+	if _, err := m.ring.usable(id, outermost); err != nil {
+		return nil, err
+	}
+	pool := m.pools[id]
+	if pool == nil {
+		return nil, fmt.Errorf("reading record: %w: this ring has no pepper %s", ErrForeign, id)
+	}
+	return pool.Get().(*mac), nil
+}
+
+// give puts it back; what it saw stays for the next input to overwrite, so that it is cleared here.
+func (m *macs) give(id string, k *mac) {
+	clear(k.in[:cap(k.in)])
+	clear(k.sum[:])
+	if cap(k.in) > 1<<13 {
+		k.in = nil
+	}
+	m.pools[id].Put(k)
+}
+
+// over computes the HMAC of a message. The result is valid until the next call.
+func (k *mac) over(message []byte) []byte {
+	if k.ops != nil {
+		k.ops.Add(1)
+	}
+	k.h.Reset()
+	k.h.Write(message)
+	return k.h.Sum(k.sum[:0])
+}
+
+// inner is the first layer: the pepper over everything that the record is bound to. last is the slow hash, or, under a label
+// of its own, the secret: whoever can change "s=argon2id" to "s=none" in a table must not pass with a hash.
+func (k *mac) inner(label string, context, uid, salt, last []byte) []byte {
+	in := k.in[:0]
+	in = lp(in, label)
+	in = lp(in, context)
+	in = lp(in, uid)
+	in = lp(in, salt)
+	k.in = lp(in, last)
+	return k.over(k.in)
+}
+
+// layer lays a newer pepper over a tag. It needs no secret, which is how a whole table is re-keyed after a compromise.
+func (k *mac) layer(label string, tag []byte) []byte {
+	k.in = lp(lp(k.in[:0], label), tag)
+	return k.over(k.in)
+}
+
+// original computes the digest of the original form: rounds below two mean one HMAC, each further round takes the raw digest
+// before.
+func (k *mac) original(secret []byte, rounds int) []byte {
+	sum := k.over(secret)
+	for i := 1; i < rounds; i++ {
+		sum = k.over(sum)
+	}
+	return sum
+}
+
+// tagOf computes what a record's tag must be for this secret; its caller holds a slot when the record is slow. Of a set it is
+// the one digest that must be among the entries.
+func (m *macs) tagOf(r *record, item *raw) ([]byte, error) {
+	last := item.secret
+	label := labelFast
+	switch {
+	case r.entries > 0:
+		label = labelSet
+	case r.rounds > 0:
+	case !r.fast:
+		label, last = labelRecord, slowHash(item.secret, r.salt)
+		defer clear(last)
+	}
+	var tag [sha256.Size]byte
+	size := r.size()
+	for i, id := range r.layers {
+		k, err := m.take(id, i == len(r.layers)-1)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case i > 0:
+			copy(tag[:], k.layer(r.layerLabel(), tag[:size]))
+		case r.rounds > 0:
+			copy(tag[:], k.original(item.secret, r.rounds))
+		default:
+			copy(tag[:], k.inner(label, item.context, item.uid, r.salt, last))
+		}
+		m.give(id, k)
+	}
+	return tag[:size], nil
+}
+
+// size is that of one tag.
+func (r *record) size() int {
+	if r.entries > 0 {
+		return digestSize
+	}
+	return tagSize
+}
+
+func (r *record) layerLabel() string {
+	if r.entries > 0 {
+		return labelSetLayer
+	}
+	return labelLayer
+}
+
+// holds compares a tag with every one that the record holds. The time does not depend on which one it is, or whether any.
+func (r *record) holds(tag []byte) int {
+	found := 0
+	for i := 0; i+len(tag) <= len(r.tag); i += len(tag) {
+		found |= subtle.ConstantTimeCompare(tag, r.tag[i:i+len(tag)])
+	}
+	return found
+}
+
+// isSlow reports whether a verification runs the slow hash.
+func (r *record) isSlow() bool { return !r.fast && r.rounds == 0 && r.entries == 0 }
+
+// units is what one verification of the record costs.
+func (r *record) units() int { return max(1, r.rounds) + len(r.layers) - 1 }
