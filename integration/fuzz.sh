@@ -17,13 +17,13 @@ targets=(
 	gate:FuzzTarget
 	hardening:FuzzCompatQuery
 	hardening:FuzzFailures
-	hardening:FuzzLines
 	hardening:FuzzImport
+	hardening:FuzzLines
 	hardening:FuzzProtectRequest
 	hardening:FuzzRecord
 	hardening:FuzzRecordsRequest
-	hardening:FuzzVerifyRequest
 	hardening:FuzzRingFile
+	hardening:FuzzVerifyRequest
 	identity/bearer:FuzzAuthorization
 	identity/bearer:FuzzIntrospection
 	identity/bearer:FuzzProof
