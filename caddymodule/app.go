@@ -31,6 +31,7 @@ type App struct {
 	Bearer []*BearerIssuer `json:"bearer,omitempty"`
 	// Where sessions, revocations and rings are kept. Default: the embedded store in Directory.
 	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=anteroom.store inline_key=module"`
+	masterSite
 	// Folder of the embedded store, the master key and the audit log. Default: "anteroom" under
 	// Caddy's data directory. Made with mode 0700.
 	Directory string `json:"directory,omitempty"`
@@ -103,6 +104,7 @@ type openStore struct {
 	store.Store
 	envelope *envelope.Envelope
 	apps     *envelope.Envelope
+	masters  masters
 }
 
 // running is what exists between Start and Cleanup.
@@ -157,6 +159,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("loading the store: %w", err)
 		}
 		a.storeFrom = guest.(StoreOpener)
+	}
+	if err := a.provisionMaster(ctx); err != nil {
+		return err
 	}
 	var err error
 	if a.lifetimes, err = lifetimes(a.Session); err != nil {
@@ -225,6 +230,9 @@ func (a *App) Start() error {
 	st, err := a.storeRef.open(a.openStore)
 	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
+	}
+	if err := a.same(a.Directory, st.masters.key); err != nil {
+		return err
 	}
 	log, err := a.auditRef.open(a.openAudit)
 	if err != nil {

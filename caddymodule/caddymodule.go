@@ -43,6 +43,8 @@ func init() {
 	caddy.RegisterModule(&Bolt{})
 	caddy.RegisterModule(&Redis{})
 	caddy.RegisterModule(&RedisStorage{})
+	caddy.RegisterModule(&MasterLocal{})
+	caddy.RegisterModule(&MasterAWSKMS{})
 
 	httpcaddyfile.RegisterGlobalOption("anteroom", parseGlobal)
 	httpcaddyfile.RegisterDirective("anteroom", parseSite)

@@ -65,6 +65,7 @@ func diagnose(ctx context.Context, config []byte) []finding {
 	parts := []func() []finding{
 		func() []finding { return examineProviders(ctx, app) },
 		func() []finding { return examineStore(ctx, app) },
+		func() []finding { return examineMaster(ctx, app) },
 		func() []finding { return examineAudit(app) },
 		func() []finding { return examineCertificates(ctx, web) },
 	}
@@ -172,7 +173,7 @@ func examineStore(ctx context.Context, app *App) []finding {
 	}
 	all := []finding{examineDirectory("store", directory)}
 	key, db := filepath.Join(directory, "master.key"), filepath.Join(directory, "store.db")
-	if exists(db) && !exists(key) {
+	if exists(db) && !exists(key) && app.MasterRaw == nil {
 		all = append(all, finding{stateFail, "store", "the master key " + key + " is missing, but the store that it sealed is there", "put the key back from a backup"})
 	}
 	var named struct {

@@ -19,6 +19,7 @@ import (
 //		identity oidc NAME { … }      # see OIDC.UnmarshalCaddyfile; may be repeated
 //		bearer NAME { … }             # see BearerIssuer.unmarshal; may be repeated
 //		store bolt | redis URL        # left out: bolt; see Redis.UnmarshalCaddyfile
+//		master local | awskms KEY {…} # left out: local; see MasterLocal.UnmarshalCaddyfile, MasterAWSKMS.UnmarshalCaddyfile
 //		directory DIR                 # left out: "anteroom" under Caddy's data directory
 //		audit DIR | off               # left out: "audit" in directory
 //		session { … }                 # see SessionRule.unmarshal; `session role …` may be repeated
@@ -72,6 +73,8 @@ func (a *App) globalLine(d *caddyfile.Dispenser, word string) error {
 		return nil
 	case "store":
 		return guest(d, "anteroom.store", "module", func(raw json.RawMessage) { a.StoreRaw = raw })
+	case "master":
+		return a.masterLine(d)
 	case "directory":
 		if err := oneArg(d, &a.Directory); err != nil {
 			return err
@@ -126,7 +129,7 @@ func (a *App) globalLine(d *caddyfile.Dispenser, word string) error {
 		}
 		return nil
 	}
-	return d.Errf("unrecognized line %q; want one of identity, bearer, store, directory, audit, session, policy, network, contact, alarm, portal, prefix", word)
+	return d.Errf("unrecognized line %q; want one of identity, bearer, store, directory, master, audit, session, policy, network, contact, alarm, portal, prefix", word)
 }
 
 // oneArg reads exactly one argument.

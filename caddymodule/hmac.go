@@ -90,8 +90,6 @@ func (h *HMACService) check() error {
 	switch {
 	case !h.given() && h.Compat == nil:
 		return fmt.Errorf("%s: nobody could call it; write %s, or `compat` for the original GET form", h.where(), callersRemedy)
-	case h.Recovery == "" && !h.NoRecovery:
-		return fmt.Errorf("%s: when the TLS key is lost, every record is lost with it; write `recovery KEY` (make one with: anteroom keys ring recovery-key --out FILE), or `no_recovery` to accept that", h.where())
 	case h.Recovery != "" && h.NoRecovery:
 		return fmt.Errorf("%s: `recovery` and `no_recovery` exclude each other; remove one", h.where())
 	case h.Compat != nil && (h.Compat.MaxRounds < 0 || h.Compat.MaxRounds > 1_000_000):
@@ -100,6 +98,14 @@ func (h *HMACService) check() error {
 		return fmt.Errorf("%s: limit %d burst %d: write numbers from 1 to 100000000", h.where(), h.Limit.Units, h.Limit.Burst)
 	}
 	return nil
+}
+
+// checkRecovery asks for a second recipient of the ring, unless a master key in a KMS is one.
+func (h *HMACService) checkRecovery(kms bool) error {
+	if h.Recovery != "" || h.NoRecovery || kms {
+		return nil
+	}
+	return fmt.Errorf("%s: when the TLS key is lost, every record is lost with it; write `recovery KEY` (make one with: anteroom keys ring recovery-key --out FILE), or `no_recovery` to accept that; with the option `master awskms` neither is needed", h.where())
 }
 
 // limit is the limit with its defaults.
@@ -137,6 +143,9 @@ func (h *HMACService) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("%s: %w", h.where(), err)
 	}
 	h.app = app.(*hmacApp)
+	if err := h.checkRecovery(h.app.base.remote()); err != nil {
+		return err
+	}
 	callers, err := h.resolve(h.where())
 	if err != nil {
 		return err
@@ -184,6 +193,9 @@ func (h *HMACService) build(callers loopback.Callers) error {
 		if cfg.Recovery, err = hardening.ParseRecoveryRecipient(h.Recovery); err != nil {
 			return err
 		}
+	}
+	if h.app.base.remote() {
+		cfg.KMS = lateWrapper{&h.app.store}
 	}
 	h.keys.subject = h.Subject
 	if h.ring, err = hardening.NewRing(cfg); err != nil {

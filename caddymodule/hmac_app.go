@@ -94,6 +94,9 @@ func (a *hmacApp) Start() error {
 	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
 	}
+	if err := a.base.same(a.base.Directory, st.masters.key); err != nil {
+		return err
+	}
 	log, err := a.auditRef.open(a.base.openAudit)
 	if err != nil {
 		return fmt.Errorf("opening the audit log: %w", err)
@@ -106,6 +109,7 @@ func (a *hmacApp) Start() error {
 		}
 	}
 	warnLoops(a.ctx, "hmac_service")
+	warnLoops(a.ctx, "envelope_service")
 	a.startup.reached()
 	return nil
 }

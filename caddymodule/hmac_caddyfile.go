@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"errors"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -43,7 +44,7 @@ func parseHMAC(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 			return nil, err
 		}
 	}
-	if err := s.check(); err != nil {
+	if err := errors.Join(s.check(), s.checkRecovery(remoteOption(h.Option("anteroom")))); err != nil {
 		return nil, err
 	}
 	return h.NewRoute(nil, s), nil

@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"context"
 	"log/slog"
-	"path/filepath"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/envelope"
@@ -24,15 +23,6 @@ type masters struct {
 	key    string        // of the settings that it was opened with
 	age    time.Duration // how long a data key is used without asking the master again; zero: the default
 	uses   int64         // and how many times
-}
-
-// localMaster is the key file of a folder, which is made at the first start.
-func localMaster(dir string) (masters, error) {
-	m, err := envelope.OpenLocal(filepath.Join(dir, "master.key"))
-	if err != nil {
-		return masters{}, err
-	}
-	return masters{master: m}, nil
 }
 
 // ring reads or makes a ring. Nothing follows it yet.
@@ -57,6 +47,7 @@ type redisClient struct {
 	*redis.Store
 	envelope *envelope.Envelope
 	keys     envelope.KeyStore
+	master   string // of which settings
 }
 
 // follow keeps envelopes in step with the other nodes until stop is called, which waits for the end.

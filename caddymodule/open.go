@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/audit"
@@ -30,12 +29,7 @@ const (
 // outlive the config that opened them, so they hang on Caddy's default logger.
 
 func (a *App) openStore() (openStore, func() error, error) {
-	key, db := filepath.Join(a.Directory, "master.key"), filepath.Join(a.Directory, "store.db")
-	if exists(db) && !exists(key) {
-		// A new key would open nothing of what the old one sealed, and hide that it is lost.
-		return openStore{}, nil, fmt.Errorf("the master key %s is missing, but the store %s that it sealed is there: put the key back from a backup; without one, move the store away, which ends all sessions and loses every password ring in it", key, db)
-	}
-	m, err := localMaster(a.Directory) // before the store: a start cut short leaves a key without a store, never the reverse
+	m, err := a.open(a.Directory) // before the store: a start cut short leaves a key without a store, never the reverse
 	if err != nil {
 		return openStore{}, nil, err
 	}
@@ -50,7 +44,7 @@ func (a *App) openStore() (openStore, func() error, error) {
 		return openStore{}, nil, errors.Join(err, st.Close())
 	}
 	stop := follow(apps)
-	return openStore{st.Store, st.envelope, apps}, func() error { stop(); return st.Close() }, nil
+	return openStore{st.Store, st.envelope, apps, m}, func() error { stop(); return st.Close() }, nil
 }
 
 func exists(path string) bool {

@@ -24,6 +24,7 @@ var errStorageOver = errors.New("the configuration of this certificate storage i
 type redisFiles struct {
 	name    string
 	connect func() (redisClient, func() error, error)
+	master  string // settings of the master key; the client's must be the same
 	logger  *slog.Logger
 	guests  tenancy
 	ref     reference[redisClient] // used by guests only
@@ -58,6 +59,9 @@ func (s *redisFiles) opened() (*redis.Files, error) {
 		return nil, s.failed
 	}
 	client, err := s.ref.open(s.connect)
+	if err == nil && client.master != s.master {
+		err = errMasters
+	}
 	if err != nil {
 		s.failed, s.until = err, time.Now().Add(redisRest)
 		return nil, err

@@ -19,6 +19,7 @@ type RedisStorage struct {
 	// Folder of the master key, `master.key`, which all nodes must have. Default: "anteroom" under Caddy's data directory, as
 	// for the app.
 	Directory string `json:"directory,omitempty"`
+	masterSite
 
 	files *redisFiles
 }
@@ -33,11 +34,15 @@ func (*RedisStorage) CaddyModule() caddy.ModuleInfo {
 //	storage anteroom_redis URL
 //	storage anteroom_redis {
 //		directory DIR   # left out: "anteroom" under Caddy's data directory
+//		master …        # as in the option `anteroom`: the same lines
 //		…               # the lines of `store redis`
 //	}
 func (r *RedisStorage) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // "anteroom_redis"
 	return r.unmarshal(d, func(word string) (bool, error) {
+		if word == "master" {
+			return true, r.masterLine(d)
+		}
 		if word != "directory" {
 			return false, nil
 		}
@@ -61,15 +66,18 @@ func (r *RedisStorage) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := r.provisionMaster(ctx); err != nil {
+		return fmt.Errorf("%s: %w", r.where(), err)
+	}
 	ref, err := takeRedis(conn, r.Directory)
 	if err != nil {
 		return err
 	}
 	r.files = &redisFiles{
-		ref: ref, logger: logger, held: map[string]bool{},
+		ref: ref, logger: logger, master: r.from().Key(r.Directory), held: map[string]bool{},
 		name: fmt.Sprintf("anteroom_redis %s %s", strings.Join(conn.Addresses, ","), conn.Prefix),
 		connect: func() (redisClient, func() error, error) {
-			m, err := localMaster(r.Directory)
+			m, err := r.open(r.Directory)
 			if err != nil {
 				return redisClient{}, nil, err
 			}

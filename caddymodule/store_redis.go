@@ -257,6 +257,9 @@ func (r *Redis) OpenStore(dir string, m masters, _ *slog.Logger) (sealedStore, e
 	if err != nil {
 		return sealedStore{}, errors.Join(err, ref.release())
 	}
+	if client.master != m.key {
+		return sealedStore{}, errors.Join(errMasters, ref.release())
+	}
 	return sealedStore{&heldRedis{Store: client.Store, ref: ref}, client.envelope, client.keys}, nil
 }
 
@@ -281,7 +284,7 @@ func openRedis(c redis.Config, m masters) (redisClient, func() error, error) {
 	c.Unseal = func(ctx context.Context, plain *redis.Plain) (redis.Sealer, error) {
 		env, err := m.ring(ctx, ringOwn, plain, poolLogger("envelope"))
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("the master key of what lies there: %w", err)
 		}
 		client.envelope, client.keys = env, plain
 		return env, nil
@@ -292,7 +295,7 @@ func openRedis(c redis.Config, m masters) (redisClient, func() error, error) {
 	if err != nil {
 		return redisClient{}, nil, err
 	}
-	client.Store = s
+	client.Store, client.master = s, m.key
 	stop := follow(client.envelope)
 	return client, func() error { stop(); return s.Close() }, nil
 }
