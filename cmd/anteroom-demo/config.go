@@ -66,9 +66,12 @@ https://localhost:%d {
 		token_file %q
 		recovery %s
 	}
+	envelope_service {
+		token_file %q
+	}
 }
 `, bind, d.path("caddy"), d.path("demo.log"), d.path("anteroom"), d.issuer,
-		d.address("localhost"), d.upstreams["start"], d.hmacPort, d.path("hmac.token"), d.recovery)
+		d.address("localhost"), d.upstreams["start"], d.hmacPort, d.path("hmac.token"), d.recovery, d.path("envelope.token"))
 	for _, a := range apps {
 		lines := append([]string{"allow role " + strings.Join(a.roles, ","), "expect " + a.roles[0] + " GET / allow", "expect anonymous GET / login"}, a.lines...)
 		fmt.Fprintf(&b, "\n%s {\n\tanteroom {\n\t\t%s\n\t}\n\treverse_proxy %s\n}\n",

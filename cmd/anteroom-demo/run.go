@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/caddymodule"
@@ -30,6 +31,9 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	d := &demo{options: o, hosts: hosts}
+	life, end := context.WithCancel(ctx)
+	defer end()
+	d.life, d.end = life, end
 	if err := d.secrets(); err != nil {
 		return err
 	}
@@ -71,6 +75,9 @@ type demo struct {
 	issuer       string
 	upstreams    map[string]string // app → 127.0.0.1:port
 	servers      []*http.Server
+	life         context.Context // ends with the run; the applications' own work hangs on it
+	end          context.CancelFunc
+	tasks        sync.WaitGroup
 }
 
 func (d *demo) address(host string) string { return fmt.Sprintf("https://%s:%d", host, d.port) }
@@ -98,16 +105,18 @@ func portsFree(hosts []string, port int) error {
 	return nil
 }
 
-// secrets makes what the demo needs to keep: the token of /hmac-service and its recovery key at
+// secrets makes what the demo needs to keep: the tokens of the local services and the recovery key at
 // first start, the provider's client secret anew at each.
 func (d *demo) secrets() error {
 	d.clientSecret = random()
 	if err := os.Setenv("ANTEROOM_DEMO_CLIENT_SECRET", d.clientSecret); err != nil {
 		return fmt.Errorf("handing over the client secret: %w", err)
 	}
-	if _, err := os.Stat(d.path("hmac.token")); errors.Is(err, fs.ErrNotExist) {
-		if err := writeFile(d.path("hmac.token"), random()+"\n"); err != nil {
-			return fmt.Errorf("writing the token of the hardening service: %w", err)
+	for _, name := range []string{"hmac.token", "envelope.token"} {
+		if _, err := os.Stat(d.path(name)); errors.Is(err, fs.ErrNotExist) {
+			if err := writeFile(d.path(name), random()+"\n"); err != nil {
+				return fmt.Errorf("writing the token of a local service: %w", err)
+			}
 		}
 	}
 	text, err := os.ReadFile(d.path("recovery.pub"))
@@ -159,6 +168,8 @@ func writeFile(path, text string) error {
 
 // close stops the sample applications and the provider.
 func (d *demo) close() {
+	d.end()
+	d.tasks.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	for _, s := range d.servers {

@@ -59,7 +59,15 @@ func (d *demo) newApp(name string, log *slog.Logger) (http.Handler, error) {
 	case "eps":
 		return eps.New(eps.Config{Dir: dir, Logger: log})
 	case "medicloud":
-		return medicloud.New(medicloud.Config{Dir: dir, Logger: log})
+		app, err := medicloud.New(medicloud.Config{
+			Dir: dir, Logger: log, TokenFile: d.path("envelope.token"), CAFile: d.caFile(),
+			VaultURL: fmt.Sprintf("https://localhost:%d/envelope-service", d.hmacPort),
+		})
+		if err != nil {
+			return nil, err
+		}
+		d.tasks.Go(func() { app.Run(d.life) })
+		return app, nil
 	}
 	return nil, fmt.Errorf("no app is called %q", name)
 }

@@ -2,6 +2,7 @@ package medicloud
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"image"
 	"image/color"
@@ -61,17 +62,18 @@ func disposition(name string) string {
 	return "attachment"
 }
 
-// contentType judges by the content, never by name or by what the sender says.
-// What a browser could run, HTML or SVG for example, has no type here.
-func contentType(content []byte) string {
-	if len(content) >= 132 && string(content[128:132]) == "DICM" {
+// contentType judges by the first bytes of the content, never by name or by what
+// the sender says; text says whether all of it is UTF-8. What a browser could run,
+// HTML or SVG for example, has no type here.
+func contentType(head []byte, text bool) string {
+	if len(head) >= 132 && string(head[128:132]) == "DICM" {
 		return "application/dicom"
 	}
-	switch t := http.DetectContentType(content); t {
+	switch t := http.DetectContentType(head); t {
 	case "image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf":
 		return t
 	case "text/plain; charset=utf-8":
-		if utf8.Valid(content) {
+		if text {
 			return t
 		}
 	}
@@ -91,14 +93,14 @@ func size(n int64) string {
 
 // first makes the documents of a new installation: a letter for every second
 // patient and an image for every sixth.
-func (a *app) first() (*records, error) {
+func (a *App) first(ctx context.Context) (*records, error) {
 	r := &records{}
 	rnd := synthetic.Rand("medicloud")
 	today := a.now().UTC().Truncate(24 * time.Hour)
 	keep := func(p synthetic.Patient, name, note string, content []byte) error {
 		at := today.AddDate(0, 0, -1-rnd.IntN(90)).Add(time.Duration(8*60+rnd.IntN(500)) * time.Minute)
 		d := Document{ID: fmt.Sprintf("d%d", 7001+len(r.Documents)), Patient: p.ID, Name: name, Note: note, Uploaded: at}
-		if err := a.write(&d, content); err != nil {
+		if err := a.keep(ctx, &d, bytes.NewReader(content)); err != nil {
 			return err
 		}
 		r.Documents = append(r.Documents, d)

@@ -2,35 +2,41 @@
 // doctors of an invented hospital share with outside specialists. They upload,
 // list and download.
 //
-// [New] returns the app as an http.Handler. Its records are in medicloud.json in
-// Config.Dir and the documents beside it in the folder files. Pages: /,
-// /documents/{id} and the file itself at /documents/{id}/file. JSON: everything
-// below /api/, which lists itself at /api/.
+// [New] returns the app as an http.Handler; [App.Run] does what is to be done
+// besides. Its records are in medicloud.sealed in Config.Dir and the documents
+// beside it in the folder files. Pages: /, /documents/{id} and the file itself at
+// /documents/{id}/file. JSON: everything below /api/, which lists itself at /api/.
+//
+// Nothing lies on the disk in the clear: records and documents are sealed by an
+// encryption service on this host, each document under a key of its own, and
+// opened when somebody asks for them, a few chunks at a time. A copied disk shows
+// how many documents there are and how long they are, nothing else. Without the
+// service there are no documents: every page says so (503) until it is back. What
+// an older version left in the clear is sealed, read back and then removed; what
+// is under a key that the service wants to be rid of is sealed anew.
 //
 // What people upload is hostile until shown otherwise: a document lies under a
 // name that the app made, never the sender's; the content type comes from the
 // content and from a short list; and every file goes out as an attachment that
-// the browser neither guesses at (nosniff) nor runs (sandbox). A download is
-// checked against the digest of the upload.
+// the browser neither guesses at (nosniff) nor runs (sandbox). A byte of a file
+// goes out only after the chunk that it is in has been verified.
 //
 // The app trusts whoever reaches it. It knows no roles and no sign-in, and it is
 // there to be protected by something in front of it.
 package medicloud
 
 import (
-	"bytes"
-	"crypto/rand"
-	"crypto/sha256"
 	"embed"
-	"encoding/hex"
-	"fmt"
+	"errors"
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/upstreams/synthetic"
@@ -39,14 +45,23 @@ import (
 //go:embed pages/*.html
 var pages embed.FS
 
-// MaxFile is the largest document that is taken, in bytes.
-const MaxFile = 10 << 20
+// MaxFile is the largest document that is taken, in bytes, unless Config says
+// otherwise; one that comes inside JSON can have MaxJSON at most.
+const (
+	MaxFile = 1 << 30
+	MaxJSON = 10 << 20
+)
 
 // Config is what the app needs to run.
 type Config struct {
-	Dir    string           // folder of the app's own; made when absent
-	Now    func() time.Time // nil: time.Now
-	Logger *slog.Logger     // nil: discard
+	Dir     string           // folder of the app's own; made when absent
+	MaxFile int64            // largest document; 0: MaxFile
+	Now     func() time.Time // nil: time.Now
+	Logger  *slog.Logger     // nil: discard
+
+	VaultURL  string // of the encryption service, like https://localhost:8444/envelope-service
+	TokenFile string // with the service's credential
+	CAFile    string // PEM of whoever signs the service's certificate; "": the system's
 }
 
 // Document is what is known of one file.
@@ -68,30 +83,41 @@ type records struct {
 	Documents []Document `json:"documents"`
 }
 
-type app struct {
+// App is the application. It is made by New.
+type App struct {
 	*synthetic.Site
-	state *synthetic.State[records]
-	files string // folder
-	now   func() time.Time
-	log   *slog.Logger
+	dir, files string
+	maxFile    int64
+	vault      *vault
+	now        func() time.Time
+	log        *slog.Logger
+
+	mu    sync.Mutex // guards state until it is there, and tried
+	state atomic.Pointer[synthetic.State[records]]
+	tried time.Time // when opening it has failed
 }
 
-// New opens the state and returns the app. It fails when the state file is
-// damaged.
-func New(c Config) (http.Handler, error) {
+// New returns the app. It does not need the encryption service yet: the records
+// are opened by the first request, or by Run.
+func New(c Config) (*App, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	if c.MaxFile == 0 {
+		c.MaxFile = MaxFile
+	}
 	sub, err := fs.Sub(pages, "pages")
 	if err != nil {
 		return nil, err
 	}
-	a := &app{now: c.Now, log: c.Logger, files: filepath.Join(c.Dir, "files")}
-	a.state, err = synthetic.OpenState(c.Dir, "medicloud", func() (*records, error) { return a.first() })
-	if err != nil {
+	a := &App{now: c.Now, log: c.Logger, dir: c.Dir, files: filepath.Join(c.Dir, "files"), maxFile: c.MaxFile}
+	if a.vault, err = newVault(c); err != nil {
+		return nil, err
+	}
+	if err := a.sweep(); err != nil {
 		return nil, err
 	}
 	a.Site, err = synthetic.NewSite(synthetic.SiteConfig{
@@ -106,68 +132,39 @@ func New(c Config) (http.Handler, error) {
 	return a, nil
 }
 
-// upload is what a person sends.
-type upload struct {
-	Patient string `json:"patient"`
-	Name    string `json:"name"`
-	Note    string `json:"note"`
-	Content []byte `json:"content"` // base64 in JSON
-}
-
-// add keeps a document: first the file, then the record of it. A crash between
-// the two leaves a file that nobody sees, never a record without its file.
-func (a *app) add(in upload) (Document, error) {
-	d := Document{Patient: in.Patient, Name: cleanName(in.Name), Uploaded: a.now().UTC().Truncate(time.Second)}
-	_, err := synthetic.NeedPatient(in.Patient, http.StatusUnprocessableEntity)
-	if err != nil {
-		return d, err
+// records returns the app's records. The first call opens them, and moves what
+// lies in the clear; it fails while the encryption service is away, and is then
+// not tried again for a second.
+func (a *App) records() (*synthetic.State[records], error) {
+	if s := a.state.Load(); s != nil {
+		return s, nil
 	}
-	if in.Note != "" {
-		if d.Note, err = synthetic.Line("note", in.Note, 200); err != nil {
-			return d, err
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s := a.state.Load(); s != nil {
+		return s, nil
+	}
+	if now := time.Now(); now.Sub(a.tried) < time.Second {
+		return nil, a.vault.refuse(errAway, "records")
+	}
+	s, err := a.open()
+	if err != nil {
+		a.tried = time.Now()
+		if !errors.Is(err, errAway) && !errors.Is(err, errBroken) {
+			a.log.Error("opening the records of Medicloud", "err", err)
 		}
+		return nil, a.vault.refuse(err, "records")
 	}
-	switch {
-	case len(in.Content) == 0:
-		return d, synthetic.Refuse(http.StatusUnprocessableEntity, "Please choose a file that is not empty.")
-	case len(in.Content) > MaxFile:
-		return d, tooLarge()
-	}
-	var id [12]byte
-	rand.Read(id[:])
-	d.ID = "d" + hex.EncodeToString(id[:])
-	if err := a.write(&d, in.Content); err != nil {
-		return d, err
-	}
-	err = a.state.Change(func(r *records) error {
-		r.Documents = append(r.Documents, d)
-		return nil
-	})
+	a.state.Store(s)
+	return s, nil
+}
+
+func (a *App) find(id string) (Document, error) {
+	state, err := a.records()
 	if err != nil {
-		os.Remove(a.path(d.ID))
+		return Document{}, err
 	}
-	return d, err
-}
-
-// write puts the content on the disk and notes what it is.
-func (a *app) write(d *Document, content []byte) error {
-	sum := sha256.Sum256(content)
-	d.Type, d.Size, d.SHA256 = contentType(content), int64(len(content)), hex.EncodeToString(sum[:])
-	if err := os.MkdirAll(a.files, 0o700); err != nil {
-		return fmt.Errorf("storing a document: %w", err)
-	}
-	if err := synthetic.WriteFile(a.path(d.ID), content); err != nil {
-		return fmt.Errorf("storing a document: %w", err)
-	}
-	return nil
-}
-
-// path is where a document lies. id always comes from a record, so it is one
-// that this app made.
-func (a *app) path(id string) string { return filepath.Join(a.files, id) }
-
-func (a *app) find(id string) (Document, error) {
-	for _, d := range a.state.View().Documents {
+	for _, d := range state.View().Documents {
 		if d.ID == id {
 			return d, nil
 		}
@@ -175,51 +172,62 @@ func (a *app) find(id string) (Document, error) {
 	return Document{}, synthetic.Refuse(http.StatusNotFound, "There is no such document.")
 }
 
-// read returns the content of a document, whole and as it was uploaded.
-func (a *app) read(d Document) ([]byte, error) {
-	content, err := os.ReadFile(a.path(d.ID))
-	sum := sha256.Sum256(content)
-	if err == nil && hex.EncodeToString(sum[:]) != d.SHA256 {
-		err = fmt.Errorf("the content is not what was uploaded")
-	}
-	if err != nil {
-		a.log.Error("reading a document", "id", d.ID, "err", err)
-		return nil, synthetic.Refuse(http.StatusInternalServerError, "The file of this document is damaged or missing. Please tell whoever looks after Medicloud; its number is %s.", d.ID)
-	}
-	return content, nil
-}
-
 // list returns the documents of one patient, or all, the newest first.
-func (a *app) list(patient string) []Document {
+func (a *App) list(patient string) ([]Document, error) {
 	list := []Document{}
-	for _, d := range slices.Backward(a.state.View().Documents) {
+	state, err := a.records()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range slices.Backward(state.View().Documents) {
 		if patient == "" || d.Patient == patient {
 			list = append(list, d)
 		}
 	}
 	slices.SortStableFunc(list, func(x, y Document) int { return y.Uploaded.Compare(x.Uploaded) })
-	return list
+	return list, nil
 }
 
-// serve sends the file of a document.
-func (a *app) serve(w http.ResponseWriter, r *http.Request) error {
+// serve sends the file of a document, or the parts of it that were asked for.
+func (a *App) serve(w http.ResponseWriter, r *http.Request) error {
 	d, err := a.find(r.PathValue("id"))
 	if err != nil {
 		return err
 	}
-	content, err := a.read(d)
+	content, err := openSealed(r.Context(), a.vault, a.path(d.ID), d.ID, d.Size)
 	if err != nil {
-		return err
+		return a.vault.refuse(err, d.ID)
+	}
+	defer content.Close()
+	if err := content.prime(begins(r.Header.Get("Range"), d.Size)); err != nil {
+		return a.vault.refuse(err, d.ID)
 	}
 	h := w.Header()
 	h.Set("Content-Type", d.Type)
 	h.Set("Content-Disposition", disposition(d.Name))
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	h.Set("ETag", `"`+d.SHA256+`"`)
-	http.ServeContent(w, r, "", d.Uploaded, bytes.NewReader(content))
+	http.ServeContent(w, r, "", d.Uploaded, content)
+	if content.err != nil {
+		a.log.Error("sending a document", "id", d.ID, "err", content.err)
+		panic(http.ErrAbortHandler) // the answer has begun; the browser must not take a part for the whole
+	}
 	return nil
 }
 
-func tooLarge() error {
-	return synthetic.Refuse(http.StatusRequestEntityTooLarge, "A document can have at most %s.", size(MaxFile))
+// begins is where the first range of a request begins, as far as that is said simply.
+func begins(header string, size int64) int64 {
+	text, ok := strings.CutPrefix(header, "bytes=")
+	from, to, _ := strings.Cut(text, "-")
+	if n, err := strconv.ParseInt(from, 10, 64); ok && err == nil && n < size {
+		return n
+	}
+	if n, err := strconv.ParseInt(to, 10, 64); ok && err == nil && from == "" && n < size {
+		return size - n
+	}
+	return 0
+}
+
+func (a *App) tooLarge() error {
+	return synthetic.Refuse(http.StatusRequestEntityTooLarge, "A document can have at most %s.", size(a.maxFile))
 }

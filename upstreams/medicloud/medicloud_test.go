@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"image/png"
 	"io"
+	"log/slog"
 	"mime"
 	"mime/multipart"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -21,14 +23,24 @@ import (
 	"github.com/anteroom-proxy/anteroom/upstreams/synthetic"
 )
 
+const testMax = 10 << 20 // of service.config
+
 var clock = time.Date(2031, 3, 5, 10, 0, 0, 0, time.UTC)
+
+func now() time.Time { return clock }
+
+// services are the encryption services of the tests, one for each folder: a restart finds its own.
+var services sync.Map
 
 func start(t *testing.T, dir string) http.Handler {
 	t.Helper()
-	h, err := New(Config{Dir: dir, Now: func() time.Time { return clock }})
-	if err != nil {
-		t.Fatal(err)
+	s, ok := services.Load(dir)
+	if !ok {
+		s = newService(t)
+		services.Store(dir, s)
 	}
+	h := on(t, s.(*service), dir)
+	want(t, get(h, "/"), 200, "") // opens the records
 	return h
 }
 
@@ -181,7 +193,7 @@ func TestHostileFileNames(t *testing.T) {
 			t.Errorf("cleanName(%q) = %q, want %q", in, got, name)
 			continue
 		}
-		body, _ := json.Marshal(upload{Patient: "p1001", Name: in, Content: []byte("x")})
+		body, _ := json.Marshal(asJSON{Patient: "p1001", Name: in, Content: []byte("x")})
 		w := send(h, "POST", "/api/documents", "application/json", bytes.NewReader(body))
 		want(t, w, 201, `"size": 1`)
 		var d Document
@@ -204,7 +216,7 @@ func TestHostileFileNames(t *testing.T) {
 		t.Errorf("%d files stored, want %d", len(names), before+21)
 	}
 	for _, n := range names {
-		if strings.Trim(n, "0123456789abcdef") != "" {
+		if strings.Trim(strings.TrimSuffix(n, ".sealed"), "0123456789abcdef") != "" {
 			t.Errorf("a stored file is called %q", n)
 		}
 	}
@@ -224,13 +236,13 @@ func TestRefusals(t *testing.T) {
 	want(t, post(t, h, who, part{"file", "a", "x"}, part{"file", "b", "y"}), 400, "one document at a time")
 	want(t, post(t, h, who, part{"path", "", "/etc"}, part{"file", "a", "x"}), 400, "does not belong")
 	want(t, post(t, h, who, part{"note", "", strings.Repeat("x", 201)}, part{"file", "a", "x"}), 422, "shorten: note")
-	want(t, post(t, h, who, part{"file", "a", strings.Repeat("x", MaxFile+1)}), 413, "at most 10.0 MiB")
-	want(t, post(t, h, who, part{"file", "a", strings.Repeat("x", maxForm)}), 413, "at most 10.0 MiB")
+	want(t, post(t, h, who, part{"file", "a", strings.Repeat("x", testMax+1)}), 413, "at most 10.0 MiB")
+	want(t, post(t, h, who, part{"file", "a", strings.Repeat("x", testMax+around)}), 413, "at most 10.0 MiB")
 	want(t, send(h, "POST", "/documents", "application/x-www-form-urlencoded", strings.NewReader("a=b")), 415, "multipart")
 	want(t, send(h, "POST", "/documents", "multipart/form-data; boundary=x", strings.NewReader("--x\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\ncut")), 400, "Nothing was stored")
 	for body, status := range map[string]int{
 		`{"patient":"p1001","name":"a","content":"***"}`: 400, `{"patient":"p1001","name":"a"}`: 422, `{"patient":"p0","name":"a","content":"eA=="}`: 422,
-		`{"patient":"p1001","id":"d7001","content":"eA=="}`: 400, `{"content":"` + strings.Repeat("A", maxJSON) + `"}`: 413,
+		`{"patient":"p1001","id":"d7001","content":"eA=="}`: 400, `{"content":"` + strings.Repeat("A", MaxJSON/3*4+around) + `"}`: 413,
 	} {
 		want(t, send(h, "POST", "/api/documents", "application/json", strings.NewReader(body)), status, `"error"`)
 	}
@@ -241,14 +253,14 @@ func TestRefusals(t *testing.T) {
 
 func TestLargestDocument(t *testing.T) {
 	h := start(t, t.TempDir())
-	content := strings.Repeat("0123456789abcdef", MaxFile/16)
+	content := strings.Repeat("0123456789abcdef", testMax/16)
 	w := post(t, h, part{"patient", "", "p1001"}, part{"file", "big.txt", content})
 	want(t, w, 303, "")
 	path, _, _ := strings.Cut(w.Header().Get("Location"), "?")
 	if got := get(h, path+"/file").Body.String(); got != content {
 		t.Errorf("%d bytes came back", len(got))
 	}
-	body, _ := json.Marshal(upload{Patient: "p1001", Name: "big.txt", Content: []byte(content)})
+	body, _ := json.Marshal(asJSON{Patient: "p1001", Name: "big.txt", Content: []byte(content)})
 	want(t, send(h, "POST", "/api/documents", "application/json", bytes.NewReader(body)), 201, `"size": 10485760`)
 }
 
@@ -288,21 +300,43 @@ func TestAPIAndSeed(t *testing.T) {
 func TestDamagedFiles(t *testing.T) {
 	dir := t.TempDir()
 	h := start(t, dir)
-	if err := os.WriteFile(filepath.Join(dir, "files", "d7001"), []byte("other"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "files", "d7001.sealed"), []byte("other"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	want(t, get(h, "/documents/d7001/file"), 500, "damaged or missing")
-	os.Remove(filepath.Join(dir, "files", "d7001"))
+	os.Remove(filepath.Join(dir, "files", "d7001.sealed"))
 	w := get(h, "/api/documents/d7001/file")
 	want(t, w, 500, "damaged or missing")
 	if strings.Contains(w.Body.String(), dir) {
 		t.Error("the answer shows where files lie")
 	}
-	path := filepath.Join(dir, "medicloud.json")
+	path := filepath.Join(dir, "medicloud.sealed")
 	if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("error %v does not name %s", err, path)
+	s, _ := services.Load(dir)
+	var log strings.Builder
+	c := s.(*service).config(dir)
+	c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	a, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, get(a, "/"), 500, "")
+	if !strings.Contains(log.String(), path) {
+		t.Errorf("the log does not name %s: %s", path, log.String())
+	}
+	if b, _ := os.ReadFile(path); string(b) != "{}" {
+		t.Error("the damaged file was touched")
+	}
+}
+
+// TestConfig: without an address of the service there is no app, and no clear text instead.
+func TestConfig(t *testing.T) {
+	for _, c := range []Config{{}, {VaultURL: "http://localhost/envelope-service", TokenFile: "x"}, {VaultURL: "https://localhost/envelope-service"}, {VaultURL: "https://u:p@localhost/x", TokenFile: "x"}} {
+		c.Dir = t.TempDir()
+		if _, err := New(c); err == nil {
+			t.Errorf("%+v is taken", c)
+		}
 	}
 }

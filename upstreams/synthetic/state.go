@@ -17,6 +17,7 @@ import (
 type State[T any] struct {
 	path   string
 	format string
+	coder  Coder      // nil: as it is
 	mu     sync.Mutex // one writer; readers need no lock
 	now    atomic.Pointer[T]
 }
@@ -28,17 +29,33 @@ type file[T any] struct {
 	Data   *T     `json:"data"`
 }
 
+// Coder turns the text of a state file into what lies on the disk, and back.
+type Coder interface {
+	Encode([]byte) ([]byte, error)
+	Decode([]byte) ([]byte, error)
+}
+
 // OpenState reads name.json in dir, which is made (0700) when absent. Without a
 // file it calls first for the initial records and writes them. A file that is
 // damaged or of another app gives an error with its path; it is left alone.
 func OpenState[T any](dir, name string, first func() (*T, error)) (*State[T], error) {
+	return openState(dir, name, name+".json", nil, first)
+}
+
+// OpenCoded is OpenState for a file that a Coder writes, name.sealed in dir. What
+// the Coder cannot do now it can later: its errors come as they are.
+func OpenCoded[T any](dir, name string, coder Coder, first func() (*T, error)) (*State[T], error) {
+	return openState(dir, name, name+".sealed", coder, first)
+}
+
+func openState[T any](dir, name, file string, coder Coder, first func() (*T, error)) (*State[T], error) {
 	if dir == "" {
 		return nil, errors.New("opening state: no folder given")
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("opening state: %w", err)
 	}
-	s := &State[T]{path: filepath.Join(dir, name+".json"), format: name + "/1"}
+	s := &State[T]{path: filepath.Join(dir, file), format: name + "/1", coder: coder}
 	raw, err := os.ReadFile(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		data, err := first()
@@ -49,6 +66,11 @@ func OpenState[T any](dir, name string, first func() (*T, error)) (*State[T], er
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening state: %w", err)
+	}
+	if coder != nil {
+		if raw, err = coder.Decode(raw); err != nil {
+			return nil, fmt.Errorf("opening state: the file %s: %w", s.path, err)
+		}
 	}
 	data, err := s.decode(raw)
 	if err != nil {
@@ -107,6 +129,9 @@ func (s *State[T]) decode(raw []byte) (*T, error) {
 
 func (s *State[T]) save(data *T) error {
 	raw, err := s.encode(data)
+	if err == nil && s.coder != nil {
+		raw, err = s.coder.Encode(raw)
+	}
 	if err != nil {
 		return err
 	}
@@ -120,17 +145,26 @@ func (s *State[T]) save(data *T) error {
 // WriteFile puts data at path in one step and returns when it is on the disk: a
 // crash leaves the old file or the new one, never a piece. The mode is 0600.
 func WriteFile(path string, data []byte) error {
+	return WriteFrom(path, bytes.NewReader(data), nil)
+}
+
+// WriteFrom is WriteFile of what src gives. When check is not nil it is called with
+// the finished file before that takes the place of another one, and can refuse it.
+func WriteFrom(path string, src io.Reader, check func(tmp string) error) error {
 	tmp := path + ".tmp"
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
+	_, err = io.Copy(f, src)
 	if err == nil {
 		err = f.Sync()
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
+	}
+	if err == nil && check != nil {
+		err = check(tmp)
 	}
 	if err == nil {
 		err = os.Rename(tmp, path)
