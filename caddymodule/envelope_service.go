@@ -201,10 +201,8 @@ func (s *EnvelopeService) behind(w http.ResponseWriter, r *http.Request, next ca
 type lateVault struct{ store *lateStore }
 
 func (v lateVault) open() (*envelope.Envelope, error) {
-	if s := v.store.p.Load(); s != nil {
-		if e := appsOf(*s); e != nil {
-			return e, nil
-		}
+	if s := v.store.p.Load(); s != nil && s.apps != nil {
+		return s.apps, nil
 	}
 	return nil, fmt.Errorf("not started yet: %w", envelope.ErrUnavailable)
 }
