@@ -30,9 +30,11 @@ func init() { caddy.RegisterModule(&AdminAPI{}) }
 //	GET  /anteroom/keys                   {"keys":[KEY…]}
 //	POST /anteroom/keys/rotate            {} → {"keys":[KEY…]}
 //	POST /anteroom/keys/kill              {"kid":KID} → {"keys":[KEY…]}; 404 when there is no such key
+//	GET  /anteroom/keys/status …          see admin_rekey.go
 //	GET  /anteroom/reviews[?state=STATE]  {"reviews":[REVIEW…]}, oldest first; STATE is open (the default), accepted, rejected or all
 //	POST /anteroom/reviews/accept         {"id":ID,"reviewer":NAME,"comment":TEXT} → REVIEW; 409 when it is reviewed already
 //	POST /anteroom/reviews/reject         the same; the comment is required
+//	GET  /anteroom/rings…                 see admin_ring.go
 //	GET  /anteroom/health                 see healthReport; 200 or 503
 //
 // A session is named by its label, the one in the audit log (audit.SessionLabel): whoever reads an answer cannot open a
@@ -73,6 +75,7 @@ type desk struct {
 	asker    string // "unix" or the loopback address
 	r        *http.Request
 	reviews  reviewBook
+	keys     keyDesk
 }
 
 // adminRoutes are the paths below adminPath, health apart: it answers while nothing runs, too.
@@ -86,6 +89,13 @@ var adminRoutes = map[string]struct {
 	"keys":              {http.MethodGet, desk.listKeys},
 	"keys/rotate":       {http.MethodPost, desk.rotateKeys},
 	"keys/kill":         {http.MethodPost, desk.killKey},
+	"keys/status":       {http.MethodGet, desk.keyStatus},
+	"keys/operation":    {http.MethodGet, desk.keyOperation},
+	"keys/begin":        {http.MethodPost, desk.beginKeys},
+	"keys/compromised":  {http.MethodPost, desk.compromisedKey},
+	"keys/destroy":      {http.MethodPost, desk.destroyKey},
+	"keys/reports":      {http.MethodGet, desk.keyReports},
+	"keys/report":       {http.MethodGet, desk.keyReport},
 	"reviews":           {http.MethodGet, desk.listReviews},
 	"reviews/accept":    {http.MethodPost, desk.acceptReview},
 	"reviews/reject":    {http.MethodPost, desk.rejectReview},
@@ -136,9 +146,9 @@ func adminAnswer(w http.ResponseWriter, r *http.Request) (answer any, status int
 		if no := wantJSON(r); no != nil {
 			return nil, 0, no
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, adminBody)
+		r.Body = http.MaxBytesReader(w, r.Body, bodyLimit(name))
 	}
-	run, leave, err := enterRunning()
+	run, leave, err := entrance(name)()
 	if leave != nil {
 		defer leave()
 	}
@@ -152,7 +162,7 @@ func adminAnswer(w http.ResponseWriter, r *http.Request) (answer any, status int
 	// A change that has begun is finished when the asker hangs up.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), adminTimeout)
 	defer cancel()
-	answer, err = route.do(desk{run.sessions, run.audit, asker, r, run.emergency}, ctx)
+	answer, err = route.do(desk{run.sessions, run.audit, asker, r, run.emergency, run.keys}, ctx)
 	return answer, http.StatusOK, err
 }
 

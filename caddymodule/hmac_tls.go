@@ -2,6 +2,10 @@ package caddymodule
 
 import (
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -65,7 +69,7 @@ func (k *keyring) served() ([]hardening.TLSKey, error) {
 	var keys []hardening.TLSKey
 	var problems []error
 	for _, c := range certs {
-		key, err := hardening.NewTLSKey(c.PrivateKey, end(c))
+		key, err := tlsKeyOf(c.PrivateKey, end(c))
 		if err != nil {
 			problems = append(problems, err)
 			continue
@@ -73,6 +77,20 @@ func (k *keyring) served() ([]hardening.TLSKey, error) {
 		keys = append(keys, key)
 	}
 	return keys, errors.Join(problems...)
+}
+
+// tlsKeyOf takes keys that cannot be exported as well: the ring knows them by name, and opens by the KMS.
+func tlsKeyOf(key crypto.PrivateKey, notAfter time.Time) (hardening.TLSKey, error) {
+	k, err := hardening.NewTLSKey(key, notAfter)
+	signer, ok := key.(crypto.Signer)
+	if err == nil || !ok {
+		return k, err
+	}
+	switch key.(type) {
+	case *rsa.PrivateKey, *ecdsa.PrivateKey, ed25519.PrivateKey:
+		return k, err // it could be exported and is broken
+	}
+	return hardening.HardwareKey(signer, notAfter)
 }
 
 // matching is Caddy's lookup. It dereferences nil when the last tls app is gone, which happens while a stopping config's
@@ -108,24 +126,63 @@ type renewal struct {
 }
 
 // followRenewals subscribes to the event that tells of a new certificate before it is served: the moment, and the only one,
-// at which old and new key are both at hand.
+// at which old and new key are both at hand; and to the one before it, at which a renewal can still be put off.
 func (h *HMACService) followRenewals(ctx caddy.Context) error {
 	events, err := ctx.App("events")
 	if err != nil {
 		return fmt.Errorf("%s: following renewals: %w", h.where(), err)
 	}
-	if err := events.(*caddyevents.App).On("cert_obtained", &renewal{h, ctx}); err != nil {
+	app := events.(*caddyevents.App)
+	if err := errors.Join(app.On("cert_obtained", &renewal{h, ctx}), app.On("cert_obtaining", &obtaining{h, ctx})); err != nil {
 		return fmt.Errorf("%s: following renewals: %w", h.where(), err)
 	}
 	return nil
 }
 
+// obtaining is the handler of the event cert_obtaining, the only one that can stop a renewal. certmagic tries again with its
+// back-off.
+type obtaining struct {
+	service *HMACService
+	ctx     caddy.Context
+}
+
+// Handle puts a renewal off while the ring opens by the old key alone and could not be wrapped for the new one. It never does
+// so for a first certificate, nor for one that is about to end (hardening.Ring.MayRenew).
+func (o *obtaining) Handle(_ context.Context, e caddy.Event) error {
+	k := &o.service.keys
+	if renewing, _ := e.Data["renewal"].(bool); !renewing || !k.names(e.Data) {
+		return nil
+	}
+	remaining, _ := e.Data["remaining"].(time.Duration) // of another kind: 0, and no veto
+	if o.service.ring.MayRenew(remaining, k.lifetime()) == nil {
+		return nil
+	}
+	o.service.look(o.ctx) // what was wrong a moment ago may be over
+	if err := o.service.ring.MayRenew(remaining, k.lifetime()); err != nil {
+		return fmt.Errorf("%s: %w: %w", o.service.where(), err, caddy.ErrEventAborted)
+	}
+	return nil
+}
+
+// names reports whether an event is about this subject's certificate.
+func (k *keyring) names(data map[string]any) bool {
+	name, _ := data["identifier"].(string)
+	return name == k.subject || certmagic.MatchWildcard(k.subject, name)
+}
+
+// lifetime is that of the newest certificate, 0 when there is none.
+func (k *keyring) lifetime() (longest time.Duration) {
+	for _, c := range matching(k.subject) {
+		longest = max(longest, end(c).Sub(begin(c)))
+	}
+	return longest
+}
+
 // Handle wraps the ring for the new key. It runs before the key is served and may take its time for that. It never vetoes:
 // a site must not lose its certificate for this, and the ring's poll tries again with what is kept here.
 func (r *renewal) Handle(_ context.Context, e caddy.Event) error {
-	name, _ := e.Data["identifier"].(string)
 	k := &r.service.keys
-	if name != k.subject && !certmagic.MatchWildcard(k.subject, name) {
+	if !k.names(e.Data) {
 		return nil
 	}
 	keys, err := k.served() // the old one: after this event it is gone
