@@ -178,9 +178,10 @@ func (c *Callers) checkSite(srv *caddyhttp.Server, hosts []string, where string)
 	return errors.Join(problems...)
 }
 
+// listensOnUnix reports whether one of the server's listeners may be a Unix socket.
 func listensOnUnix(srv *caddyhttp.Server) bool {
 	return slices.ContainsFunc(srv.Listen, func(listen string) bool {
 		addr, err := caddy.ParseNetworkAddress(listen)
-		return err == nil && addr.IsUnixNetwork()
+		return err == nil && (addr.IsUnixNetwork() || addr.IsFdNetwork()) // what a handed-down socket is shows only when it is open
 	})
 }

@@ -113,6 +113,8 @@ func TestCallersOfASite(t *testing.T) {
 		"a Unix socket, user":                   {with(unix, "peer uid 0"), ""},
 		"a Unix socket, token":                  {with(unix, "token_file DIR/token"), ""},
 		"a Unix socket and an address, user":    {with("TLS\n\tbind 127.0.0.1 unix/DIR/s.sock|0600", "peer gid 0"), ""},
+		"a Unix socket, internal CA":            {with(strings.Replace(unix, "TLS", "tls internal", 1), "peer uid 0"), ""},
+		"a socket from systemd":                 {with("TLS\n\tbind fd/3", "peer uid 0"), ""},
 		"a Unix socket without TLS":             {strings.Replace(with("bind unix/DIR/s.sock|0600", "peer uid 0"), "https://", "http://", 1), "TLS 1.3"},
 		"a Unix socket with TLS 1.2 as minimum": {with(strings.Replace(unix, "TLS", "tls DIR/tls.pem DIR/tls.key {\n\t\tprotocols tls1.2\n\t}", 1), "peer uid 0"), "TLS 1.3"},
 	} {

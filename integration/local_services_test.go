@@ -65,6 +65,16 @@ func (s localService) sites(dual bool) string {
 			tls
 		}
 	}
+	servers unix/$SOCKETS/proxied|0600 {
+		listener_wrappers {
+			proxy_protocol
+			tls
+		}
+	}
+	servers unix/$SOCKETS/trusted|0600 {
+		trusted_proxies_unix
+		client_ip_headers Client-Address
+	}
 	servers 127.0.0.1:$TRUSTED {
 		trusted_proxies static 127.0.0.0/8
 		client_ip_headers Client-Address
@@ -80,6 +90,8 @@ func (s localService) sites(dual bool) string {
 		site("SOCKET_WRONG", "\tbind unix/$SOCKETS/wrong|0666\n", block("peer uid $OTHER_UID", token)) +
 		site("SOCKET_GROUP", "\tbind unix/$SOCKETS/group|0666\n", block("peer uid $OTHER_UID", "peer gid $GID")) +
 		site("SOCKET_OTHER", "\tbind unix/$SOCKETS/other|0666\n", block("peer gid $OTHER_GID")) +
+		site("SOCKET_PROXIED", "\tbind unix/$SOCKETS/proxied|0600\n", block("peer uid $UID")) +
+		site("SOCKET_TRUSTED", "\tbind unix/$SOCKETS/trusted|0600\n", block("peer uid $UID")) +
 		site("SOCKET_TOKEN", "\tbind unix/$SOCKETS/token|0600\n", block(token))
 }
 
@@ -104,7 +116,7 @@ func newLocal(t *testing.T, s localService) *local {
 		t.Fatal(err)
 	}
 	l := &local{rig: r, localService: s, sockets: sockets, certs: map[string]*tls.Certificate{}}
-	for _, name := range []string{"PROXIED", "TRUSTED", "FRONT", "REQUEST", "REQUIRE", "SOCKET_RIGHT", "SOCKET_WRONG", "SOCKET_GROUP", "SOCKET_OTHER", "SOCKET_TOKEN"} {
+	for _, name := range []string{"PROXIED", "TRUSTED", "FRONT", "REQUEST", "REQUIRE", "SOCKET_RIGHT", "SOCKET_WRONG", "SOCKET_GROUP", "SOCKET_OTHER", "SOCKET_TOKEN", "SOCKET_PROXIED", "SOCKET_TRUSTED"} {
 		r.names["$"+name] = strconv.Itoa(freePort(t))
 	}
 	for name, n := range map[string]int{"UID": os.Geteuid(), "OTHER_UID": os.Geteuid() + 1, "GID": os.Getegid(), "OTHER_GID": os.Getegid() + 1} {
