@@ -31,8 +31,10 @@ func init() {
 func keysCommand(c *cobra.Command) {
 	ring := &cobra.Command{Use: "ring", Short: "Password rings of hmac_service"}
 	ring.AddCommand(recoveryKeyCommand(), recoverCommand())
+	ring.AddCommand(ringCommands()...)
 	c.Example = "  anteroom keys list --config /etc/anteroom/Caddyfile\n  anteroom keys ring recovery-key --out /media/stick/recovery.key"
-	c.AddCommand(ring, keysListCommand(), keysRotateCommand(), keysKillCommand())
+	c.AddCommand(ring, keysListCommand(), keysRotateCommand(), keysKillCommand(),
+		keysStatusCommand(), keysCompromisedCommand(), keysMigrateCommand(), keysReportCommand(), keysDestroyCommand())
 }
 
 // recoveryKeyCommand is `keys ring recovery-key`.
