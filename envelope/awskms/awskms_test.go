@@ -88,10 +88,13 @@ func motoBackend(t *testing.T) mastertest.Backend {
 func TestFake(t *testing.T) {
 	b, _ := fakeBackend(t)
 	mastertest.Run(t, b)
+	mastertest.RunEnvelope(t, b)
 }
 
 func TestMoto(t *testing.T) {
-	mastertest.Run(t, motoBackend(t))
+	b := motoBackend(t)
+	mastertest.Run(t, b)
+	mastertest.RunEnvelope(t, b)
 }
 
 // TestRow157Remedies: each refusal tells the operator what to write where.
