@@ -49,17 +49,36 @@ func printKeys(c *cobra.Command, list keyList) error {
 // keysRotateCommand is `keys rotate`.
 func keysRotateCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "rotate",
-		Short: "Begins the next signing keys now",
-		Long: "Makes new signing keys for sessions and assertions ahead of the schedule. They are published at once and sign two minutes later; the old ones verify until their last " +
-			"token is dead, so that nobody is signed out. When a key may have leaked, use `keys kill` instead.",
-		Example: "  anteroom keys rotate",
-		Args:    cobra.NoArgs,
+		Use:   "rotate [signing | data | master | ring [NAME]]",
+		Short: "Begins the next signing keys, data keys, master key or peppers now",
+		Long: "Ahead of the schedule, and nobody is signed out. `rotate` or `rotate signing` makes new signing keys for sessions and assertions: they are published at once and sign two minutes later; the old ones verify until their last token is dead. " +
+			"`rotate data` makes new data keys and seals anew what Anteroom keeps; applications are told to do the same. `rotate master` makes a new master key file and wraps the data keys under it; no record changes. " +
+			"`rotate ring` makes a new pepper for the password rings, which is used five minutes later. When a key may have leaked, use `keys compromised` instead, or `keys kill` for a signing key.",
+		Example: "  anteroom keys rotate\n  anteroom keys rotate data",
+		Args:    cobra.MaximumNArgs(2),
 	}
 	var f adminFlags
 	f.add(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
+	dry := c.Flags().Bool("dry-run", false, "only print what would be done; not for signing keys")
+	c.RunE = func(c *cobra.Command, args []string) error {
 		c.SilenceUsage = true
+		if len(args) == 0 {
+			args = []string{"signing"}
+		}
+		verb, known := rotations[args[0]]
+		switch {
+		case len(args) == 2 && args[0] != "ring", !known && args[0] != "signing":
+			return fmt.Errorf("rotating keys: write signing, data, master, or ring and its name, not %q", strings.Join(args, " "))
+		case known:
+			want := map[string]any{"verb": verb}
+			if len(args) == 2 {
+				want["target"] = args[1]
+			}
+			if err := runKeys(c, f, "keys/begin", want, *dry, true); err != nil {
+				return fmt.Errorf("rotating keys: %w", err)
+			}
+			return nil
+		}
 		var list keyList
 		if err := f.call(adminPath+"keys/rotate", struct{}{}, &list); err != nil {
 			return fmt.Errorf("rotating keys: %w", err)
