@@ -36,6 +36,8 @@ type HMACService struct {
 	Subject string `json:"subject,omitempty"`
 	// Name of the ring in the store. Default: the subject. Another name is another ring, which verifies no record of this one.
 	Ring string `json:"ring,omitempty"`
+	// Says that the ring is there already, or will be imported: none is made when the store has none.
+	Existing bool `json:"existing,omitempty"`
 	// Programs that may call. None: only the original form answers.
 	Callers
 	// Public half of the offline recovery key, which opens the ring when its TLS key is lost.
@@ -185,7 +187,7 @@ func (h *HMACService) settle(srv *caddyhttp.Server) error {
 // build makes ring and service; both wait for the store until the app starts.
 func (h *HMACService) build(callers loopback.Callers) error {
 	cfg := hardening.RingConfig{
-		Name: h.Ring, Store: &h.app.store, Keys: h.ringKeys, NoRecovery: h.NoRecovery, Compat: h.Compat != nil,
+		Name: h.Ring, Store: &h.app.store, Keys: h.ringKeys, NoRecovery: h.NoRecovery, Existing: h.Existing, Compat: h.Compat != nil,
 		Logger: poolLogger("hmac_service"),
 	}
 	var err error

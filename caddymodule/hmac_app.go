@@ -65,8 +65,8 @@ func (a *hmacApp) add(h *HMACService) (*hardening.Limits, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, other := range a.services {
-		if other.Ring == h.Ring && (other.Recovery != h.Recovery || other.limit() != h.limit()) {
-			return nil, fmt.Errorf("the ring %q is also used by %s, with another `recovery` or `limit`; write the same lines in both", h.Ring, other.where())
+		if other.Ring == h.Ring && (other.Recovery != h.Recovery || other.Existing != h.Existing || other.limit() != h.limit()) {
+			return nil, fmt.Errorf("the ring %q is also used by %s, with another `ring`, `recovery` or `limit` line; write the same lines in both", h.Ring, other.where())
 		}
 	}
 	ref, err := take[*hardening.Limits]("hmac limits " + h.Ring)

@@ -12,7 +12,7 @@ import (
 //
 //	hmac_service {
 //		subject NAME               # default: the site's host
-//		ring NAME                  # default: the subject
+//		ring NAME [existing]       # default: the subject; existing: never made here, but imported or there already
 //		token_file PATH            # the callers' credential; or one of the next two, which may stand several times
 //		peer uid NAME              # or gid: processes at the other end of a Unix socket
 //		client_certificate FILE
@@ -56,7 +56,7 @@ func (h *HMACService) line(d *caddyfile.Dispenser, word string) error {
 	case "subject":
 		return oneArg(d, &h.Subject)
 	case "ring":
-		return oneArg(d, &h.Ring)
+		return h.ringLine(d)
 	case "recovery":
 		return oneArg(d, &h.Recovery)
 	case "no_recovery":
@@ -70,9 +70,18 @@ func (h *HMACService) line(d *caddyfile.Dispenser, word string) error {
 	case "limit":
 		return h.limitLine(d)
 	case "kms":
-		return d.Errf("%s comes later; remove the line, and use `recovery` until then", word)
+		return d.Errf("remove the line: a KMS that the option `master` names opens the ring by itself")
 	}
 	return d.Errf("unrecognized line %q; want one of subject, ring, "+callerWords+", recovery, no_recovery, compat, limit", word)
+}
+
+func (h *HMACService) ringLine(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) != 1 && (len(args) != 2 || args[1] != "existing") {
+		return d.Errf("ring wants a name, and the word existing when the ring is not to be made here: ring passwords existing")
+	}
+	h.Ring, h.Existing = args[0], len(args) == 2
+	return nil
 }
 
 func (h *HMACService) compatBlock(d *caddyfile.Dispenser) error {
