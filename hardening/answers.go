@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/anteroom-proxy/anteroom/audit"
@@ -49,7 +50,8 @@ func (c *call) protect(body []byte) error {
 		}
 		return c.write(kindLines, out)
 	}
-	if len(req.items) == 1 {
+	c.cheap = len(req.items) < cheapUnits && !slices.ContainsFunc(req.items, func(i raw) bool { return !i.fast })
+	if len(req.items) == 1 && !c.cheap {
 		c.uid = req.items[0].uid
 	}
 	out, err := c.service.protect(ctx, append(b.AvailableBuffer(), `{"items":[`...), req.items, f, &c.spent)

@@ -88,6 +88,7 @@ type call struct {
 	reason  string // overrides the reason of the error in the audit event
 	uid     []byte // of a verification
 	who     string // the credential by which the caller came
+	cheap   bool   // the success may share its event with others
 	gone    bool   // the answer could not be written
 	spent   spent
 }
@@ -132,6 +133,9 @@ func (c *call) credential() (err error) {
 	}
 	return nil
 }
+
+// cheapUnits is from where on a request costs more than its event.
+const cheapUnits = 64
 
 // media wants JSON in UTF-8, or, where that is allowed, plain lines.
 func (c *call) media(lines bool) error {
@@ -207,16 +211,22 @@ func (c *call) original() error {
 	if err != nil {
 		return err
 	}
-	c.spent.units = rounds
+	c.spent.units, c.cheap = rounds, rounds < cheapUnits
 	return c.write("text/plain; charset=utf-8", []byte(digest))
 }
 
 // write records a success and answers it: no record, no answer.
 func (c *call) write(kind string, answer []byte) error {
-	if c.op != opStatus {
-		if err := c.record("allowed", c.reason, ""); err != nil {
-			return err
-		}
+	var err error
+	switch {
+	case c.op == opStatus: // says nothing that is anybody's
+	case c.cheap:
+		err = c.recordCheap()
+	default:
+		err = c.record("allowed", "", "")
+	}
+	if err != nil {
+		return err
 	}
 	return c.send(kind, answer)
 }
@@ -264,6 +274,13 @@ func (c *call) refuse(err error) {
 // record hands one event to the audit log: fixed codes, the keyed hash of a uid, never anything that the caller wrote. Rule
 // names the peppers, Count the units, ClientID the credential.
 func (c *call) record(decision, reason, ref string) error {
+	if err := c.service.cfg.Audit.Record(c.r.Context(), c.event(decision, reason, ref)); err != nil {
+		return fmt.Errorf("recording event: %w: %w", errAudit, err)
+	}
+	return nil
+}
+
+func (c *call) event(decision, reason, ref string) audit.Event {
 	e := audit.Event{
 		Ref: ref, Kind: "hmac-service", Site: c.service.cfg.Hosts[0], Method: "other", Route: c.route(), Decision: decision, Reason: reason,
 		ClientID: c.who, Rule: c.spent.versions, Count: c.spent.units,
@@ -280,10 +297,7 @@ func (c *call) record(decision, reason, ref string) error {
 	if open := c.service.cfg.Ring.held(); open != nil && len(c.uid) > 0 {
 		e.Subject = open.uidKey(c.uid).String()
 	}
-	if err := c.service.cfg.Audit.Record(c.r.Context(), e); err != nil {
-		return fmt.Errorf("recording event: %w: %w", errAudit, err)
-	}
-	return nil
+	return e
 }
 
 // route names the endpoint; whatever else was asked for is not repeated.

@@ -72,6 +72,7 @@ type Service struct {
 	slots   *slots // of slow hashes
 	batches *slots // of big bodies
 	macs    atomic.Pointer[macs]
+	gather  gather
 	ops     *atomic.Int64 // tests count HMACs by it; nil: nobody counts
 }
 

@@ -96,9 +96,9 @@ func (f *faults) CompareAndSwap(ctx context.Context, key string, old, new []byte
 	return err
 }
 
-func openBolt(t *testing.T) *faults { return openBoltAt(t, nil) }
+func openBolt(t testing.TB) *faults { return openBoltAt(t, nil) }
 
-func openBoltAt(t *testing.T, now func() time.Time) *faults {
+func openBoltAt(t testing.TB, now func() time.Time) *faults {
 	t.Helper()
 	s, err := bolt.Open(bolt.Config{Path: filepath.Join(t.TempDir(), "store", "db"), Now: now})
 	if err != nil {
@@ -109,7 +109,7 @@ func openBoltAt(t *testing.T, now func() time.Time) *faults {
 }
 
 // testKey is a TLS key of its own with a certificate that ends in a day.
-func testKey(t *testing.T, c *clock) TLSKey {
+func testKey(t testing.TB, c *clock) TLSKey {
 	t.Helper()
 	priv, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -169,7 +169,7 @@ func (n *node) serve(keys ...TLSKey) {
 	n.live = keys
 }
 
-func newNode(t *testing.T, st Store, c *clock, change func(*RingConfig), live ...TLSKey) *node {
+func newNode(t testing.TB, st Store, c *clock, change func(*RingConfig), live ...TLSKey) *node {
 	t.Helper()
 	n := &node{live: live, log: new(lockedBuffer)}
 	cfg := RingConfig{Name: "passwords", Store: st, NoRecovery: true, Now: c.Now,
@@ -189,7 +189,7 @@ func newNode(t *testing.T, st Store, c *clock, change func(*RingConfig), live ..
 	return n
 }
 
-func (n *node) mustSync(t *testing.T, next ...TLSKey) *openRing {
+func (n *node) mustSync(t testing.TB, next ...TLSKey) *openRing {
 	t.Helper()
 	if err := n.Sync(t.Context(), next...); err != nil {
 		t.Fatal(err)
@@ -237,7 +237,7 @@ func (e *events) last() audit.Event {
 
 const testToken = "0123456789abcdef0123456789abcdef-not-a-secret"
 
-func writeToken(t *testing.T, text string, mode os.FileMode) string {
+func writeToken(t testing.TB, text string, mode os.FileMode) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -266,7 +266,7 @@ func goodFacts() loopback.Facts {
 		TLSVersion: tls.VersionTLS13, HandshakeComplete: true, SNI: "localhost", Host: "localhost:8444", Header: http.Header{}}
 }
 
-func newWorld(t *testing.T, change func(*Config)) *world {
+func newWorld(t testing.TB, change func(*Config)) *world {
 	t.Helper()
 	c := newClock()
 	w := &world{clock: c, events: new(events), facts: goodFacts(), log: new(lockedBuffer)}

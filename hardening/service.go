@@ -85,7 +85,7 @@ func (s *Service) protect(ctx context.Context, dst []byte, items []raw, f frame,
 	}
 	defer m.give(id, k)
 	sp.versions = id
-	p := protector{service: s, k: k}
+	p := protector{service: s, k: k, pool: make([]byte, saltSize*min(len(items), 256))}
 	like := record{ring: ring.file.Ring, layers: []string{id}}
 	p.slow = like.appendHead(nil)
 	like.fast = true
@@ -109,7 +109,7 @@ type protector struct {
 	k          *mac
 	fast, slow []byte // how such a record begins
 	salts      []byte // random, not used yet
-	pool       [128 * saltSize]byte
+	pool       []byte
 }
 
 func (p *protector) append(ctx context.Context, dst []byte, item *raw) ([]byte, error) {
@@ -117,8 +117,8 @@ func (p *protector) append(ctx context.Context, dst []byte, item *raw) ([]byte, 
 		return append(append(dst, "! "...), item.bad...), nil
 	}
 	if len(p.salts) == 0 {
-		rand.Read(p.pool[:])
-		p.salts = p.pool[:]
+		rand.Read(p.pool)
+		p.salts = p.pool
 	}
 	salt := p.salts[:saltSize:saltSize]
 	p.salts = p.salts[saltSize:]
