@@ -100,8 +100,11 @@ func (o *Operator) draft(r Request) (*Operation, error) {
 	case CompromisedSigning:
 		op.Kills = []string{r.Target}
 	}
-	if (r.Verb == CompromisedMaster || r.Verb == RotateMaster) && o.c.Master == nil {
-		return nil, fmt.Errorf("%w: %s", ErrRefused, o.c.NoMaster)
+	if r.Verb == CompromisedMaster || r.Verb == RotateMaster {
+		if o.c.Master == nil {
+			return nil, fmt.Errorf("%w: %s", ErrRefused, o.c.NoMaster)
+		}
+		op.Former = o.c.Master.ID()
 	}
 	if (r.Verb == CompromisedData || r.Verb == CompromisedMaster) && o.c.Sessions != nil {
 		op.Kills = o.c.Sessions().SigningKeys()

@@ -411,8 +411,11 @@ func (f file) Prepare(context.Context) (id string, err error) {
 	return id, err
 }
 
-func (f file) Finish(context.Context, bool) (string, error) {
+func (f file) Finish(_ context.Context, former string, _ bool) (string, error) {
 	return "put away", f.effect(func() error {
+		if f.next != "" && former != f.master {
+			f.t.Errorf("%s is put away, and %s is the master", former, f.master)
+		}
 		if f.next != "" {
 			f.former, f.master, f.next = append(f.former, f.master), f.next, ""
 		}

@@ -53,10 +53,11 @@ type Operation struct {
 	Changed int       `json:"changed"` // in this phase
 	Total   int       `json:"total"`   // values in the store, when it began
 
-	IDs    []string `json:"ids,omitempty"`   // data keys that are to go
-	Apps   []string `json:"apps,omitempty"`  // data keys of applications that are to go
-	Kills  []string `json:"kills,omitempty"` // signing keys that are to go
-	Master string   `json:"master,omitempty"`
+	IDs    []string `json:"ids,omitempty"`    // data keys that are to go
+	Apps   []string `json:"apps,omitempty"`   // data keys of applications that are to go
+	Kills  []string `json:"kills,omitempty"`  // signing keys that are to go
+	Former string   `json:"former,omitempty"` // the master key that is to go
+	Master string   `json:"master,omitempty"` // and the one after it
 
 	Before  map[string]int `json:"before,omitempty"`  // values by key, when it began
 	After   map[string]int `json:"after,omitempty"`   // values by key, at the end

@@ -106,8 +106,8 @@ type Master interface {
 	ID() string
 	// Prepare makes the next master key, durably, when there is none yet, and has all envelopes wrap under it.
 	Prepare(ctx context.Context) (id string, err error)
-	// Finish puts the next one in the place of the present one. It may be repeated.
-	Finish(ctx context.Context, remove bool) (detail string, err error)
+	// Finish puts the next one in the place of former, the present one. It may be repeated.
+	Finish(ctx context.Context, former string, remove bool) (detail string, err error)
 }
 
 // Config says what an Operator works with. Store, Own, KeyOf, LabelOf and Audit are required.

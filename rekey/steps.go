@@ -234,7 +234,7 @@ func (t *task) finishMaster(ctx context.Context) error {
 	case op.Verb == Migrate && t.o.c.PutAway != nil:
 		detail, err = t.o.c.PutAway(op.Remove)
 	case op.Verb != Migrate && t.o.c.Master != nil:
-		detail, err = t.o.c.Master.Finish(ctx, op.Remove || op.Verb == CompromisedMaster)
+		detail, err = t.o.c.Master.Finish(ctx, op.Former, op.Remove || op.Verb == CompromisedMaster)
 	}
 	if err != nil {
 		return fmt.Errorf("putting the former master key away: %w", err)
