@@ -113,6 +113,7 @@ type running struct {
 	audit    audit.Recorder
 	sessions *session.Manager
 	portal   *portal.Portal
+	keys     keyDesk
 	watch
 }
 
@@ -241,6 +242,9 @@ func (a *App) Start() error {
 	if a.Audit == "off" {
 		a.logger.Warn("the audit log is off: nobody will be able to tell who read what; remove `audit off` to keep one")
 	}
+	if err := a.mendKeys(st, log); err != nil {
+		return err
+	}
 	sessions, err := a.sessionsRef.open(func() (*session.Manager, func() error, error) { return a.openSessions(st) })
 	if err != nil {
 		return fmt.Errorf("starting sessions: %w", err)
@@ -263,6 +267,10 @@ func (a *App) Start() error {
 			w.stop()
 			return fmt.Errorf("%s: %w", siteAt(site), err)
 		}
+	}
+	if run.keys, err = a.openKeyDesk(st, log, sessions); err != nil {
+		w.stop()
+		return err
 	}
 	a.running = run
 	pages.add(a.sessionsRef.key, a, ownPages)
@@ -302,6 +310,7 @@ func (a *App) releaseAll() {
 	pages.drop(a)
 	if run := a.live(); run != nil {
 		run.stop() // before the store is closed
+		run.keys.stop()
 	}
 	if err := errors.Join(a.sessionsRef.release(), a.alarmRef.release(), a.auditRef.release(), a.storeRef.release()); err != nil {
 		a.logger.Error("closing the store and the audit log", "error", err)

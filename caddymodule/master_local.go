@@ -97,6 +97,13 @@ func (m *MasterLocal) Open(ctx context.Context, dir string, logger *slog.Logger)
 	if err != nil {
 		return nil, nil, err
 	}
+	if next := key + nextKeySuffix; exists(next) { // `keys rotate master` was cut short, and goes on (keyFile)
+		m, err := envelope.OpenLocal(next)
+		if err != nil {
+			return nil, nil, err
+		}
+		return m, unique(m, append([]envelope.Master{local}, former...)), nil
+	}
 	return local, unique(local, former), nil
 }
 
