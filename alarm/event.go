@@ -18,6 +18,7 @@ const (
 	KindUnreviewed = "emergency-unreviewed" // emergency accesses wait for their review for too long
 	KindBudget     = "budget"               // somebody looks at many different records: the alarm level of a budget
 	KindLimit      = "budget-limit"         // and reached its limit
+	KindGuessing   = "guessing"             // many wrong secrets within a minute
 )
 
 // Event is one thing that people have to hear of now. Empty fields are left out.
@@ -155,6 +156,8 @@ func (e *Event) sentence() string {
 		return fmt.Sprintf("%d emergency accesses are not reviewed yet although they are older than 3 days; see `anteroom review`.", e.Count)
 	case KindBudget:
 		return fmt.Sprintf("%s has looked at %d different records%s%s.", who, e.Count, at, ref)
+	case KindGuessing:
+		return fmt.Sprintf("%d wrong passwords within a minute%s; somebody may be guessing.", e.Count, at)
 	case KindLimit:
 		return fmt.Sprintf("%s has reached the limit of %d different records%s%s.", who, e.Limit, at, ref)
 	}

@@ -17,3 +17,11 @@ func TestNobodyIsCalled(t *testing.T) {
 		}
 	}
 }
+
+// TestGuessing: the sentence says where and how many, and names nobody.
+func TestGuessing(t *testing.T) {
+	e := Event{Kind: KindGuessing, Site: "app.test", Count: 51}
+	if got := e.sentence(); got != "51 wrong passwords within a minute at app.test; somebody may be guessing." {
+		t.Error(got)
+	}
+}

@@ -145,6 +145,9 @@ func (h *HMACService) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("%s: %w", h.where(), err)
 	}
 	h.app = app.(*hmacApp)
+	if err := registerHMACMetrics(ctx); err != nil {
+		return fmt.Errorf("%s: %w", h.where(), err)
+	}
 	if err := h.checkRecovery(h.app.base.remote()); err != nil {
 		return err
 	}
@@ -204,7 +207,8 @@ func (h *HMACService) build(callers loopback.Callers) error {
 		return err
 	}
 	service := hardening.Config{
-		Ring: h.ring, Callers: callers, Hosts: h.site.names(h.Subject), Facts: factsOf, Audit: &h.app.audit, Logger: poolLogger("hmac_service"),
+		Ring: h.ring, Callers: callers, Hosts: h.site.names(h.Subject), Facts: factsOf, Audit: &h.app.audit, Alarm: tellOfGuessing,
+		Logger: poolLogger("hmac_service"),
 	}
 	if h.Compat != nil {
 		if service.MaxRounds = h.Compat.MaxRounds; service.MaxRounds == 0 {

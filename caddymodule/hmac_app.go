@@ -77,7 +77,10 @@ func (a *hmacApp) add(h *HMACService) (*hardening.Limits, error) {
 	a.services = append(a.services, h)
 	return ref.open(func() (*hardening.Limits, func() error, error) {
 		limits, err := hardening.NewLimits(h.limit().Units, h.limit().Burst, nil)
-		return limits, func() error { return nil }, err
+		if err == nil {
+			hmacCounts.add(limits)
+		}
+		return limits, func() error { hmacCounts.drop(limits); return nil }, err
 	})
 }
 

@@ -183,7 +183,7 @@ func TestHMACEndToEnd(t *testing.T) {
 		{"GET", "/hmac-service?planted-secret", []string{"Cookie", "a=b"}, 404},
 		{"GET", "/hmac-service?planted-secret&x", nil, 400},
 		{"GET", "/hmac-service/v1/verify?secret=planted-secret", nil, 405},
-		{"POST", "/hmac-service/v1/protect", []string{"Content-Type", "text/plain"}, 415},
+		{"POST", "/hmac-service/v1/protect", []string{"Content-Type", "text/html"}, 415},
 	} {
 		if status, body := c.do(row.method, row.target, "{}", row.headers...); status != row.want {
 			t.Errorf("%s %s %v: %d %s", row.method, row.target, row.headers, status, body)
