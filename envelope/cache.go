@@ -16,7 +16,10 @@ type failure struct {
 	err error
 }
 
-const retryAfter = time.Second
+const (
+	retryAfter = time.Second
+	renewAfter = 10 * time.Second // the same for what is renewed ahead of time
+)
 
 // key returns the data key of an entry from memory, and counts the use. When there is none
 // within the limits the master is asked; there is nothing else to take.
@@ -150,11 +153,15 @@ func (c *core) renew(ctx context.Context) error {
 	for i := range v.ring.Keys {
 		entry := &v.ring.Keys[i]
 		c.mu.Lock()
-		k := c.keys[entry.ID]
+		k, failed := c.keys[entry.ID], c.failed[entry.ID]
 		if k != nil && k.spent(now, c.cfg, 1) {
 			delete(c.keys, entry.ID)
 		}
 		c.mu.Unlock()
+		if failed.err != nil && !older(failed.at, now, renewAfter) {
+			errs = append(errs, failed.err)
+			continue
+		}
 		primary := entry.State == StatePrimary
 		if k == nil && primary || k != nil && k.spent(now, c.cfg, 2) && (primary || k.uses.Load() > 0) {
 			if _, err := c.load(ctx, entry, k); err != nil {

@@ -77,7 +77,11 @@ func (r *ring) encode(ctx context.Context, m Master) ([]byte, error) {
 	if err != nil {
 		return nil, asMaster(m, err)
 	}
-	end, err := json.Marshal(proof{Master: m.ID(), Wrapped: base64.RawURLEncoding.EncodeToString(wrapped)})
+	p := proof{Master: m.ID(), Wrapped: base64.RawURLEncoding.EncodeToString(wrapped)}
+	if err := p.judge(ctx, m, r.Name, body); err != nil { // a ring that nobody can read again must not be stored
+		return nil, err
+	}
+	end, err := json.Marshal(p)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the key ring: %w", err)
 	}

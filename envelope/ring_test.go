@@ -216,6 +216,26 @@ func TestRow156NoWayBack(t *testing.T) {
 	}
 }
 
+// TestRow156FormerProof: a master was given up because its file was copied. A running node
+// that has seen the ring under the new master takes no ring that the former one proves.
+func TestRow156FormerProof(t *testing.T) {
+	keys, leaked := new(memory), local(t, 1)
+	_ = open(t, keys, "own", leaked)
+	e := open(t, keys, "own", local(t, 2), func(c *Config) { c.Former = []Master{leaked} })
+	if _, err := e.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c := e.core()
+	next := c.view.Load().ring.clone()
+	next.Epoch++
+	record, err := next.encode(t.Context(), leaked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys.restore(map[string][]byte{ringAt: record})
+	refused(t, "a ring that the former master proves", c.look(t.Context()), ErrRefused)
+}
+
 // TestStartTogether: nodes that start at once on an empty store end with one ring.
 func TestStartTogether(t *testing.T) {
 	keys := new(memory)
