@@ -41,6 +41,13 @@ var forms = []*form{
 var tb, end = redistest.Outside()
 
 func TestMain(m *testing.M) {
+	if spec := os.Getenv(resealEnv); spec != "" {
+		if err := resealChild(spec); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	flag.Parse()
 	// Tests of faults wait for servers most of the time, not for a processor.
 	if err := flag.Set("test.parallel", "4"); err != nil {

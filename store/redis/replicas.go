@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,18 +30,21 @@ type replicas struct {
 	sentinels []*goredis.SentinelClient
 }
 
-// durable runs one command that changes something, and then makes sure that the change
-// outlives the server: when replicas are attached and up to date, one of them must have
+// durable runs one command that changes something, or several, and then makes sure that the
+// changes outlive the server: when replicas are attached and up to date, one of them must have
 // acknowledged it, or a server could become the master that has never heard of it. With
 // no replica attached, none may be alive either, see alone; then the server's own file
 // has to do.
 //
 // The server is asked on the same connection after the change whether it has replicas,
 // so that what is decided on is never old. What was true the last time only saves a
-// round trip. An error of cmd itself, redis.Nil too, is returned as it is.
-func (s *Store) durable(ctx context.Context, c link, cmd goredis.Cmder) error {
+// round trip. An error of the one command, redis.Nil too, is returned as it is; of several,
+// each has its own, and when all have one it is the first.
+func (s *Store) durable(ctx context.Context, c link, cmds ...goredis.Cmder) error {
 	pipe := c.Pipeline()
-	_ = pipe.Process(ctx, cmd)
+	for _, cmd := range cmds {
+		_ = pipe.Process(ctx, cmd)
+	}
 	var ack *goredis.IntCmd
 	if had, _ := s.replicas.attached.Load(c.server); had == true {
 		ack = goredis.NewIntCmd(ctx, "WAIT", 1, ackTimeout.Milliseconds())
@@ -48,8 +52,8 @@ func (s *Store) durable(ctx context.Context, c link, cmd goredis.Cmder) error {
 	}
 	info := pipe.Info(ctx, "replication")
 	_, _ = pipe.Exec(ctx) // each command has its own error
-	if err := cmd.Err(); err != nil {
-		return err
+	if !slices.ContainsFunc(cmds, func(cmd goredis.Cmder) bool { return cmd.Err() == nil }) {
+		return cmds[0].Err()
 	}
 	if err := info.Err(); err != nil {
 		return s.unsure("asking for its replicas", err)

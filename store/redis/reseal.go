@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -17,8 +18,9 @@ import (
 var _ store.Sealed = (*Store)(nil)
 
 const (
-	resealPage    = 500 // values or files that one call looks at
-	resealWorkers = 8   // values that are sealed anew at a time
+	resealPage     = 500 // values or files that one call looks at
+	resealTogether = 50  // values that are sealed anew with one acknowledgement
+	resealWorkers  = 4   // shares at a time
 )
 
 // The parts of a walk over all that is sealed, as they begin cursors.
@@ -118,14 +120,14 @@ func (s *Store) resealValues(ctx context.Context, at place, stale func([]byte) b
 		return stale(b)
 	}
 	var group sync.WaitGroup
-	for share := range slices.Chunk(old, max(1, (len(old)+resealWorkers-1)/resealWorkers)) {
+	shares := slices.Collect(slices.Chunk(old, resealTogether))
+	var taken atomic.Int64
+	for range min(resealWorkers, len(shares)) {
 		group.Go(func() {
-			for _, v := range share {
-				did, failed := s.resealAt(ctx, doing, labelValue, v, alone)
+			for i := taken.Add(1) - 1; i < int64(len(shares)); i = taken.Add(1) - 1 {
+				n, failed := s.resealShare(ctx, doing, shares[i], alone)
 				mu.Lock()
-				if did {
-					changed++
-				}
+				changed += n
 				if failed != nil && err == nil {
 					err = failed
 				}
@@ -139,6 +141,57 @@ func (s *Store) resealValues(ctx context.Context, at place, stale func([]byte) b
 	}
 	group.Wait()
 	return next, len(page), changed, err
+}
+
+// resealShare seals some values of one server anew, with one acknowledgement for all. What
+// that does not do, because the value is another one by now, lies on another server or does
+// not open, is done one by one.
+func (s *Store) resealShare(ctx context.Context, doing string, share []sealedValue, stale func([]byte) bool) (changed int, err error) {
+	anew := make([][]byte, len(share))
+	var rest []sealedValue
+	var todo []int
+	for i, v := range share {
+		out, did, err := s.sealAnew(ctx, labelValue+" "+v.name, v.b)
+		if err != nil {
+			rest = append(rest, v)
+		} else if did {
+			anew[i] = out
+			todo = append(todo, i)
+		}
+	}
+	if len(todo) > 0 {
+		won, err := run(ctx, s, doing, share[todo[0]].name, change, func(ctx context.Context, c link) ([]bool, error) {
+			cmds, won := make([]goredis.Cmder, len(todo)), make([]bool, len(todo))
+			for n, i := range todo {
+				cmds[n] = goredis.NewIntCmd(ctx, "EVAL", swapScript, 1, share[i].name, share[i].b, anew[i], keep.Milliseconds())
+			}
+			err := s.durable(ctx, c, cmds...)
+			for n, cmd := range cmds {
+				won[n] = cmd.Err() == nil && cmd.(*goredis.IntCmd).Val() == 1
+			}
+			return won, err
+		})
+		if err != nil {
+			return 0, err
+		}
+		for n, i := range todo {
+			if won[n] {
+				changed++
+			} else {
+				rest = append(rest, share[i])
+			}
+		}
+	}
+	for _, v := range rest {
+		did, err := s.resealAt(ctx, doing, labelValue, v, stale)
+		if err != nil {
+			return changed, err
+		}
+		if did {
+			changed++
+		}
+	}
+	return changed, nil
 }
 
 // resealAt seals one value anew, unless somebody does so first or removes it. Its name is

@@ -21,23 +21,27 @@ const (
 
 // An entry of a stream cannot be changed. So all are copied into a second stream of the
 // same slot, under the same ids, sealed anew, and the second takes the place of the first
-// in one step when the first has still just the entries that were copied. Cursors are ids
-// with the expiry that is sealed in the entry: they stay good, and a follower sees the same
-// entries before and after. What is appended meanwhile is copied too, until the step wins.
+// in one step when nothing of what was copied was removed. Cursors are ids with the expiry
+// that is sealed in the entry: they stay good, and a follower sees the same entries before
+// and after. What is appended meanwhile is copied too; the last few come over as they are
+// with the step itself, which therefore wins however much is appended.
 //
-// Who copies writes a token first, and all that it does asks for the token: of two, the
-// later one goes on, and the earlier one's copy is gone. What a killed one leaves is removed
-// by the next.
+// Who copies holds a token for as long as it goes on, and all that it does asks for it and
+// prolongs it. What a killed one leaves is removed by the next.
 const (
-	copyBegin = `redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[2], ARGV[1])
+	copyBegin = `local owner = redis.call('GET', KEYS[2])
+if owner and owner ~= ARGV[1] and string.sub(owner, 1, 5) ~= 'done ' then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ` + copyLease + `)
 return 1`
 	copyEntries = `if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 for i = 2, #ARGV, 2 do redis.call('XADD', KEYS[1], ARGV[i], '` + fieldEntry + `', ARGV[i + 1]) end
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ` + copyLease + `)
 return 1`
-	// copySwap compares lengths and the last entries: ids only grow, and the copy has only
-	// ids of the first stream, so that both have the same. The greatest id ever given moves
-	// along, or an id could be given twice. It may be repeated when its answer was lost.
+	// copySwap counts. Ids only grow, and the copy has only ids of the first stream, none
+	// above ARGV[2]: when the first has as many up to there, they are the same. ARGV[3] is
+	// what was copied; after a failover less may have arrived. The greatest id ever given
+	// moves along, or an id could be given twice. It may be repeated when its answer was lost.
 	copySwap = `local owner = redis.call('GET', KEYS[3])
 if owner == 'done ' .. ARGV[1] then return 1 end
 if owner ~= ARGV[1] then return -1 end
@@ -47,19 +51,47 @@ local function about(key)
   return t
 end
 local from, to = about(KEYS[1]), about(KEYS[2])
-if from['length'] ~= to['length'] or tostring(to['length']) ~= ARGV[3] or from['length'] == 0 then return 0 end
-if from['last-entry'][1] ~= ARGV[2] or to['last-entry'][1] ~= ARGV[2] then return 0 end
+local rest = redis.call('XRANGE', KEYS[1], '(' .. ARGV[2], '+', 'COUNT', ` + copyRest + `)
+if #rest == ` + copyRest + ` then return 0 end
+if tostring(to['length']) ~= ARGV[3] or from['length'] - #rest ~= to['length'] then return 2 end
+for _, entry in ipairs(rest) do redis.call('XADD', KEYS[2], entry[1], unpack(entry[2])) end
 redis.call('XSETID', KEYS[2], from['last-generated-id'], 'ENTRIESADDED', from['entries-added'], 'MAXDELETEDID', from['max-deleted-entry-id'])
 redis.call('RENAME', KEYS[2], KEYS[1])
-redis.call('SET', KEYS[3], 'done ' .. ARGV[1])
+redis.call('SET', KEYS[3], 'done ' .. ARGV[1], 'PX', ` + copyLease + `)
 return 1`
+	copyLease = "5000" // milliseconds
+	copyRest  = "100"  // entries
 )
 
-// resealFeed counts what is stale in the feed, and replaces all of it when there is some.
+// resealFeed counts what is stale in the feed, and replaces all of it when there is some,
+// until there is none: what came over at last may have been sealed by a node that had not
+// heard yet.
 func (s *Store) resealFeed(ctx context.Context, stale func([]byte) bool, dry bool) (seen, changed int, err error) {
 	const doing = "resealing the feed"
 	ctx, cancel := context.WithTimeout(ctx, feedTimeout)
 	defer cancel()
+	for first := true; ; first = false {
+		n, old, err := s.countFeed(ctx, doing, stale)
+		if first {
+			seen = n
+		}
+		switch {
+		case err != nil:
+			return seen, changed, err
+		case dry:
+			return seen, old, nil
+		case old == 0:
+			return seen, changed, nil
+		}
+		c := &feedCopy{store: s, doing: doing, token: rand.Text(), stale: stale}
+		if err := c.run(ctx); err != nil {
+			return seen, changed, err
+		}
+		changed += c.changed
+	}
+}
+
+func (s *Store) countFeed(ctx context.Context, doing string, stale func([]byte) bool) (seen, old int, err error) {
 	for after := ""; ; {
 		page, err := s.rawEntries(ctx, doing, after)
 		if err != nil {
@@ -67,22 +99,14 @@ func (s *Store) resealFeed(ctx context.Context, stale func([]byte) bool, dry boo
 		}
 		for _, e := range page {
 			if seen++; stale(e.b) {
-				changed++
+				old++
 			}
 			after = e.name
 		}
 		if len(page) < feedPage {
-			break
+			return seen, old, nil
 		}
 	}
-	if dry || changed == 0 {
-		return seen, changed, nil
-	}
-	c := &feedCopy{store: s, doing: doing, token: rand.Text(), stale: stale}
-	if err := c.run(ctx); err != nil {
-		return seen, 0, err
-	}
-	return seen, c.changed, nil
 }
 
 // rawEntries reads the next page of entries as they lie in Redis; the name of each is its
@@ -125,9 +149,8 @@ func (c *feedCopy) run(ctx context.Context) error {
 		return err
 	}
 	for {
-		before := c.copied
-		if err := c.copy(ctx); err != nil {
-			return err
+		if err := c.copy(ctx); err != nil || c.copied == 0 {
+			return err // the feed is empty: nothing to replace
 		}
 		answer, err := c.eval(ctx, true, copySwap, []string{nameFeed, nameFeedCopy, nameFeedOwner}, c.last, c.copied)
 		switch {
@@ -137,8 +160,7 @@ func (c *feedCopy) run(ctx context.Context) error {
 			return nil
 		case answer < 0:
 			return c.taken()
-		case before == c.copied:
-			// Nothing was added: something was removed, here or, in a failover, there.
+		case answer == 2: // something was removed, here or, in a failover, there
 			if err := c.begin(ctx); err != nil {
 				return err
 			}
@@ -146,10 +168,18 @@ func (c *feedCopy) run(ctx context.Context) error {
 	}
 }
 
+// begin takes the token, waiting for another's to end.
 func (c *feedCopy) begin(ctx context.Context) error {
 	c.last, c.copied, c.changed = "", 0, 0
-	_, err := c.eval(ctx, false, copyBegin, []string{nameFeedCopy, nameFeedOwner})
-	return err
+	for {
+		answer, err := c.eval(ctx, false, copyBegin, []string{nameFeedCopy, nameFeedOwner})
+		if err != nil || answer == 1 {
+			return err
+		}
+		if !pause(ctx, 3) {
+			return c.taken()
+		}
+	}
 }
 
 // copy copies what follows last.
@@ -227,5 +257,5 @@ func (c *feedCopy) eval(ctx context.Context, last bool, script string, names []s
 
 // taken says that the token is another's.
 func (c *feedCopy) taken() error {
-	return fmt.Errorf("%s: %w: another node began to do the same, or the server failed over: try again", c.doing, store.ErrUnavailable)
+	return fmt.Errorf("%s: %w: another node does the same, or the server failed over: try again", c.doing, store.ErrUnavailable)
 }
