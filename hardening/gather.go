@@ -17,6 +17,8 @@ const gatherTime = time.Second
 // follow it within that second share one, whose Count has their units. Failures are never added up, nor is anything that
 // names a uid.
 type gather struct {
+	after func(func()) // runs something a second later; nil: by a timer
+
 	mu   sync.Mutex // guards what follows
 	open map[gatherKey]*int
 }
@@ -53,11 +55,23 @@ func (g *gather) begin(k gatherKey) bool {
 func (g *gather) end(k gatherKey) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	sum := *g.open[k]
-	if *g.open[k] = 0; sum == 0 {
+	p, ok := g.open[k]
+	if !ok {
+		return 0
+	}
+	sum := *p
+	if *p = 0; sum == 0 {
 		delete(g.open, k)
 	}
 	return sum
+}
+
+func (g *gather) wait(f func()) {
+	if g.after != nil {
+		g.after(f)
+		return
+	}
+	time.AfterFunc(gatherTime, f)
 }
 
 func (g *gather) drop(k gatherKey) {
@@ -79,7 +93,7 @@ func (c *call) recordCheap() error {
 	}
 	if s.gather.begin(k) {
 		e.Client, e.Subject = "", ""
-		time.AfterFunc(gatherTime, func() { s.flush(k, e) })
+		s.gather.wait(func() { s.flush(k, e) })
 	}
 	return nil
 }
@@ -97,5 +111,5 @@ func (s *Service) flush(k gatherKey, e audit.Event) {
 		s.cfg.Logger.Error("the hmac service could not record the successes of the last second", "error", err, "units", e.Count)
 		return
 	}
-	time.AfterFunc(gatherTime, func() { s.flush(k, e) })
+	s.gather.wait(func() { s.flush(k, e) })
 }
