@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/caddymodule"
+	"github.com/anteroom-proxy/anteroom/upstreams/medicloud"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 )
@@ -31,9 +32,6 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	d := &demo{options: o, hosts: hosts}
-	life, end := context.WithCancel(ctx)
-	defer end()
-	d.life, d.end = life, end
 	if err := d.secrets(); err != nil {
 		return err
 	}
@@ -52,6 +50,9 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	if err := d.awaitReady(ctx); err != nil {
 		return err
 	}
+	work, end := context.WithCancel(ctx)
+	defer end()
+	d.tasks.Go(func() { d.documents.Run(work) }) // not before: it needs the service that Caddy has just brought up
 	fmt.Fprintf(out, "%s\n\nOpen it in a browser. People: patient, doctor, finance, external, nobody; each has the own name as password.\nState and logs: %s\nStop with Ctrl-C.\n", d.address("localhost"), o.dir)
 	if o.readyFile != "" {
 		if err := writeFile(o.readyFile, d.address("localhost")+"\n"); err != nil {
@@ -75,8 +76,7 @@ type demo struct {
 	issuer       string
 	upstreams    map[string]string // app → 127.0.0.1:port
 	servers      []*http.Server
-	life         context.Context // ends with the run; the applications' own work hangs on it
-	end          context.CancelFunc
+	documents    *medicloud.App
 	tasks        sync.WaitGroup
 }
 
@@ -168,8 +168,7 @@ func writeFile(path, text string) error {
 
 // close stops the sample applications and the provider.
 func (d *demo) close() {
-	d.end()
-	d.tasks.Wait()
+	d.tasks.Wait() // their context has ended
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	for _, s := range d.servers {

@@ -66,7 +66,7 @@ func (d *demo) newApp(name string, log *slog.Logger) (http.Handler, error) {
 		if err != nil {
 			return nil, err
 		}
-		d.tasks.Go(func() { app.Run(d.life) })
+		d.documents = app
 		return app, nil
 	}
 	return nil, fmt.Errorf("no app is called %q", name)

@@ -92,9 +92,8 @@ type App struct {
 	now        func() time.Time
 	log        *slog.Logger
 
-	mu    sync.Mutex // guards state until it is there, and tried
+	mu    sync.Mutex // held while the state is opened
 	state atomic.Pointer[synthetic.State[records]]
-	tried time.Time // when opening it has failed
 }
 
 // New returns the app. It does not need the encryption service yet: the records
@@ -133,8 +132,7 @@ func New(c Config) (*App, error) {
 }
 
 // records returns the app's records. The first call opens them, and moves what
-// lies in the clear; it fails while the encryption service is away, and is then
-// not tried again for a second.
+// lies in the clear; it fails while the encryption service is away.
 func (a *App) records() (*synthetic.State[records], error) {
 	if s := a.state.Load(); s != nil {
 		return s, nil
@@ -144,12 +142,8 @@ func (a *App) records() (*synthetic.State[records], error) {
 	if s := a.state.Load(); s != nil {
 		return s, nil
 	}
-	if now := time.Now(); now.Sub(a.tried) < time.Second {
-		return nil, a.vault.refuse(errAway, "records")
-	}
 	s, err := a.open()
 	if err != nil {
-		a.tried = time.Now()
 		if !errors.Is(err, errAway) && !errors.Is(err, errBroken) {
 			a.log.Error("opening the records of Medicloud", "err", err)
 		}

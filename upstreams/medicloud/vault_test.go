@@ -376,7 +376,6 @@ func TestServiceDown(t *testing.T) {
 		t.Errorf("files: %v", names)
 	}
 	s.down.Store(false)
-	h = on(t, s, dir) // the old one would try again in a second
 	want(t, get(h, "/documents/d7001/file"), 200, "Discharge letter")
 	before := stored(t, dir)
 	s.down.Store(true)
