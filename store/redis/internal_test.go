@@ -119,3 +119,58 @@ func TestAnswerBeforeItsEnd(t *testing.T) {
 		}
 	}
 }
+
+// TestMyself reads a server's own line. What cannot be read, and a slot under way, is never
+// taken for a server without slots.
+func TestMyself(t *testing.T) {
+	const other = "bb 127.0.0.1:3@4 master - 0 0 7 connected 0-16383\n"
+	for line, want := range map[string]struct {
+		id string
+		n  int
+		ok bool
+	}{
+		"aa 127.0.0.1:1@2 myself,master - 0 0 1 connected 0-5460":            {"aa", 5461, true},
+		"aa 127.0.0.1:1@2,host myself,master - 0 0 1 connected 0-9 12 16383": {"aa", 12, true},
+		"aa 127.0.0.1:1@2 myself,master - 0 0 1 connected":                   {"aa", 0, true},
+		"aa 127.0.0.1:1@2 myself,slave bb 0 0 1 connected":                   {"", 0, true},
+		"aa 127.0.0.1:1@2 master - 0 0 1 connected 0-5460":                   {"", 0, false},
+		"aa 127.0.0.1:1@2 myself,master - 0 0 1 connected 0-5460 [93->-bb]":  {"", 0, false},
+		"aa 127.0.0.1:1@2 myself,master - 0 0 1 connected [93-<-bb]":         {"", 0, false},
+		"aa 127.0.0.1:1@2 myself,master - 0 0 1 connected 9-3":               {"", 0, false},
+		"aa 127.0.0.1:1@2 myself,master - 0 0 1 connected 0-16384":           {"", 0, false},
+		"x.y 127.0.0.1:1@2 myself,master - 0 0 1 connected 0-5460":           {"", 0, false},
+		"aa 127.0.0.1:1@2 myself,master":                                     {"", 0, false},
+		"aa 127.0.0.1:1@2 notmyself,master - 0 0 1 connected 0-5460":         {"", 0, false},
+	} {
+		for _, nodes := range []string{other + line, line + "\n" + other} {
+			id, _, n, err := myself(nodes)
+			if id != want.id || n != want.n || (err == nil) != want.ok {
+				t.Errorf("myself(%q) = %q, %d, %v", nodes, id, n, err)
+			}
+		}
+	}
+	_, before, _, _ := myself("aa 1:1@2 myself,master - 0 5 1 connected 0-9")
+	for line, same := range map[string]bool{
+		"aa 1:1@2 myself,master - 0 77 1 connected 0-9":   true, // the time of a pong
+		"aa 1:1@2 myself,master - 0 5 2 connected 0-9":    false,
+		"aa 1:1@2 myself,master - 0 5 1 connected 0-8":    false,
+		"aa 1:1@2 myself,master - 0 5 1 connected 0-9 12": false,
+	} {
+		if _, after, _, _ := myself(line); (after == before) != same {
+			t.Errorf("%q is told as %q; before %q", line, after, before)
+		}
+	}
+}
+
+// FuzzPlace: each place has one form, and nothing else is one.
+func FuzzPlace(f *testing.F) {
+	for _, seed := range []string{"", "w1.-.-.-.1", "w1.ab.cd.ef.18446744073709551615", "w1.-.-.-.01", "w1.....1", "w2.-.-.-.1"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, cursor string) {
+		p, err := parsePlace(cursor)
+		if err == nil && cursor != "" && p.String() != cursor || err != nil && !errors.Is(err, store.ErrInvalid) {
+			t.Fatalf("%q is read as %q, %v", cursor, p, err)
+		}
+	})
+}
