@@ -186,7 +186,10 @@ func (m *MasterAWSKMS) Open(ctx context.Context, dir string, logger *slog.Logger
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", m.where(), err)
 	}
-	if file := filepath.Join(dir, "master.key"); exists(file) {
+	for _, file := range []string{filepath.Join(dir, "master.key"), filepath.Join(dir, "master.key"+nextKeySuffix)} { // the next one, of a replacement that was cut short
+		if !exists(file) {
+			continue
+		}
 		local, err := envelope.OpenLocal(file)
 		if err != nil {
 			return nil, nil, fmt.Errorf("%s: the key file that came before it: %w", m.where(), err)
