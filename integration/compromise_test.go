@@ -63,7 +63,7 @@ func TestRow156CompromiseDrill(t *testing.T) {
 		t.Fatalf("dry run: %s%s", dry.stdout, dry.stderr)
 	}
 	began = time.Now()
-	r.dieOnTheWay(t, old, 5)
+	r.dieOnTheWay(t, old)
 	took := r.finishOperation(t)
 	if got := r.visit(t, dana); got != http.StatusUnauthorized {
 		t.Errorf("afterwards a session by a key that the thief can read is answered %d", got)
@@ -125,36 +125,38 @@ func (r *rig) visit(t testing.TB, who *visitor) int {
 	return res.StatusCode
 }
 
-// dieOnTheWay begins the operation and kills the program n times, each time after it has come on.
-func (r *rig) dieOnTheWay(t testing.TB, id string, n int) {
+// kills are where the program dies: three times amid the records, then while other nodes would be waited for, and in one of the
+// steps after that.
+var kills = []struct {
+	phases []string
+	seen   int
+}{
+	{[]string{"reseal-values"}, 5_000}, {[]string{"reseal-values"}, 35_000}, {[]string{"reseal-values"}, 70_000}, {[]string{"wait"}, 0}, {[]string{"reseal-values-2", "verify"}, 0},
+}
+
+// dieOnTheWay begins the operation and kills the program at each of these places.
+func (r *rig) dieOnTheWay(t testing.TB, id string) {
 	t.Helper()
 	status, body, err := r.askAdmin(http.MethodPost, "keys/compromised", mustJSON(map[string]any{"id": id}))
 	if err != nil || status != http.StatusOK {
 		t.Fatalf("%d, %v: %s", status, err, body)
 	}
 	var seen []string
-	at := ""
-	for range n {
-		deadline := time.Now().Add(20 * time.Second)
-		for {
+	for _, k := range kills {
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 			op := r.operation()
 			if op != nil && op.State != rekey.StateRunning {
 				t.Fatalf("the operation is %s after %q: %s", op.State, seen, op.Problem)
 			}
-			if op != nil {
-				if now := fmt.Sprint(op.Phase, " ", op.Seen); now != at && (op.Phase != "count" || op.Seen > 0) {
-					at = now
-					break
-				}
+			if op != nil && slices.Contains(k.phases, op.Phase) && op.Seen >= k.seen {
+				seen = append(seen, fmt.Sprint(op.Phase, " ", op.Seen))
+				break
 			}
 			if time.Now().After(deadline) {
-				t.Fatalf("it does not come on from %s", at)
+				t.Fatalf("it does not come to %v; killed at %q", k, seen)
 			}
-			time.Sleep(2 * time.Millisecond)
 		}
-		time.Sleep(150 * time.Millisecond)
 		r.proc.kill()
-		seen = append(seen, at)
 		r.run(t)
 	}
 	t.Logf("killed at %q", seen)

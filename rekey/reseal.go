@@ -14,7 +14,7 @@ import (
 const (
 	pageSize = 1000
 	// hands write at the same time: a store that groups its writers makes one fsync of many.
-	hands = 128
+	hands = 512
 	// passes bounds how often what others write in between is looked after.
 	passes = 5
 )
@@ -282,6 +282,9 @@ func (o *Operator) takeSealed(ctx context.Context, op *Operation, c *census, pro
 
 // count notes what there is before anything changes.
 func (t *task) count(ctx context.Context) error {
+	if err := t.change(ctx, false, func(op *Operation) { op.Seen = 0 }); err != nil {
+		return err
+	}
 	op := t.now()
 	c, err := t.o.take(ctx, op, func(n int) error {
 		return t.change(ctx, false, func(op *Operation) { op.Seen += n })
@@ -315,6 +318,9 @@ func (op *Operation) noteExposed() {
 // it in between; what cannot be opened stops the operation.
 func (t *task) verify(ctx context.Context) error {
 	for pass := 0; ; pass++ {
+		if err := t.change(ctx, false, func(op *Operation) { op.Seen, op.Changed, op.Cursor = 0, 0, "" }); err != nil {
+			return err
+		}
 		op := t.now()
 		c, err := t.o.take(ctx, op, func(n int) error {
 			return t.change(ctx, false, func(op *Operation) { op.Seen += n })
@@ -334,15 +340,12 @@ func (t *task) verify(ctx context.Context) error {
 			}
 		}
 		for _, again := range []func(context.Context) error{t.resealStore, t.resealValues} {
-			if err := t.change(ctx, true, func(op *Operation) { op.Cursor, op.Pass = "", pass+1 }); err != nil {
+			if err := t.change(ctx, true, func(op *Operation) { op.Cursor, op.Seen, op.Pass = "", 0, pass+1 }); err != nil {
 				return err
 			}
 			if err := again(ctx); err != nil {
 				return err
 			}
-		}
-		if err := t.change(ctx, true, func(op *Operation) { op.Cursor, op.Seen, op.Changed = "", 0, 0 }); err != nil {
-			return err
 		}
 	}
 }
