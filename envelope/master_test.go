@@ -245,6 +245,46 @@ func TestGarbageMaster(t *testing.T) {
 	}
 }
 
+// TestLossyMaster: a master that gives the ring back and loses data keys. Each key is tried
+// before the ring that has it is stored.
+func TestLossyMaster(t *testing.T) {
+	l := &lossy{newFar(t, 1)}
+	if _, err := Start(t.Context(), Config{Name: "own", Master: l, Store: new(memory)}); !errors.Is(err, ErrSealed) {
+		t.Errorf("started: %v", err)
+	}
+	keys := new(memory)
+	e := open(t, keys, "own", local(t, 5))
+	sealed, before := seal(t, e, testLabel, []byte("x")), keys.snapshot()
+	m := open(t, keys, "own", l, func(c *Config) { c.Former = []Master{local(t, 5)} })
+	for verb, do := range map[string]func() error{
+		"Rotate":  func() error { _, err := m.Rotate(t.Context()); return err },
+		"Condemn": func() error { _, err := m.Condemn(t.Context(), primary(t, e).ID); return err },
+		"Migrate": func() error { _, err := m.Migrate(t.Context()); return err },
+	} {
+		refused(t, verb, do(), ErrSealed)
+	}
+	if string(keys.values[ringAt]) != string(before[ringAt]) {
+		t.Error("the ring was changed")
+	}
+	opens(t, open(t, keys, "own", local(t, 5)), sealed, "x")
+}
+
+type lossy struct{ *far }
+
+func (l *lossy) Generate(ctx context.Context, about map[string]string) ([]byte, []byte, error) {
+	plain, wrapped, err := l.far.Generate(ctx, about)
+	wrapped[40] ^= 1
+	return plain, wrapped, err
+}
+
+func (l *lossy) Wrap(ctx context.Context, plain []byte, about map[string]string) ([]byte, error) {
+	wrapped, err := l.far.Wrap(ctx, plain, about)
+	if about["key"] != provesRing {
+		wrapped[40] ^= 1
+	}
+	return wrapped, err
+}
+
 type garbage struct {
 	*far
 	out []byte
