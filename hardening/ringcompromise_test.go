@@ -430,3 +430,51 @@ func TestAnotherLineIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestSameEpochOfAnotherLine: nothing is missing in it, and still it is not what was written here.
+func TestSameEpochOfAnotherLine(t *testing.T) {
+	c, st := newClock(), new(memory)
+	k := testKey(t, c)
+	n := newNode(t, st, c, nil, k)
+	n.mustSync(t)
+	old := st.raw()
+	if _, err := n.Rewrap(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	held := n.held()
+	st.value = old
+	other := newNode(t, st, c, nil, k)
+	other.mustSync(t)
+	other.mustSync(t, testKey(t, c))
+	if other.held().file.Epoch != held.file.Epoch {
+		t.Fatal("the test is not about the same epoch")
+	}
+	if err := n.Sync(t.Context()); !errors.Is(err, ErrLocked) || n.held() != held {
+		t.Error(err)
+	}
+}
+
+// TestPeerWritesRightAfter: the write was acknowledged, and what is read back is a peer's, made on top of it. The order is
+// done then, and not carried out twice.
+func TestPeerWritesRightAfter(t *testing.T) {
+	for name, op := range map[string]func(*node) (RingStatus, error){
+		"rotate":     func(n *node) (RingStatus, error) { return n.Rotate(t.Context(), 0) },
+		"later":      func(n *node) (RingStatus, error) { return n.Rotate(t.Context(), time.Hour) },
+		"compromise": func(n *node) (RingStatus, error) { return n.Compromise(t.Context(), "p1") },
+		"rewrap":     func(n *node) (RingStatus, error) { return n.Rewrap(t.Context()) },
+	} {
+		c, st := newClock(), new(memory)
+		k := testKey(t, c)
+		n, peer := newNode(t, st, c, nil, k), newNode(t, st, c, nil, k)
+		n.mustSync(t)
+		st.after = func() { peer.mustSync(t, testKey(t, c)) }
+		s, err := op(n)
+		want := 2
+		if name == "rewrap" {
+			want = 1
+		}
+		if err != nil || len(s.Versions) != want || s.Epoch != 3 {
+			t.Errorf("%s: %d versions at epoch %d, %v", name, len(s.Versions), s.Epoch, err)
+		}
+	}
+}

@@ -19,6 +19,7 @@ type memory struct {
 	value  []byte
 	faults []string // of the coming writes: "lost" (said to be lost, and is), "kept" (said to be lost, and is not), ""
 	writes int
+	after  func() // runs once after the next write
 }
 
 func (m *memory) Get(context.Context, string) ([]byte, error) {
@@ -31,6 +32,15 @@ func (m *memory) Get(context.Context, string) ([]byte, error) {
 }
 
 func (m *memory) CompareAndSwap(_ context.Context, _ string, old, new []byte, _ time.Time) error {
+	err := m.swap(old, new)
+	if after := m.after; after != nil {
+		m.after = nil
+		after()
+	}
+	return err
+}
+
+func (m *memory) swap(old, new []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	fault := ""

@@ -31,6 +31,9 @@ func TestRingMovesToAnotherSite(t *testing.T) {
 	if _, err := a.Compromise(t.Context(), "p1"); err != nil {
 		t.Fatal(err)
 	}
+	if err := a.KeepCensus(t.Context(), census(c, "here", nil)); err != nil {
+		t.Fatal(err)
+	}
 	b := newNode(t, there, c, existing, testKey(t, c))
 	if err := b.Sync(t.Context()); !errors.Is(err, ErrWaiting) || !strings.Contains(err.Error(), "anteroom keys ring import") || there.raw() != nil {
 		t.Fatalf("a ring that should exist already was made: %v", err)
@@ -53,6 +56,9 @@ func TestRingMovesToAnotherSite(t *testing.T) {
 		}
 	}
 	same()
+	if b.Status().LastCensus != nil {
+		t.Error("what one site counted decides at another")
+	}
 	newNode(t, there, c, existing, b.live...).mustSync(t)
 	// What one site rotates, the other takes over with the next import; an old export changes nothing.
 	if _, err := a.Rotate(t.Context(), 0); err != nil {
