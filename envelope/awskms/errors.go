@@ -35,7 +35,7 @@ var (
 
 // explain turns what went wrong into one of the three errors of a master, with what an operator can do about it.
 func (m *Master) explain(op operation, err error) error {
-	kind, text := m.judge(op, err)
+	text, kind := m.judge(op, err)
 	if id := requestID(err); id != "" {
 		text += " (request id " + id + ")"
 	}
@@ -46,7 +46,7 @@ func (m *Master) explain(op operation, err error) error {
 	return explained
 }
 
-func (m *Master) judge(op operation, err error) (kind error, text string) {
+func (m *Master) judge(op operation, err error) (text string, kind error) {
 	if err == nil {
 		err = errAnswer
 	}
@@ -54,22 +54,22 @@ func (m *Master) judge(op operation, err error) (kind error, text string) {
 	var api smithy.APIError
 	switch {
 	case errors.Is(err, context.Canceled):
-		return envelope.ErrUnavailable, "the caller did not wait for the answer"
+		return "the caller did not wait for the answer", envelope.ErrUnavailable
 	case errors.Is(err, errAnswer):
-		return envelope.ErrUnavailable, "the answer is not what KMS answers: see that the endpoint is KMS'"
+		return "the answer is not what KMS answers: see that the endpoint is KMS'", envelope.ErrUnavailable
 	case errors.As(err, &api) && service == tokenService:
 		return m.judgeRole(api)
 	case errors.As(err, &api) && service != "KMS":
-		return envelope.ErrUnavailable, noCredentials
+		return noCredentials, envelope.ErrUnavailable
 	case errors.As(err, &api):
 		return m.judgeCode(op, api, statusOf(err))
 	case strings.Contains(err.Error(), "get credentials") || strings.Contains(err.Error(), "get identity"): // the SDK has no type for it
-		return envelope.ErrUnavailable, noCredentials
+		return noCredentials, envelope.ErrUnavailable
 	}
 	if status := statusOf(err); status >= 300 {
-		return envelope.ErrUnavailable, fmt.Sprintf("the endpoint answers with status %d and not as KMS does: see the endpoint and the proxy", status)
+		return fmt.Sprintf("the endpoint answers with status %d and not as KMS does: see the endpoint and the proxy", status), envelope.ErrUnavailable
 	}
-	return envelope.ErrUnavailable, m.network(err)
+	return m.network(err), envelope.ErrUnavailable
 }
 
 const (
@@ -78,53 +78,53 @@ const (
 )
 
 // judgeCode knows the errors of the KMS API (API reference, "Common Errors" and the errors of each operation).
-func (m *Master) judgeCode(op operation, api smithy.APIError, status int) (error, string) {
+func (m *Master) judgeCode(op operation, api smithy.APIError, status int) (text string, kind error) {
 	switch code := api.ErrorCode(); code {
 	case "InvalidCiphertextException":
-		return envelope.ErrSealed, "the wrapped bytes were changed, or belong elsewhere: their encryption context is another one"
+		return "the wrapped bytes were changed, or belong elsewhere: their encryption context is another one", envelope.ErrSealed
 	case "IncorrectKeyException":
-		return envelope.ErrSealed, "the bytes were wrapped under another KMS key: name that key as well, with `former awskms KEY`"
+		return "the bytes were wrapped under another KMS key: name that key as well, with `former awskms KEY`", envelope.ErrSealed
 	case "DisabledException":
-		return envelope.ErrRefused, "the key is disabled: `aws kms enable-key --key-id " + m.key + "`; the event DisableKey in CloudTrail says who disabled it, and when"
+		return "the key is disabled: `aws kms enable-key --key-id " + m.key + "`; the event DisableKey in CloudTrail says who disabled it, and when", envelope.ErrRefused
 	case "KMSInvalidStateException":
 		return m.judgeState(api.ErrorMessage())
 	case "NotFoundException":
-		return envelope.ErrRefused, "there is no such key in region " + m.region + ": see its spelling, the region and the account; a key whose deletion is over cannot be had back, nor anything that it wrapped"
+		return "there is no such key in region " + m.region + ": see its spelling, the region and the account; a key whose deletion is over cannot be had back, nor anything that it wrapped", envelope.ErrRefused
 	case "InvalidKeyUsageException":
-		return envelope.ErrRefused, "the key cannot wrap data keys: make a symmetric one, `aws kms create-key` (key spec SYMMETRIC_DEFAULT, usage ENCRYPT_DECRYPT)"
+		return "the key cannot wrap data keys: make a symmetric one, `aws kms create-key` (key spec SYMMETRIC_DEFAULT, usage ENCRYPT_DECRYPT)", envelope.ErrRefused
 	case "AccessDeniedException":
-		return envelope.ErrRefused, m.denied(op, api.ErrorMessage())
+		return m.denied(op, api.ErrorMessage()), envelope.ErrRefused
 	case "ExpiredTokenException", "ExpiredToken", "RequestExpired", "InvalidSignatureException", "SignatureDoesNotMatch", "RequestTimeTooSkewed":
-		return envelope.ErrRefused, "the credentials are no longer, or not yet, good (" + code + "): renew them, and see that this machine's clock is right"
+		return "the credentials are no longer, or not yet, good (" + code + "): renew them, and see that this machine's clock is right", envelope.ErrRefused
 	case "UnrecognizedClientException", "InvalidClientTokenId", "MissingAuthenticationToken", "MissingAuthenticationTokenException", "IncompleteSignature", "NotAuthorized", "OptInRequired":
-		return envelope.ErrRefused, "the credentials are not known to AWS (" + code + "): see which ones are found with `aws sts get-caller-identity`"
+		return "the credentials are not known to AWS (" + code + "): see which ones are found with `aws sts get-caller-identity`", envelope.ErrRefused
 	case "ThrottlingException", "Throttling", "TooManyRequestsException", "LimitExceededException", "RequestLimitExceeded":
-		return envelope.ErrUnavailable, "KMS takes no more requests of this account for now: raise the quota of cryptographic operations, or find who spends it (Service Quotas, CloudTrail)"
+		return "KMS takes no more requests of this account for now: raise the quota of cryptographic operations, or find who spends it (Service Quotas, CloudTrail)", envelope.ErrUnavailable
 	case "KeyUnavailableException", "DependencyTimeoutException", "KMSInternalException", "InternalFailure", "InternalServerError", "ServiceUnavailable", "ServiceUnavailableException":
-		return envelope.ErrUnavailable, "KMS cannot do it for now (" + code + "): see AWS' health page; it is tried again"
+		return "KMS cannot do it for now (" + code + "): see AWS' health page; it is tried again", envelope.ErrUnavailable
 	default:
 		if !codeForm.MatchString(code) {
 			code = "no code"
 		}
 		if status >= 500 || status == 429 || status == 0 {
-			return envelope.ErrUnavailable, fmt.Sprintf("KMS cannot do it for now (%s, status %d); it is tried again", code, status)
+			return fmt.Sprintf("KMS cannot do it for now (%s, status %d); it is tried again", code, status), envelope.ErrUnavailable
 		}
-		return envelope.ErrRefused, fmt.Sprintf("KMS refuses it (%s, status %d): see that the endpoint is KMS' and that the key is a symmetric one", code, status)
+		return fmt.Sprintf("KMS refuses it (%s, status %d): see that the endpoint is KMS' and that the key is a symmetric one", code, status), envelope.ErrRefused
 	}
 }
 
 // judgeState reads the key's state out of the message, the only place where it stands.
-func (m *Master) judgeState(message string) (error, string) {
+func (m *Master) judgeState(message string) (text string, kind error) {
 	message = strings.ToLower(message)
 	switch {
 	case strings.Contains(message, "pending deletion") || strings.Contains(message, "pendingdeletion") || strings.Contains(message, "pending replica deletion"):
-		return envelope.ErrRefused, "the key is pending deletion; what it wrapped is lost when that is over: `aws kms cancel-key-deletion --key-id " + m.key + "`, then `aws kms enable-key --key-id " + m.key + "`"
+		return "the key is pending deletion; what it wrapped is lost when that is over: `aws kms cancel-key-deletion --key-id " + m.key + "`, then `aws kms enable-key --key-id " + m.key + "`", envelope.ErrRefused
 	case strings.Contains(message, "disabled"):
 		return m.judgeCode("", &smithy.GenericAPIError{Code: "DisabledException"}, 400)
 	case strings.Contains(message, "pending import") || strings.Contains(message, "pendingimport"):
-		return envelope.ErrRefused, "the key's imported material expired or was deleted: import the same material again (`aws kms import-key-material`)"
+		return "the key's imported material expired or was deleted: import the same material again (`aws kms import-key-material`)", envelope.ErrRefused
 	}
-	return envelope.ErrUnavailable, "the key cannot be used in its present state: `aws kms describe-key --key-id " + m.key + "` shows it; a key in a custom key store needs the store connected"
+	return "the key cannot be used in its present state: `aws kms describe-key --key-id " + m.key + "` shows it; a key in a custom key store needs the store connected", envelope.ErrUnavailable
 }
 
 func (m *Master) denied(op operation, message string) string {
@@ -135,18 +135,18 @@ func (m *Master) denied(op operation, message string) string {
 	return fmt.Sprintf("%s may not do this: allow it %s in the key's policy or in its own (a condition on the encryption context must let `service` = `anteroom` pass)", who, op)
 }
 
-func (m *Master) judgeRole(api smithy.APIError) (error, string) {
+func (m *Master) judgeRole(api smithy.APIError) (text string, kind error) {
 	switch api.ErrorCode() {
 	case "AccessDenied", "AccessDeniedException":
 		who := arnForm.FindString(api.ErrorMessage())
 		if who == "" {
 			who = "the identity that `aws sts get-caller-identity` shows"
 		}
-		return envelope.ErrRefused, fmt.Sprintf("%s may not assume the role %s: allow it sts:AssumeRole, and name it in the role's trust policy", who, m.role)
+		return fmt.Sprintf("%s may not assume the role %s: allow it sts:AssumeRole, and name it in the role's trust policy", who, m.role), envelope.ErrRefused
 	case "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "SignatureDoesNotMatch", "InvalidIdentityToken":
-		return envelope.ErrRefused, "the credentials with which a role is assumed are not good: renew them, and see that this machine's clock is right"
+		return "the credentials with which a role is assumed are not good: renew them, and see that this machine's clock is right", envelope.ErrRefused
 	}
-	return envelope.ErrUnavailable, "AWS STS gives no credentials for now; it is tried again"
+	return "AWS STS gives no credentials for now; it is tried again", envelope.ErrUnavailable
 }
 
 // network describes a failure below HTTP. URLs are left out.
