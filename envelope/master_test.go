@@ -285,6 +285,38 @@ func (l *lossy) Wrap(ctx context.Context, plain []byte, about map[string]string)
 	return wrapped, err
 }
 
+// TestOtherKeyAnswered: a master that suddenly answers with another data key. Nothing is
+// sealed under that: nobody could open it later.
+func TestOtherKeyAnswered(t *testing.T) {
+	clock, m, keys := newTicker(), &turncoat{far: newFar(t, 1)}, new(memory)
+	e := open(t, keys, "own", m, clock.at)
+	sealed := seal(t, e, testLabel, []byte("x"))
+	m.turned = true
+	clock.add(time.Hour)
+	_, err := e.Seal(t.Context(), testLabel, nil)
+	refused(t, "Seal", err, ErrSealed)
+	_, err = e.Open(t.Context(), testLabel, sealed)
+	refused(t, "Open", err, ErrSealed)
+	_, err = Start(t.Context(), Config{Name: "own", Master: m, Store: keys})
+	refused(t, "Start", err, ErrSealed)
+	m.turned = false
+	clock.add(time.Hour)
+	opens(t, e, sealed, "x")
+}
+
+type turncoat struct {
+	*far
+	turned bool
+}
+
+func (c *turncoat) Unwrap(ctx context.Context, wrapped []byte, about map[string]string) ([]byte, error) {
+	plain, err := c.far.Unwrap(ctx, wrapped, about)
+	if c.turned && about["key"] != provesRing {
+		plain[0]++
+	}
+	return plain, err
+}
+
 type garbage struct {
 	*far
 	out []byte
