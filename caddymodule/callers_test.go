@@ -108,6 +108,7 @@ func TestCallersOfASite(t *testing.T) {
 		"a user without a Unix socket":          {with("TLS", "peer uid 0"), "bind unix//"},
 		"a token and a user, no Unix socket":    {with("TLS", "token_file DIR/token; peer uid 0"), "bind unix//"},
 		"a certificate":                         {with(asks, "client_certificate DIR/tls.pem"), ""},
+		"client_auth without a mode":            {with(strings.Replace(asks, "\t\t\tmode request\n", "", 1), "client_certificate DIR/tls.pem"), "client_auth { mode request }"},
 		"a certificate, mode require":           {with(strings.Replace(asks, "request", "require", 1), "client_certificate DIR/tls.pem"), ""},
 		"asked for by another site":             {strings.Replace(with(asks, "compat"), "localhost:8444", "app.test:8444", 1) + with("TLS", "client_certificate DIR/tls.pem"), "client_auth { mode request }"},
 		"a Unix socket, user":                   {with(unix, "peer uid 0"), ""},

@@ -46,6 +46,8 @@ func TestGuard(t *testing.T) {
 		"::1 with a zone":                             {func(f *Facts) { f.KernelRemote = addr("::1%eth0") }, Refused, "guard.kernel-remote"},
 		"local end is the public address":             {func(f *Facts) { f.KernelLocal = addr("192.0.2.1") }, Refused, "guard.kernel-local"},
 		"local end unknown":                           {func(f *Facts) { f.KernelLocal = netip.Addr{} }, Refused, "guard.kernel-local"},
+		"the server names no address":                 {func(f *Facts) { f.Remote = netip.Addr{} }, Refused, "guard.remote"},
+		"nobody knows the client's address":           {func(f *Facts) { f.Client = netip.Addr{} }, Refused, "guard.client"},
 		"HTTP/3 from this host": {func(f *Facts) {
 			f.KernelRemote, f.KernelLocal, f.ProtoMajor, f.ProtoMinor = netip.Addr{}, netip.Addr{}, 3, 0
 		}, Refused, "guard.kernel-remote"},
