@@ -49,7 +49,8 @@ func openDisk(t testing.TB, dir string) (*disk, func()) {
 	}
 }
 
-// fill signs people in until the store holds that many sealed values, and returns the cookies of one of them.
+// fill signs some people in and makes more values of that kind until the store holds so many sealed ones. It returns the cookies of
+// one session.
 func (d *disk) fill(t testing.TB, values int, host string) *visitor {
 	t.Helper()
 	m, err := sessions.New(sessions.Config{Store: d.store, Sealer: d.envelope})
@@ -60,31 +61,47 @@ func (d *disk) fill(t testing.TB, values int, host string) *visitor {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	const each, hands = 3, 512 // a session's record, its account's list, and what is kept for its provider
+	const people, each = 3000, 3 // a session's record, its account's list, and what is kept for its provider
+	one := new(visitor)
+	parallel(people, func(i int) {
+		g := sessions.Grant{Source: "hospital", Subject: fmt.Sprint("s", i), Username: fmt.Sprint("u", i), Name: "Person", Roles: []string{"doctor"}, AuthTime: time.Now()}
+		_, cookies, err := m.Issue(context.Background(), g, host, sessions.Admission{Keep: fmt.Appendf(nil, "token of %d", i)})
+		if err != nil {
+			t.Error(err)
+		} else if i == 0 {
+			one.header = cookies[0].Name + "=" + cookies[0].Value + "; " + cookies[1].Name + "=" + cookies[1].Value
+		}
+	})
+	expires := time.Now().Add(12 * time.Hour)
+	parallel(values-people*each, func(i int) {
+		key := fmt.Sprintf("anteroom/session/record/v1/drill-%07d", i*7919%(1<<20))
+		sealed, err := d.envelope.Seal(context.Background(), key, fmt.Appendf(nil, `{"sid":"drill-%d","idp":"hospital","sub":"d%d","username":"d%d","roles":["doctor"],"start":1,"seen":1,"exp":2,"end":3}`, i, i, i))
+		if err == nil {
+			err = d.store.Put(context.Background(), key, sealed, expires)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	return one
+}
+
+// parallel calls do for 0 to n-1, many at a time: a store that groups its writers makes one fsync of many.
+func parallel(n int, do func(int)) {
 	var all sync.WaitGroup
 	jobs := make(chan int)
-	one := new(visitor)
-	for range hands {
+	for range 512 {
 		all.Go(func() {
 			for i := range jobs {
-				g := sessions.Grant{Source: "hospital", Subject: fmt.Sprint("s", i), Username: fmt.Sprint("u", i), Name: "Person", Roles: []string{"doctor"}, AuthTime: time.Now()}
-				_, cookies, err := m.Issue(context.Background(), g, host, sessions.Admission{Keep: fmt.Appendf(nil, "token of %d", i)})
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				if i == 0 {
-					one.header = cookies[0].Name + "=" + cookies[0].Value + "; " + cookies[1].Name + "=" + cookies[1].Value
-				}
+				do(i)
 			}
 		})
 	}
-	for i := range (values + each - 1) / each {
+	for i := range n {
 		jobs <- i
 	}
 	close(jobs)
 	all.Wait()
-	return one
 }
 
 // visitor is what a browser of one of these people would send.
