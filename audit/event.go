@@ -20,7 +20,7 @@ type Event struct {
 	// "hand-off" (a sign-in at the one portal opened this site), "sign-out", "admin" (an
 	// operator's command), "emergency" (somebody broke the glass, or it closed again),
 	// "review" (such an event was accepted or rejected), "budget" (somebody came to a limit
-	// of a view budget) or "hmac-service". It is required. "log" is the log's own.
+	// of a view budget), "hmac-service" or "envelope-service". It is required. "log" is the log's own.
 	Kind string
 	// Source, Subject and Name say who: the identity source's name, the subject there,
 	// and the username. All empty: nobody was signed in.
@@ -58,7 +58,8 @@ type Event struct {
 	// Client is the address that the request came from.
 	Client string
 	// ClientID is the application that presented an access token, and Scopes what that
-	// token allows; at most 32 are written. Empty: no token came.
+	// token allows; at most 32 are written. Empty: no token came. Of a local service's caller
+	// it is the credential: "token", "uid:33", "gid:33" or "certificate:" and 16 hex digits.
 	ClientID string
 	Scopes   []string
 	// Count is set when the record stands for that many events of one kind which got no

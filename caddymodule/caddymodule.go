@@ -8,7 +8,8 @@
 //     lifetimes;
 //   - the handler "http.handlers.anteroom" and the site directive "anteroom" (site.go, site_caddyfile.go): the gate in
 //     front of one site, with the pages under /.anteroom/; its rules are judged in site_policy.go;
-//   - the handler "http.handlers.hmac_service" (hmac.go) for applications on the same host;
+//   - the handlers "http.handlers.hmac_service" (hmac.go) and "http.handlers.envelope_service" (envelope_service.go) for
+//     applications on the same host;
 //   - "anteroom.identity.oidc" (identity_oidc.go), "anteroom.store.bolt" and "anteroom.store.redis" (store_bolt.go,
 //     store_redis.go), and "caddy.storage.anteroom_redis" for certificates (storage_redis.go);
 //   - the admin API below /anteroom/ (admin.go), metrics (metrics.go), and the commands sessions, keys,

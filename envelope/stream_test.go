@@ -407,7 +407,7 @@ func FuzzStream(f *testing.F) {
 			t.Fatalf("%d changed bytes opened", len(changed))
 		}
 		if !bytes.HasPrefix(plain, got) {
-			t.Fatal(fmt.Sprintf("%d bytes came out that never went in", len(got)))
+			t.Fatalf("%d bytes came out that never went in", len(got))
 		}
 	})
 }
