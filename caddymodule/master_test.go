@@ -11,7 +11,9 @@ import (
 	"github.com/anteroom-proxy/anteroom/envelope"
 	"github.com/anteroom-proxy/anteroom/envelope/awskms/kmstest"
 	"github.com/anteroom-proxy/anteroom/store"
+	"github.com/anteroom-proxy/anteroom/store/redis/redistest"
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/certmagic"
 )
 
 const testARN = "arn:aws:kms:eu-central-1:123456789012:key/0d5ae4c6-12c4-4dba-97fc-ea2d75fbde62"
@@ -209,5 +211,45 @@ func TestDoctorMaster(t *testing.T) {
 	app.MasterRaw = nil
 	if all := examineMaster(t.Context(), app); all != nil {
 		t.Errorf("a key file: %+v", all)
+	}
+}
+
+// TestStorageSameMaster: the certificate storage seals with the key in KMS as the store does; a node whose lines name another master
+// is told so and writes nothing.
+func TestStorageSameMaster(t *testing.T) {
+	awsSettings(t)
+	fake := kmstest.NewFake(t)
+	server := redistest.Standalone(t)
+	storage := func(master map[string]any) certmagic.Storage {
+		raw, err := json.Marshal(map[string]any{"url": server.URL(), "ca": server.CA, "directory": server.Dir, "master": master})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+		t.Cleanup(cancel)
+		module, err := ctx.LoadModuleByID("caddy.storage.anteroom_redis", raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := module.(caddy.StorageConverter).CertMagicStorage()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	aws := map[string]any{"module": "awskms", "key": fake.Key(), "endpoint": fake.URL}
+	one := storage(aws)
+	if err := one.Store(t.Context(), "a/key", []byte("a private key")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := storage(aws).Load(t.Context(), "a/key"); err != nil || string(got) != "a private key" {
+		t.Errorf("another config with the same lines: %q, %v", got, err)
+	}
+	other := storage(map[string]any{"module": "awskms", "key": fake.NewKey(), "endpoint": fake.URL})
+	if err := other.Store(t.Context(), "b/key", []byte("x")); err == nil || !strings.Contains(err.Error(), "restart Anteroom") {
+		t.Errorf("with another master: %v", err)
+	}
+	if exists(filepath.Join(server.Dir, "master.key")) {
+		t.Error("a key file was made")
 	}
 }
