@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/anteroom-proxy/anteroom/audit"
 )
@@ -17,23 +18,28 @@ const (
 
 // protect answers {"items":[{"record"}]}, {"record"} for a set, or a record a line.
 func (c *call) protect(body []byte) error {
-	var req protectRequest
-	var err error
-	f := frame{`{"record":"`, `"}`, ","}
+	b := buffers.Get().(*bytes.Buffer)
+	b.Reset()
+	defer c.giveAnswer(b)
+	ctx := c.r.Context()
 	if c.lines {
-		f = frame{"", "\n", ""}
-		req.items, err = parseLines(body)
-	} else {
-		req, err = parseProtect(body)
+		body, n, err := countLines(body)
+		if err != nil {
+			return err
+		}
+		b.Grow(160 * n) // a longer record costs a copy
+		out, err := c.service.protectLines(ctx, b.AvailableBuffer(), body, n, &c.spent)
+		if err != nil {
+			return err
+		}
+		return c.write(kindLines, out)
 	}
+	list := itemLists.Get().(*[]raw)
+	defer giveItems(list)
+	req, err := parseProtect(body, list)
 	if err != nil {
 		return err
 	}
-	b := buffers.Get().(*bytes.Buffer)
-	defer c.giveAnswer(b)
-	ctx := c.r.Context()
-	// Longer records only cost a copy.
-	b.Grow(160*len(req.items) + 64)
 	if req.set != nil {
 		c.uid = req.set.uid
 		b.Grow(maxSetRecord)
@@ -43,22 +49,25 @@ func (c *call) protect(body []byte) error {
 		}
 		return c.write(kindJSON, append(out, `"}`+"\n"...))
 	}
-	if c.lines {
-		out, err := c.service.protect(ctx, b.AvailableBuffer(), req.items, f, &c.spent)
-		if err != nil {
-			return err
-		}
-		return c.write(kindLines, out)
-	}
 	c.cheap = len(req.items) < cheapUnits && !slices.ContainsFunc(req.items, func(i raw) bool { return !i.fast })
 	if len(req.items) == 1 && !c.cheap {
 		c.uid = req.items[0].uid
 	}
-	out, err := c.service.protect(ctx, append(b.AvailableBuffer(), `{"items":[`...), req.items, f, &c.spent)
+	b.Grow(180*len(req.items) + 64)
+	out, err := c.service.protect(ctx, append(b.AvailableBuffer(), `{"items":[`...), req.items, frame{`{"record":"`, `"}`, ","}, &c.spent)
 	if err != nil {
 		return err
 	}
 	return c.write(kindJSON, append(out, "]}\n"...))
+}
+
+// itemLists are lists of items between requests.
+var itemLists = sync.Pool{New: func() any { return new([]raw) }}
+
+func giveItems(list *[]raw) {
+	clear(*list)
+	*list = (*list)[:0]
+	itemLists.Put(list)
 }
 
 // verify answers {"match","needs_rehash","record"}.

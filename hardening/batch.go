@@ -2,6 +2,7 @@ package hardening
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"unicode/utf8"
 )
@@ -9,19 +10,27 @@ import (
 // Plain lines are the form for big batches: no quotes, no escapes, one line in and one line out. The answer has a line for
 // each, in order; "! reason" stands for one that failed, with a reason of the problem documents.
 
-// splitLines returns the lines of a body, of which the last may lack its end. Neither "\r" nor an empty line has a meaning of
-// its own.
-func splitLines(body []byte) ([][]byte, error) {
+// countLines checks a body of lines, of which the last may lack its end, and returns it without that end.
+func countLines(body []byte) ([]byte, int, error) {
 	if !utf8.Valid(body) {
-		return nil, fmt.Errorf("reading request: %w: not UTF-8", ErrInput)
+		return nil, 0, fmt.Errorf("reading request: %w: not UTF-8", ErrInput)
 	}
 	body = bytes.TrimSuffix(body, []byte("\n"))
 	n := bytes.Count(body, []byte("\n")) + 1
 	switch {
 	case len(body) == 0:
-		return nil, fmt.Errorf("reading request: %w: no line", ErrInput)
+		return nil, 0, fmt.Errorf("reading request: %w: no line", ErrInput)
 	case n > maxBatch:
-		return nil, fmt.Errorf("reading request: %w: more than %d lines", errTooLarge, maxBatch)
+		return nil, 0, fmt.Errorf("reading request: %w: more than %d lines", errTooLarge, maxBatch)
+	}
+	return body, n, nil
+}
+
+// splitLines returns the lines of a body.
+func splitLines(body []byte) ([][]byte, error) {
+	body, n, err := countLines(body)
+	if err != nil {
+		return nil, err
 	}
 	lines := make([][]byte, 0, n)
 	for more := true; more; {
@@ -32,25 +41,33 @@ func splitLines(body []byte) ([][]byte, error) {
 	return lines, nil
 }
 
-// parseLines reads lines of uid TAB context TAB base64url(secret), for records without the slow step. A line that cannot be
-// read gets its own answer. Secrets are decoded in place; the result lives in body.
-func parseLines(body []byte) ([]raw, error) {
-	lines, err := splitLines(body)
+// protectLines appends one record for each line of uid TAB context TAB base64url(secret), without the slow step. A line that
+// cannot be read gets its own answer. Secrets are decoded in place. Nothing is allocated for a line.
+func (s *Service) protectLines(ctx context.Context, dst []byte, body []byte, n int, sp *spent) ([]byte, error) {
+	p, err := s.protector(ctx, n, sp)
 	if err != nil {
 		return nil, err
 	}
-	items := make([]raw, len(lines))
-	for i, line := range lines {
-		items[i] = parseLine(line)
+	defer p.end()
+	for more := true; more; {
+		var line []byte
+		line, body, more = bytes.Cut(body, newline)
+		item := parseLine(line)
+		if dst, err = p.append(ctx, dst, &item); err != nil {
+			return nil, err
+		}
+		dst = append(dst, '\n')
 	}
-	return items, nil
+	return dst, nil
 }
+
+var newline, tab = []byte("\n"), []byte("\t")
 
 var badLine = refusalFor(ErrInput).kind
 
 func parseLine(line []byte) raw {
-	uid, rest, ok1 := bytes.Cut(line, []byte("\t"))
-	context, secret, ok2 := bytes.Cut(rest, []byte("\t"))
+	uid, rest, ok1 := bytes.Cut(line, tab)
+	context, secret, ok2 := bytes.Cut(rest, tab)
 	n, err := noPadding.Decode(secret, secret)
 	// The decoder skips line ends, which a line has none of but "\r".
 	if !ok1 || !ok2 || err != nil || noPadding.EncodedLen(n) != len(secret) {

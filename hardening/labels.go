@@ -5,9 +5,9 @@ package hardening
 const (
 	// labelRecord opens the HMAC input of a record's innermost layer.
 	labelRecord = "anteroom/hardening/record/v1"
-	// labelFast opens that of a record without the slow step.
+	// labelFast makes the key of records without the slow step from a pepper.
 	labelFast = "anteroom/hardening/record-fast/v1"
-	// labelSet opens that of each entry of a set.
+	// labelSet makes the key of a set's entries from a pepper.
 	labelSet = "anteroom/hardening/set/v1"
 	// labelSetLayer opens the HMAC input of each further layer of a set's entry.
 	labelSetLayer = "anteroom/hardening/set-layer/v1"

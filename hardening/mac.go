@@ -20,6 +20,7 @@ type macs struct {
 // mac is one HMAC with its scratch space. It belongs to whoever took it.
 type mac struct {
 	h   hash.Hash
+	sub [2]hash.Hash // under keys of their own, for records without the slow step and for sets; made when they are needed
 	in  []byte
 	sum [sha256.Size]byte
 	ops *atomic.Int64
@@ -59,25 +60,43 @@ func (m *macs) give(id string, k *mac) {
 }
 
 // over computes the HMAC of a message. The result is valid until the next call.
-func (k *mac) over(message []byte) []byte {
+func (k *mac) over(message []byte) []byte { return k.with(k.h, message) }
+
+func (k *mac) with(h hash.Hash, message []byte) []byte {
 	if k.ops != nil {
 		k.ops.Add(1)
 	}
-	k.h.Reset()
-	k.h.Write(message)
-	return k.h.Sum(k.sum[:0])
+	h.Reset()
+	h.Write(message)
+	return h.Sum(k.sum[:0])
 }
 
-// inner is the first layer: the pepper over everything that the record is bound to. last is the slow hash, or, under a label
-// of its own, the secret: whoever can change "s=argon2id" to "s=none" in a table must not pass with a hash.
-func (k *mac) inner(label string, context, uid, salt, last []byte) []byte {
-	in := k.in[:0]
-	in = lp(in, label)
-	in = lp(in, context)
-	in = lp(in, uid)
-	in = lp(in, salt)
-	k.in = lp(in, last)
+// The kinds of first layers that work on the secret itself. Each has a key of its own, HMAC(pepper, label), so that none can be
+// taken for another: whoever can change "s=argon2id" to "s=none" in a table must not pass with a slow hash.
+const (
+	kindFast = iota
+	kindSet
+)
+
+var kindLabels = [2]string{kindFast: labelFast, kindSet: labelSet}
+
+// inner is the first layer: the pepper over everything that the record is bound to, and the slow hash.
+func (k *mac) inner(context, uid, salt, slow []byte) []byte {
+	k.in = lp(lp(lp(lp(lp(k.in[:0], labelRecord), context), uid), salt), slow)
 	return k.over(k.in)
+}
+
+// fast is the first layer without the slow step. The label is in the key and not in the message: a batch of thousands pays
+// for each block.
+func (k *mac) fast(kind int, context, uid, salt, secret []byte) []byte {
+	if k.sub[kind] == nil {
+		k.in = append(k.in[:0], kindLabels[kind]...)
+		k.h.Reset()
+		k.h.Write(k.in)
+		k.sub[kind] = hmac.New(sha256.New, k.h.Sum(k.sum[:0]))
+	}
+	k.in = lp(lp(lp(lp(k.in[:0], context), uid), salt), secret)
+	return k.with(k.sub[kind], k.in)
 }
 
 // layer lays a newer pepper over a tag. It needs no secret, which is how a whole table is re-keyed after a compromise.
@@ -99,16 +118,6 @@ func (k *mac) original(secret []byte, rounds int) []byte {
 // tagOf computes what a record's tag must be for this secret; its caller holds a slot when the record is slow. Of a set it is
 // the one digest that must be among the entries.
 func (m *macs) tagOf(r *record, item *raw) ([]byte, error) {
-	last := item.secret
-	label := labelFast
-	switch {
-	case r.entries > 0:
-		label = labelSet
-	case r.rounds > 0:
-	case !r.fast:
-		label, last = labelRecord, slowHash(item.secret, r.salt)
-		defer clear(last)
-	}
 	var tag [sha256.Size]byte
 	size := r.size()
 	for i, id := range r.layers {
@@ -121,8 +130,14 @@ func (m *macs) tagOf(r *record, item *raw) ([]byte, error) {
 			copy(tag[:], k.layer(r.layerLabel(), tag[:size]))
 		case r.rounds > 0:
 			copy(tag[:], k.original(item.secret, r.rounds))
+		case r.entries > 0:
+			copy(tag[:], k.fast(kindSet, item.context, item.uid, r.salt, item.secret))
+		case r.fast:
+			copy(tag[:], k.fast(kindFast, item.context, item.uid, r.salt, item.secret))
 		default:
-			copy(tag[:], k.inner(label, item.context, item.uid, r.salt, last))
+			slow := slowHash(item.secret, r.salt)
+			copy(tag[:], k.inner(item.context, item.uid, r.salt, slow))
+			clear(slow)
 		}
 		m.give(id, k)
 	}

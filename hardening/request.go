@@ -1,9 +1,6 @@
 package hardening
 
-import (
-	"bytes"
-	"fmt"
-)
+import "fmt"
 
 // What one request may hold. The numbers bound memory and, with the slow hash at some 20 ms each, time.
 const (
@@ -119,18 +116,17 @@ type protectRequest struct {
 
 // parseProtect reads {"items":[{"uid","secret","context"?,"slow"?}]} or {"uid","set":["…"],"context"?,"pad"?}. The result
 // lives in body, which is changed.
-func parseProtect(body []byte) (protectRequest, error) {
+// The items go into list.
+func parseProtect(body []byte, list *[]raw) (protectRequest, error) {
 	s, err := newScanner(body)
 	if err != nil {
 		return protectRequest{}, err
 	}
-	var req protectRequest
 	set := rawSet{pad: maxSet}
 	seen, err := s.object(protectNames, func(name int) error {
 		switch protectNames[name] {
 		case "items":
-			req.items = make([]raw, 0, min(maxBatch, bytes.Count(body, []byte(`"uid"`))))
-			return s.items(&req.items)
+			return s.items(list)
 		case "set":
 			return s.strings("set", &set.entries)
 		case "pad":
@@ -147,7 +143,7 @@ func parseProtect(body []byte) (protectRequest, error) {
 	case err != nil:
 		return protectRequest{}, err
 	case seen == 1: // "items" alone
-		return req, nil
+		return protectRequest{items: *list}, nil
 	case seen&1 != 0:
 		return protectRequest{}, fmt.Errorf("reading request: %w: beside \"items\" nothing else stands", ErrInput)
 	case seen&(1<<1) == 0:

@@ -64,7 +64,7 @@ func TestRequestsReadStrictly(t *testing.T) {
 		"deep":                      {`{"items":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `}`, ErrInput},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := parseProtect([]byte(c.body))
+			_, err := parseProtect([]byte(c.body), new([]raw))
 			if !errors.Is(err, c.want) {
 				t.Errorf("%v", err)
 			}
@@ -95,7 +95,7 @@ func items(n int) string {
 // FuzzProtectRequest: what is accepted is what an ordinary JSON reader sees too, within the bounds; refusals repeat nothing.
 func FuzzProtectRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
-		req, err := parseProtect(bytes.Clone(body))
+		req, err := parseProtect(bytes.Clone(body), new([]raw))
 		got := req.items
 		if err != nil {
 			if !errors.Is(err, ErrInput) && !errors.Is(err, errTooLarge) {

@@ -2,6 +2,8 @@ package hardening
 
 import (
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -71,25 +73,11 @@ type frame struct{ before, behind, between string }
 
 // protect appends one record for each item to dst.
 func (s *Service) protect(ctx context.Context, dst []byte, items []raw, f frame, sp *spent) ([]byte, error) {
-	ring, err := s.ready(ctx)
+	p, err := s.protector(ctx, len(items), sp)
 	if err != nil {
 		return nil, err
 	}
-	if err := sp.spend(s.cfg.Limits, len(items)); err != nil {
-		return nil, err
-	}
-	m, id := s.macsOf(ring), ring.newest(s.cfg.Now())
-	k, err := m.take(id, true)
-	if err != nil {
-		return nil, err
-	}
-	defer m.give(id, k)
-	sp.versions = id
-	p := protector{service: s, k: k, pool: make([]byte, saltSize*min(len(items), 256))}
-	like := record{ring: ring.file.Ring, layers: []string{id}}
-	p.slow = like.appendHead(nil)
-	like.fast = true
-	p.fast = like.appendHead(nil)
+	defer p.end()
 	for i := range items {
 		if i > 0 {
 			dst = append(dst, f.between...)
@@ -106,31 +94,86 @@ func (s *Service) protect(ctx context.Context, dst []byte, items []raw, f frame,
 // protector makes records that differ in nothing but what is their own.
 type protector struct {
 	service    *Service
+	macs       *macs
+	id         string
 	k          *mac
 	fast, slow []byte // how such a record begins
-	salts      []byte // random, not used yet
-	pool       []byte
+	salts      salts
 }
+
+// protector spends the units of n records and begins them. Its caller calls end.
+func (s *Service) protector(ctx context.Context, n int, sp *spent) (*protector, error) {
+	ring, err := s.ready(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := sp.spend(s.cfg.Limits, n); err != nil {
+		return nil, err
+	}
+	p := &protector{service: s, macs: s.macsOf(ring), id: ring.newest(s.cfg.Now())}
+	if p.k, err = p.macs.take(p.id, true); err != nil {
+		return nil, err
+	}
+	sp.versions = p.id
+	like := record{ring: ring.file.Ring, layers: []string{p.id}}
+	p.slow = like.appendHead(nil)
+	like.fast = true
+	p.fast = like.appendHead(nil)
+	p.salts.many = n >= 64
+	return p, nil
+}
+
+func (p *protector) end() { p.macs.give(p.id, p.k) }
 
 func (p *protector) append(ctx context.Context, dst []byte, item *raw) ([]byte, error) {
 	if item.bad != "" {
 		return append(append(dst, "! "...), item.bad...), nil
 	}
-	if len(p.salts) == 0 {
-		rand.Read(p.pool)
-		p.salts = p.pool
-	}
-	salt := p.salts[:saltSize:saltSize]
-	p.salts = p.salts[saltSize:]
+	salt := p.salts.next()
 	if item.fast {
-		return appendTail(append(dst, p.fast...), item.context, salt, p.k.inner(labelFast, item.context, item.uid, salt, item.secret)), nil
+		return appendTail(append(dst, p.fast...), item.context, salt, p.k.fast(kindFast, item.context, item.uid, salt, item.secret)), nil
 	}
 	slow, err := p.service.slowHash(ctx, item.secret, salt)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(slow)
-	return appendTail(append(dst, p.slow...), item.context, salt, p.k.inner(labelRecord, item.context, item.uid, salt, slow)), nil
+	return appendTail(append(dst, p.slow...), item.context, salt, p.k.inner(item.context, item.uid, salt, slow)), nil
+}
+
+// salts hands out fresh random salts. Many are taken from AES-256 in counter mode under a random key, which costs a tenth.
+type salts struct {
+	many   bool
+	stream cipher.Stream
+	pool   [16 * saltSize]byte
+	left   []byte
+}
+
+// next returns one, valid until the next call.
+func (s *salts) next() []byte {
+	if len(s.left) == 0 {
+		s.left = s.pool[:]
+		switch {
+		case !s.many:
+			s.left = s.pool[:saltSize]
+			rand.Read(s.left)
+		case s.stream == nil:
+			var seed [32 + aes.BlockSize]byte
+			rand.Read(seed[:])
+			block, err := aes.NewCipher(seed[:32])
+			if err != nil {
+				panic(err) // not with 32 bytes
+			}
+			s.stream = cipher.NewCTR(block, seed[32:])
+			fallthrough
+		default:
+			clear(s.pool[:])
+			s.stream.XORKeyStream(s.pool[:], s.pool[:])
+		}
+	}
+	salt := s.left[:saltSize:saltSize]
+	s.left = s.left[saltSize:]
+	return salt
 }
 
 // slowHash waits for a slot.

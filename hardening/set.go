@@ -57,7 +57,7 @@ func (s *Service) protectSet(ctx context.Context, dst []byte, set *rawSet, sp *s
 		} else {
 			given[string(entry)] = true
 		}
-		digests = append(digests, [digestSize]byte(k.inner(labelSet, set.context, set.uid, r.salt, entry)))
+		digests = append(digests, [digestSize]byte(k.fast(kindSet, set.context, set.uid, r.salt, entry)))
 	}
 	r.tag = sortDigests(digests)
 	return r.appendTo(dst), nil
