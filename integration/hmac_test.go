@@ -119,7 +119,7 @@ func TestHMACService(t *testing.T) {
 		"no credential":     {"401", []string{"-H", asJSON, "-d", good, protect}},
 		"wrong credential":  {"401", []string{"-H", "Authorization: Bearer " + hmacToken + "x", "-H", asJSON, "-d", good, protect}},
 		"basic credential":  {"401", []string{"-u", "x:" + hmacToken, "-H", asJSON, "-d", good, protect}},
-		"not JSON":          {"415", []string{"-H", bearer, "-H", "Content-Type: text/plain", "-d", good, protect}},
+		"not JSON":          {"415", []string{"-H", bearer, "-H", "Content-Type: text/html", "-d", good, protect}},
 		"broken JSON":       {"400", []string{"-H", bearer, "-H", asJSON, "-d", "{", protect}},
 		"unknown member":    {"400", []string{"-H", bearer, "-H", asJSON, "-d", `{"items":[],"x":1}`, protect}},
 		"too large":         {"413", []string{"-H", bearer, "-H", asJSON, "-H", "Expect:", "--data-binary", "@" + large, protect}},
