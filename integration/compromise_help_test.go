@@ -74,7 +74,7 @@ func (d *disk) fill(t testing.TB, values int, host string) *visitor {
 	})
 	expires := time.Now().Add(12 * time.Hour)
 	parallel(values-people*each, func(i int) {
-		key := fmt.Sprintf("anteroom/session/record/v1/drill-%07d", i*7919%(1<<20))
+		key := fmt.Sprintf("anteroom/session/record/v1/drill-%07d", i)
 		sealed, err := d.envelope.Seal(context.Background(), key, fmt.Appendf(nil, `{"sid":"drill-%d","idp":"hospital","sub":"d%d","username":"d%d","roles":["doctor"],"start":1,"seen":1,"exp":2,"end":3}`, i, i, i))
 		if err == nil {
 			err = d.store.Put(context.Background(), key, sealed, expires)

@@ -143,7 +143,7 @@ func (r *rig) dieOnTheWay(t testing.TB, id string) {
 	}
 	var seen []string
 	for _, k := range kills {
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 			op := r.operation()
 			if op != nil && op.State != rekey.StateRunning {
 				t.Fatalf("the operation is %s after %q: %s", op.State, seen, op.Problem)
