@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -155,7 +156,11 @@ func FuzzOpen(f *testing.F) {
 	if err != nil || len(seeds) == 0 {
 		f.Fatal("the seeds of FuzzOpen are missing: ", err)
 	}
-	e := fixed(f, 1)
+	ring, err := os.ReadFile("testdata/ring-v1") // the seeds are sealed under its keys
+	if err != nil {
+		f.Fatal(err)
+	}
+	e := open(f, &memory{values: map[string][]byte{ringAt: ring}}, "own", local(f, 1))
 	f.Fuzz(func(t *testing.T, label string, data []byte, at uint) {
 		if got, err := e.Open(t.Context(), label, data); err != nil && (got != nil || !errors.Is(err, ErrSealed)) {
 			t.Fatalf("Open = %x, %v", got, err)

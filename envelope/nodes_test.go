@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -182,6 +183,41 @@ func TestRow156Asleep(t *testing.T) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
+}
+
+// TestTogether: seals, opens and changes at the same moment on two nodes; for the race detector.
+func TestTogether(t *testing.T) {
+	keys := new(memory)
+	nodes := []*Envelope{open(t, keys, "own", newFar(t, 1)), open(t, keys, "own", newFar(t, 1))}
+	var wg sync.WaitGroup
+	for i := range 6 {
+		wg.Go(func() {
+			for range 60 {
+				sealed, err := nodes[i%2].Seal(t.Context(), testLabel, []byte("x"))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				opens(t, nodes[(i+1)%2], sealed, "x")
+				if _, _, err := nodes[i%2].Reseal(t.Context(), testLabel, sealed); err != nil {
+					t.Error(err)
+				}
+				_ = nodes[i%2].Keys()
+			}
+		})
+	}
+	for i := range 2 {
+		wg.Go(func() {
+			for range 10 {
+				_, err1 := nodes[i].Rotate(t.Context())
+				_, err2 := nodes[i].RewrapAll(t.Context())
+				if err := errors.Join(err1, err2, nodes[i].core().renew(t.Context())); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // TestOtherNodesKey: what another node sealed a moment ago under a key that is new opens
