@@ -185,6 +185,26 @@ func TestResealTimes(t *testing.T) {
 	}
 }
 
+// TestResealNewestRemoved: an administrator removed the newest entry. The greatest id that
+// the feed ever gave moves along, or a later entry could get one that a cursor has passed.
+func TestResealNewestRemoved(t *testing.T) {
+	server := redistest.Standalone(t)
+	c := config(t, server)
+	f := fill(t, c)
+	stream := c.Prefix + ":{feed}:s"
+	server.Do("XDEL", stream, id(f.cursors[len(f.cursors)-1]))
+	about := func() string {
+		fields := strings.Fields(server.Do("XINFO", "STREAM", stream))
+		return fmt.Sprint(fields[slices.Index(fields, "last-generated-id"):][:6])
+	}
+	before := about()
+	f.ring.condemn()
+	reseal(t, f, f.ring.stale, false)
+	if after := about(); after != before {
+		t.Errorf("the feed says %s; before %s", after, before)
+	}
+}
+
 // TestResealSealerOfTwo: a sealer with Seal and Open alone serves too.
 func TestResealSealerOfTwo(t *testing.T) {
 	c := config(t, forms[0].shared(t))
