@@ -151,7 +151,11 @@ type streamBody struct {
 
 func (b *streamBody) Read(p []byte) (int, error) {
 	_ = b.control.SetReadDeadline(time.Now().Add(stall))
-	return b.Reader.Read(p)
+	n, err := b.Reader.Read(p)
+	if err != nil { // a client that has sent everything may take its time to read
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
 }
 
 // keys says which data keys there are, and under which nothing should be kept any more.
