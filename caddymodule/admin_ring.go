@@ -187,7 +187,7 @@ func (d ringDesk) ordered(ctx context.Context, reason string, do func(*hardening
 
 // ringRule names what an order is about, in the audit log. An id that is not one is not repeated.
 func ringRule(r *hardening.Ring, w ringWant) string {
-	if w.ID == "" || len(w.ID) > 64 || strings.Trim(w.ID, "pd:0123456789abcdef") != "" {
+	if w.ID == "" || len(w.ID) > 64 || strings.Trim(w.ID, "p:0123456789abcdef") != "" {
 		return "ring " + r.Name()
 	}
 	return "ring " + r.Name() + " " + w.ID
