@@ -11,12 +11,23 @@
 //   - a ring that exists and cannot be opened is locked. Nothing ever makes a second ring over it, and no ring is made
 //     without a live key to wrap it for, nor used before the store gave back what was written;
 //   - no key, pepper, secret, token or uid in an error, a log line, an audit event or a printed value;
-//   - bounded work: items, bytes, rounds, units of HMAC per second, failures per uid, slow hashes at once;
+//   - bounded work: items, bytes, rounds, units of HMAC per second, failures per uid over all nodes, slow hashes and big
+//     bodies at once;
+//   - a set shows neither how many of its entries are real nor which one matched: as many HMACs, as many comparisons, sorted;
 //   - a caller is judged by the addresses of its own connection (DESIGN.md, invariant 7), never by a header.
 //
 // It trusts the process it runs in, the store to be durable when it says so (and reads back all the same), and the facts
 // about the connection that the caller collects in [loopback.Facts]. Whoever can change the store can destroy the ring, or put an
 // old copy in its place while we are down, but can neither read it nor plant a key of his own in it.
+//
+// A record without the slow hash ([Item].Fast, "slow":false, and every set) is weaker: whoever has the table and the pepper
+// guesses millions of passwords a second. It is right for what the application has made slow itself, argon2id or bcrypt output
+// of which a whole table becomes records without asking anybody, and for the sets of gestures, where 4096 slow hashes would take
+// a minute and a half. For a password as somebody typed it, leave the slow hash in.
+//
+// Failures are counted in the store, before a secret is compared, for each uid and each source of a uid (see [Verification]).
+// While the store does not answer, each node counts by itself: n nodes then allow n times as many tries. Successes of the
+// cheapest requests share one audit event a second, of which a kill -9 can lose the last; failures never do.
 //
 // It leaves to its caller: collecting the facts, telling the ring about renewals ([Ring.Sync] with the new key before it
 // is served), keeping request lines out of access logs, and TLS 1.3 on the listener (checked here again).
