@@ -229,18 +229,24 @@ func (m *Manager) endGone(sid string) {
 func (m *Manager) saveVerdict(a *asking, next *kept) error {
 	ctx, cancel := context.WithTimeout(context.Background(), pollTimeout)
 	defer cancel()
-	_, err := m.writeKept(ctx, a.s.ID, a.held, next)
-	if !errors.Is(err, store.ErrConflict) {
-		return err
+	for range cellTries {
+		_, err := m.writeKept(ctx, a.s.ID, a.held, next)
+		if !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+		there, sealed, err := m.readKept(ctx, a.s.ID)
+		switch {
+		case err != nil:
+			return err
+		case there == nil: // revoked: what came back after that is kept by nobody
+			return errForgotten
+		case there.Fence != a.k.Fence || there.Holder != a.k.Holder:
+			return errLost // or an earlier try was done although the store said that it was not
+		}
+		// Still our lease: it was only sealed anew under another key.
+		a.held, next.Lives = sealed, max(next.Lives, there.Lives)
 	}
-	there, _, err := m.readKept(ctx, a.s.ID)
-	switch {
-	case err != nil:
-		return err
-	case there == nil: // revoked: what came back after that is kept by nobody
-		return errForgotten
-	}
-	return errLost // or an earlier try was done although the store said that it was not
+	return errBusy
 }
 
 // saveLate goes on writing a verdict that the store did not take: a token in it may be

@@ -82,12 +82,22 @@ func (m *Manager) renewHeld(ctx context.Context, key string, held []byte, mine l
 		return nil, err
 	}
 	mine.Token = n.token
-	_, err = m.writeCell(ctx, key, held, mine, n.session.Expires)
-	if err == nil {
-		return m.settle(n)
-	}
-	if !errors.Is(err, store.ErrConflict) {
-		return nil, err
+	for range cellTries {
+		_, err = m.writeCell(ctx, key, held, mine, n.session.Expires)
+		if err == nil {
+			return m.settle(n)
+		}
+		if !errors.Is(err, store.ErrConflict) {
+			return nil, err
+		}
+		var there lease
+		if held, err = m.readCell(ctx, key, &there); err != nil {
+			return nil, err
+		}
+		if there.Token != "" || there.Fence != mine.Fence || there.Holder != mine.Holder {
+			break
+		}
+		// Still our lease: it was only sealed anew under another key.
 	}
 	// Too slow: two tokens of one renewal would be two answers to the question
 	// who is signed in. The other one's counts.
