@@ -19,7 +19,7 @@ const module = "github.com/anteroom-proxy/anteroom"
 var mayImport = map[string][]string{
 	"cmd/anteroom":      {"caddymodule"},
 	"cmd/anteroom-demo": {"caddymodule", "upstreams"},
-	"caddymodule":       {"gate", "portal", "identity", "session", "jws", "policy", "hardening", "envelope", "loopback", "store", "audit", "alarm", "emergency", "budget"},
+	"caddymodule":       {"gate", "portal", "identity", "session", "jws", "policy", "hardening", "envelope", "loopback", "store", "audit", "alarm", "emergency", "budget", "rekey"},
 	"gate":              {"session", "policy", "audit", "alarm", "emergency", "budget"},
 	"portal":            {"identity", "session", "policy", "audit", "store", "emergency"},
 	"identity":          {"store", "jws"},
@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"alarm":             nil,
 	"emergency":         {"store", "audit", "alarm"},
 	"budget":            {"store"},
+	"rekey":             {"store", "audit"},
 	"upstreams":         nil,
 	"docs":              nil, // recipes: programs of others
 	"integration":       {"*"},
