@@ -56,6 +56,9 @@ func printStatus(c *cobra.Command, s keyStatus) error {
 	listed := map[string]bool{}
 	for _, k := range s.Own {
 		listed[k.ID] = true
+		if strings.HasPrefix(k.ID, "v1:") && s.Records[k.ID] == 0 && k.State == rekey.Open {
+			continue // a master key that has sealed nothing by itself
+		}
 		row(cell(k.ID), "anteroom", cell(k.State), fmt.Sprint(s.Records[k.ID], more), localTime(k.Created), cell(k.Master), localTime(k.Wrapped))
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.Records)) {
@@ -76,6 +79,9 @@ func printStatus(c *cobra.Command, s keyStatus) error {
 		row("RING", "PEPPER", "STATE", "CREATED", "")
 	}
 	for _, r := range s.Rings {
+		if r.UpgradeDue {
+			row(cell(r.Name), "-", "upgrade due", "-", "applications must send their records through upgrade")
+		}
 		if r.State != "open" {
 			row(cell(r.Name), "-", cell(r.State), "-", cell(r.Detail))
 		}
@@ -184,7 +190,7 @@ func printPlan(w io.Writer, p *rekey.Plan) error {
 		return errors.New("the program does not say what it would do")
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s would do this:\n", printable(string(p.Verb)), printable(p.Target))
+	fmt.Fprintf(&b, "%s would do this:\n", strings.TrimSpace(printable(string(p.Verb)+" "+p.Target)))
 	for i, s := range p.Steps {
 		fmt.Fprintf(&b, "%4d. %s\n", i+1, printable(s))
 	}
