@@ -10,9 +10,10 @@ import (
 // TestHMACOriginal: the original form gives, byte for byte, what the openssl command computes with the PKCS#8 PEM as its key.
 func TestHMACOriginal(t *testing.T) {
 	for kind, generate := range map[string][]string{
-		"RSA":     {"-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"},
-		"P-256":   {"-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"},
-		"Ed25519": {"-algorithm", "ed25519"},
+		"RSA-2048": {"-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"},
+		"RSA-4096": {"-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:4096"},
+		"P-256":    {"-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"},
+		"Ed25519":  {"-algorithm", "ed25519"},
 	} {
 		t.Run(kind, func(t *testing.T) {
 			dir := t.TempDir()
