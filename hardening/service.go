@@ -334,6 +334,10 @@ func (s *Service) upgrade(ctx context.Context, records []string, sp *spent) ([]U
 			units += u.work(&read[i])
 		}
 	}
+	// Sets cost thousands of units each. A request above the burst would leave a debt, which verifications had to wait for.
+	if _, burst := s.cfg.Limits.numbers(); units > burst && len(records) > 1 {
+		return nil, fmt.Errorf("upgrading: %w: it takes %d units, and the burst is %d; send fewer records", errTooLarge, units, burst)
+	}
 	if err := sp.spend(s.cfg.Limits, units); err != nil {
 		return nil, err
 	}

@@ -223,3 +223,18 @@ func TestSetUpgrade(t *testing.T) {
 		t.Errorf("%+v, %v", again, err)
 	}
 }
+
+// TestUpgradeLeavesNoDebt: a request for more sets than the burst pays for is refused, and costs nothing.
+func TestUpgradeLeavesNoDebt(t *testing.T) {
+	w := newWorld(t, nil)
+	record := mustSet(t, w, 1, 4096)
+	rotateNow(t, w)
+	w.clock.add(time.Hour)
+	wantProblem(t, w, w.post("upgrade", recordsBody([]string{record, record, record}, "")), 413, "too-large", "too-large")
+	if w.cfg.Limits.callers.tokens < 4096 {
+		t.Error("it cost units")
+	}
+	if rec := w.post("upgrade", recordsBody([]string{record, record}, "")); rec.Code != 200 {
+		t.Errorf("%d %s", rec.Code, rec.Body)
+	}
+}
