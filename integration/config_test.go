@@ -56,7 +56,7 @@ func TestRefusedConfigs(t *testing.T) {
 		"ports with different rules":  {before + gatedSite + strings.Replace(strings.Replace(gatedSite, "$PORT", "1$PORT", 1), "role doctor", "public", 1), nil},
 		"hmac without credential":     {before + "localhost:$PORT {\n\ttls $CERT $KEY\n\thmac_service {\n\t\tno_recovery\n\t}\n}\n", []string{"token_file", "compat"}},
 		"hmac without recovery":       {before + "localhost:$PORT {\n\ttls $CERT $KEY\n\thmac_service {\n\t\tcompat\n\t}\n}\n", []string{"recovery", "no_recovery"}},
-		"hmac with what comes later":  {before + "localhost:$PORT {\n\ttls $CERT $KEY\n\thmac_service {\n\t\tcompat\n\t\tno_recovery\n\t\tallow_uid 1000\n\t}\n}\n", []string{"@", "later"}},
+		"hmac with an unknown line":   {before + "localhost:$PORT {\n\ttls $CERT $KEY\n\thmac_service {\n\t\tcompat\n\t\tno_recovery\n\t\tallow_uid 1000\n\t}\n}\n", []string{"@", "peer"}},
 		"hmac over plain HTTP":        {before + "http://localhost:$HTTP_PORT {\n\thmac_service {\n\t\tcompat\n\t\tno_recovery\n\t}\n}\n", []string{"@", "TLS 1.3"}},
 		"session too long":            {strings.Replace(before, "anteroom {", "anteroom {\n\t\tsession {\n\t\t\tidle 1000h\n\t\t}", 1) + gatedSite, []string{"@", "idle"}},
 	}
