@@ -84,6 +84,9 @@ func (t *task) end(ctx context.Context, steps []string, i int) error {
 		if op.Changed > 0 {
 			step.Count = op.Changed
 		}
+		if step.Count > 0 && step.Detail == "" && op.Starts > 1 && steps[i] != stepMigrate {
+			step.Detail = "at least so many: what was sealed anew in the last moment before a process ended is not counted again; the last reading tells"
+		}
 		op.Cursor, op.Seen, op.Changed, op.Pass, op.Problem = "", 0, 0, 0, ""
 		if i+1 < len(steps) {
 			op.Phase = steps[i+1]
