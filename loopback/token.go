@@ -9,19 +9,25 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 )
 
 const (
 	minToken = 32
 	maxToken = 4096
+	// lookEvery is how old the last look at the file may be for a token that it says is right.
+	lookEvery = time.Second
 )
 
 // TokenFile is the callers' credential: a file that the calling program can read and others cannot. It is read again when
-// it changes, so that a new token needs no reload. Only its digest is kept.
+// it changes, so that a new token needs no reload: a new one is right at once, an old one for lookEvery at most, because a look
+// for each request would cost as much as the rest of a cheap one. Only its digest is kept.
 type TokenFile struct {
 	path string
+	now  func() time.Time
 
 	mu     sync.Mutex // guards what follows
+	looked time.Time
 	stamp  fileStamp
 	digest [sha256.Size]byte
 	err    error
@@ -36,7 +42,7 @@ func (s fileStamp) same(o os.FileInfo) bool {
 
 // OpenTokenFile reads the file once, so that a mistake is found when the configuration loads.
 func OpenTokenFile(path string) (*TokenFile, error) {
-	t := &TokenFile{path: path}
+	t := &TokenFile{path: path, now: time.Now}
 	if err := t.refresh(); err != nil {
 		return nil, err
 	}
@@ -45,6 +51,7 @@ func OpenTokenFile(path string) (*TokenFile, error) {
 
 // refresh reads the file when it changed. After an error no token is right until the file is.
 func (t *TokenFile) refresh() error {
+	t.looked = t.now()
 	info, err := os.Stat(t.path)
 	if err != nil {
 		t.stamp, t.err = fileStamp{}, fmt.Errorf("reading token file: %w", err)
@@ -108,14 +115,17 @@ var errToken = fmt.Errorf("%w: not the right token", ErrCredential)
 // check compares in constant time, as digests: neither content nor length of the right token shows. A file that cannot be
 // read makes every token wrong (and is told apart, so that the operator hears of it).
 func (t *TokenFile) check(token string) error {
+	got := sha256.Sum256([]byte(token))
 	t.mu.Lock()
-	err, want := t.refresh(), t.digest
-	t.mu.Unlock()
-	if err != nil {
+	defer t.mu.Unlock()
+	fresh := t.err == nil && t.now().Sub(t.looked) < lookEvery
+	if fresh && subtle.ConstantTimeCompare(got[:], t.digest[:]) == 1 {
+		return nil
+	}
+	if err := t.refresh(); err != nil {
 		return err
 	}
-	got := sha256.Sum256([]byte(token))
-	if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+	if subtle.ConstantTimeCompare(got[:], t.digest[:]) != 1 {
 		return errToken
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestTokenFile(t *testing.T) {
@@ -63,6 +64,8 @@ func TestTokenChanges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	clock := time.Unix(1_800_000_000, 0)
+	f.now = func() time.Time { return clock }
 	if err := f.check(testToken); err != nil {
 		t.Error(err)
 	}
@@ -85,9 +88,22 @@ func TestTokenChanges(t *testing.T) {
 		}
 	}
 	second := strings.Repeat("s", 40)
+	clock = clock.Add(lookEvery)
 	replace(second, 0o600)
 	if f.check(testToken) == nil || f.check(second) != nil {
 		t.Error("the new token is not in force")
+	}
+	replace(testToken, 0o600)
+	if f.check(testToken) != nil {
+		t.Error("a new token is not right at once")
+	}
+	replace(second, 0o600)
+	clock = clock.Add(lookEvery - 1)
+	if f.check(testToken) != nil {
+		t.Error("the file was looked at for each request")
+	}
+	if clock = clock.Add(1); f.check(testToken) == nil {
+		t.Error("an old token is right for longer than lookEvery")
 	}
 	for name, step := range map[string]func(){
 		"mode":    func() { os.Chmod(path, 0o604) },
@@ -99,6 +115,7 @@ func TestTokenChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 		step()
+		clock = clock.Add(lookEvery)
 		for range 2 {
 			if err := f.check(second); err == nil || errors.Is(err, errToken) {
 				t.Errorf("%s: %v", name, err)
