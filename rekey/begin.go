@@ -47,6 +47,9 @@ func (o *Operator) goOn(ctx context.Context, op *Operation, raw []byte, r Reques
 	if op.State == StateRunning && (!r.Force || op.Force) {
 		return op, nil
 	}
+	if op.State == StateStopped {
+		op.Remove = r.Remove // what was asked for then, by somebody else perhaps, removes nothing now
+	}
 	op.State, op.Problem, op.Force = StateRunning, "", op.Force || r.Force
 	if _, err := o.swap(ctx, raw, op); err != nil {
 		return nil, err
@@ -73,14 +76,6 @@ func (o *Operator) draft(r Request) (*Operation, error) {
 		return nil, fmt.Errorf("%w: %q", ErrRefused, r.Verb)
 	}
 	op.Phase = steps[0]
-	live := func(keys DataKeys) (ids []string) {
-		for _, k := range keys.Keys() {
-			if k.State != Destroyed {
-				ids = append(ids, k.ID)
-			}
-		}
-		return ids
-	}
 	switch r.Verb {
 	case CompromisedData:
 		if k, found := keyOf(o.c.Own, r.Target); !found || k.State == Destroyed {
@@ -93,18 +88,22 @@ func (o *Operator) draft(r Request) (*Operation, error) {
 		}
 		op.Apps = []string{r.Target}
 	case CompromisedMaster, RotateData:
-		op.IDs = live(o.c.Own)
-		if o.c.Apps != nil {
-			op.Apps = live(o.c.Apps)
-		}
+		op.IDs, op.Apps = newer(o.c.Own, nil), newer(o.c.Apps, nil)
 	case CompromisedSigning:
 		op.Kills = []string{r.Target}
+	case RotateRing:
+		name, _ := ringTarget(r.Target)
+		if !slices.ContainsFunc(o.rings(), func(r Ring) bool { return name == "" || r.Name() == name }) {
+			return nil, fmt.Errorf("%w: there is no password ring %.80q here; `anteroom keys status` lists them", ErrTarget, name)
+		}
 	}
 	if r.Verb == CompromisedMaster || r.Verb == RotateMaster {
 		if o.c.Master == nil {
 			return nil, fmt.Errorf("%w: %s", ErrRefused, o.c.NoMaster)
 		}
-		op.Former = o.c.Master.ID()
+		if op.Former = o.c.Master.ID(); op.Former == "" {
+			return nil, fmt.Errorf("%w: the master key file is missing or cannot be read: put it back, and do not stop this program before, which has the key in memory", ErrRefused)
+		}
 	}
 	if (r.Verb == CompromisedData || r.Verb == CompromisedMaster) && o.c.Sessions != nil {
 		op.Kills = o.c.Sessions().SigningKeys()

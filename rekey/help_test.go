@@ -341,7 +341,13 @@ func (p people) KillKey(_ context.Context, kid string) error {
 	return p.effect(func() error {
 		p.signing = slices.DeleteFunc(p.signing, func(k string) bool { return k == kid })
 		if len(p.signing) == 0 {
-			p.signing = []string{"kid-new-0003"}
+			p.made++
+			p.signing = []string{fmt.Sprintf("kid-new-%04d", 2+p.made)}
+		}
+		for _, k := range p.keys {
+			if k.State == Primary {
+				p.values["anteroom/session/keys/v1"] = sealAs(k.ID, "seal-keys", "signing keys")
+			}
 		}
 		return nil
 	})

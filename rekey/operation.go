@@ -56,6 +56,7 @@ type Operation struct {
 	IDs    []string `json:"ids,omitempty"`    // data keys that are to go
 	Apps   []string `json:"apps,omitempty"`   // data keys of applications that are to go
 	Kills  []string `json:"kills,omitempty"`  // signing keys that are to go
+	Again  bool     `json:"again,omitempty"`  // signing keys came up under a key that goes, after all had been killed
 	Former string   `json:"former,omitempty"` // the master key that is to go
 	Master string   `json:"master,omitempty"` // and the one after it
 
@@ -165,6 +166,15 @@ func (op *Operation) clone() *Operation {
 		return &Operation{}
 	}
 	return c
+}
+
+// kill adds signing keys to those that go.
+func (op *Operation) kill(kids []string) {
+	for _, kid := range kids {
+		if !slices.Contains(op.Kills, kid) {
+			op.Kills = append(op.Kills, kid)
+		}
+	}
 }
 
 func (op *Operation) note(text string) {

@@ -134,6 +134,9 @@ func (t *task) resealValues(ctx context.Context) error {
 		if err != nil {
 			return "", 0, 0, err
 		}
+		if err := t.suspect(ctx, items); err != nil {
+			return "", 0, 0, err
+		}
 		changed, err = t.o.resealPage(ctx, op, items)
 		return next, len(items), changed, err
 	})

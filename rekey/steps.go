@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/anteroom-proxy/anteroom/store"
 )
 
 // nextKey has a new data key seal from here on when the present one is to go. The journal that is written after it is sealed,
@@ -78,15 +80,28 @@ func (t *task) revoke(ctx context.Context) error {
 		return nil
 	}
 	sessions, op := t.o.c.Sessions(), t.now()
-	for _, kid := range op.Kills {
-		if err := sessions.KillKey(ctx, kid); err != nil {
+	if op.Steps[len(op.Steps)-1].Detail == "" { // once: what this step makes is not to go
+		// Counting takes its time, and meanwhile signing keys may have been rotated.
+		err := t.change(ctx, true, func(op *Operation) {
+			op.kill(sessions.SigningKeys())
+			op.Steps[len(op.Steps)-1].Detail = "to be killed: " + orNone(op.Kills)
+		})
+		if err != nil {
 			return err
 		}
+		op = t.now()
 	}
-	if err := sessions.EndAll(ctx); err != nil {
+	if err := revokeAll(ctx, sessions, op.Kills); err != nil {
 		return err
 	}
 	for _, key := range t.o.c.First {
+		value, err := t.o.c.Store.Get(ctx, key)
+		if err == nil {
+			err = t.suspect(ctx, []store.Item{{Key: key, Value: value}})
+		}
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
 		if _, err := t.o.resealKey(ctx, op, key); err != nil {
 			return err
 		}
@@ -95,6 +110,50 @@ func (t *task) revoke(ctx context.Context) error {
 		op.Steps[len(op.Steps)-1].Detail = "killed: " + orNone(op.Kills)
 		op.note(noteSessions)
 	})
+}
+
+func revokeAll(ctx context.Context, sessions Sessions, kids []string) error {
+	for _, kid := range kids {
+		if err := sessions.KillKey(ctx, kid); err != nil {
+			return err
+		}
+	}
+	return sessions.EndAll(ctx)
+}
+
+// suspect looks for signing keys under a key that goes, after revoke has killed them all and made new ones under another key. A
+// node that had not heard may have written them, or a thief of the key who can write to the store; sealing them anew makes them
+// good. So it is noted, before that, that they die when the old key can seal no others.
+func (t *task) suspect(ctx context.Context, items []store.Item) error {
+	op := t.now()
+	if op.Again || op.Verb != CompromisedData && op.Verb != CompromisedMaster {
+		return nil
+	}
+	for _, item := range items {
+		if id, ok := t.o.c.KeyOf(item.Value); ok && op.stale(id) && slices.Contains(t.o.c.First, item.Key) {
+			return t.change(ctx, true, func(op *Operation) { op.Again = true })
+		}
+	}
+	return nil
+}
+
+// revokeAgain kills what suspect has seen, once nothing opens any more that the old key sealed.
+func (t *task) revokeAgain(ctx context.Context) error {
+	if !t.now().Again || t.o.c.Sessions == nil {
+		return nil
+	}
+	sessions := t.o.c.Sessions()
+	if err := revokeAll(ctx, sessions, t.now().Kills); err != nil { // which reads the present keys, too
+		return err
+	}
+	err := t.change(ctx, true, func(op *Operation) {
+		op.kill(sessions.SigningKeys())
+		op.note(noteAgain)
+	})
+	if err != nil {
+		return err
+	}
+	return revokeAll(ctx, sessions, t.now().Kills)
 }
 
 func orNone(list []string) string {
@@ -145,6 +204,9 @@ func (t *task) destroy(ctx context.Context) error {
 			return fmt.Errorf("destroying %s: %w", id, err)
 		}
 	}
+	if err := t.revokeAgain(ctx); err != nil {
+		return err
+	}
 	return t.detail(ctx, true, "destroyed: %s", strings.Join(op.IDs, ", "))
 }
 
@@ -179,6 +241,16 @@ func (t *task) nextMaster(ctx context.Context) error {
 	if t.o.c.Master == nil {
 		return &stop{t.o.c.NoMaster}
 	}
+	if op := t.now(); op.Verb == CompromisedMaster && op.Master == "" {
+		// Counting takes its time, and meanwhile a data key may have come that the old master key wrapped.
+		err := t.change(ctx, true, func(op *Operation) {
+			op.IDs = append(op.IDs, newer(t.o.c.Own, op.IDs)...)
+			op.Apps = append(op.Apps, newer(t.o.c.Apps, op.Apps)...)
+		})
+		if err != nil {
+			return err
+		}
+	}
 	id, err := t.o.c.Master.Prepare(ctx)
 	if err != nil {
 		return fmt.Errorf("making a new master key: %w", err)
@@ -187,6 +259,19 @@ func (t *task) nextMaster(ctx context.Context) error {
 		op.Master = id
 		op.Steps[len(op.Steps)-1].Detail = id
 	})
+}
+
+// newer are the ids of live data keys that are not in the list.
+func newer(keys DataKeys, ids []string) (more []string) {
+	if keys == nil {
+		return nil
+	}
+	for _, k := range keys.Keys() {
+		if k.State != Destroyed && !slices.Contains(ids, k.ID) {
+			more = append(more, k.ID)
+		}
+	}
+	return more
 }
 
 // migrate wraps every data key under the present master key.
