@@ -239,9 +239,6 @@ func (v lateVault) Keys() []envelope.KeyInfo {
 	return e.Keys()
 }
 
-// appsOf is the envelope of applications.
-func appsOf(s openStore) *envelope.Envelope { return s.apps }
-
 var (
 	_ caddy.Provisioner           = (*EnvelopeService)(nil)
 	_ caddy.Validator             = (*EnvelopeService)(nil)

@@ -1,5 +1,8 @@
-// Package mastertest is the suite that every envelope.Master passes, and an envelope.Envelope on top of it. Call Run and
-// RunEnvelope from the tests of a master.
+// Package mastertest is the suite that every envelope.Master passes, and an envelope.Envelope on top of it.
+//
+// Call Run and RunEnvelope from the tests of a master. A master that can be made to fail says how in its Backend; the suite
+// then shows what callers meet while it is slow, throttled, down, or its key is disabled or gone: an error that says so, in
+// bounded time, and never another key. It trusts nothing of the master but its answers.
 package mastertest
 
 import (

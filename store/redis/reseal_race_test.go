@@ -291,9 +291,6 @@ func TestResealLostAnswer(t *testing.T) {
 
 // TestResealSpeed prints how long 20,000 values take.
 func TestResealSpeed(t *testing.T) {
-	if testing.Short() {
-		t.Skip("20,000 values")
-	}
 	server := redistest.Standalone(t)
 	c, r := config(t, server), newRing()
 	c.Sealer = r

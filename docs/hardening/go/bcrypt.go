@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/crypto/blowfish"
+	"golang.org/x/crypto/blowfish" //lint:ignore SA1019 bcrypt is made of it
 )
 
 // rehash computes bcrypt with a salt that is given ("$2b$12$" and 22 characters), which golang.org/x/crypto/bcrypt does not

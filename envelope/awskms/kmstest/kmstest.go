@@ -1,6 +1,9 @@
-// Package kmstest has two servers that speak the API of AWS KMS, for tests: a Fake in the test's own process, which breaks on
-// command in every way that KMS can break and keeps a log of what it was asked, and Moto, a real emulator of the AWS API in a
-// process of its own.
+// Package kmstest has two servers that speak the API of AWS KMS, for tests.
+//
+// Call NewFake for one in the test's own process: it breaks on command in every way that KMS can break and keeps a log of what
+// it was asked. Call StartMoto for a real emulator of the AWS API in a process of its own, on loopback, from .parts/moto. Both
+// promise to end with the test. What they do not show: IAM policies, the limits of an account, and with Moto keys that are
+// disabled or wait for their deletion.
 package kmstest
 
 import (
