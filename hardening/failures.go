@@ -48,7 +48,7 @@ func (k *sourceKey) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// account is what is known of one uid: in this process, and in the store for all nodes.
+// account is what is known of one record of a uid (openRing.tryKey): in this process, and in the store for all nodes.
 type account struct {
 	// Failed counts wrong secrets from all sources since each one's last success.
 	Failed int `json:"failed,omitempty"`

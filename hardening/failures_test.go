@@ -340,7 +340,11 @@ func TestDamagedEntryStops(t *testing.T) {
 	w := newWorld(t, nil)
 	ring := w.node.held()
 	record := fastRecord(t, w.Service, "alice", "right")
-	_, key := w.ledger(ring, ring.uidKey([]byte("alice")))
+	rec, err := parseRecord(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, key := w.ledger(ring, ring.tryKey([]byte("alice"), &rec))
 	if err := w.node.cfg.Store.CompareAndSwap(t.Context(), key, nil, []byte("{"), time.Time{}); err != nil {
 		t.Fatal(err)
 	}

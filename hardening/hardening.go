@@ -5,7 +5,8 @@
 // [Limits], and [Service.Handle] for each request (or [Service.Protect] and [Service.Verify] without HTTP).
 //
 // It promises:
-//   - a record verifies for its uid, context and ring only, and stays verifiable through every certificate renewal: the
+//   - a record verifies for its uid, context and ring only (an imported digest of the original form for its ring only: there
+//     is no uid in it), and stays verifiable through every certificate renewal: the
 //     TLS key wraps a ring of random peppers and is never itself the HMAC key (the pinned key of the original form is
 //     SHA-256 of the PEM, which cannot be turned back into the TLS key);
 //   - a ring that exists and cannot be opened is locked. Nothing ever makes a second ring over it, and no ring is made
@@ -25,7 +26,8 @@
 // of which a whole table becomes records without asking anybody, and for the sets of gestures, where 4096 slow hashes would take
 // a minute and a half. For a password as somebody typed it, leave the slow hash in.
 //
-// Failures are counted in the store, before a secret is compared, for each uid and each source of a uid (see [Verification]).
+// Failures are counted in the store, before a secret is compared, for each record of a uid and each source of it (see [Verification]): a success
+// with another record of the same uid forgets none of them.
 // While the store does not answer, each node counts by itself: n nodes then allow n times as many tries. Successes of the
 // cheapest requests share one audit event a second, of which a kill -9 can lose the last; failures never do.
 //

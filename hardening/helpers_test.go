@@ -334,4 +334,6 @@ func innerTag(pepper []byte, context, uid string, salt, slow []byte) []byte {
 	return hmacOf(pepper, lp(lp(lp(lp(lp(nil, labelRecord), context), uid), salt), slow))
 }
 
-func overTag(pepper, tag []byte) []byte { return hmacOf(pepper, lp(lp(nil, labelLayer), tag)) }
+func overTag(pepper []byte, below string, tag []byte) []byte {
+	return hmacOf(pepper, lp(lp(lp(nil, labelLayer), below), tag))
+}

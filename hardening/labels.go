@@ -10,9 +10,9 @@ const (
 	// labelSet makes the key of a set's entries from a pepper.
 	labelSet = "anteroom/hardening/set/v1"
 	// labelSetLayer opens the HMAC input of each further layer of a set's entry.
-	labelSetLayer = "anteroom/hardening/set-layer/v1"
+	labelSetLayer = "anteroom/hardening/set-layer/v2"
 	// labelLayer opens the HMAC input of each further layer.
-	labelLayer = "anteroom/hardening/layer/v1"
+	labelLayer = "anteroom/hardening/layer/v2"
 	// labelExtract is the HKDF salt under which a TLS private key becomes a wrapping secret.
 	labelExtract = "anteroom/hardening/tls-extract/v1"
 	// labelWrap opens the HKDF info of the key that wraps one ring for one TLS key.
@@ -25,11 +25,14 @@ const (
 	labelExport = "anteroom/hardening/ring-export/v1"
 	// labelBody opens the associated data of a ring's sealed body.
 	labelBody = "anteroom/hardening/ring-body/v1"
-	// labelUID opens the HMAC input of the keyed hash that stands for a uid in audit events and in the failure table.
+	// labelUID opens the HMAC input of the keyed hash that stands for a uid in audit events.
 	labelUID = "anteroom/hardening/uid/v1"
+	// labelTry opens that of the keyed hash that stands for a record of a uid in the failure table.
+	labelTry = "anteroom/hardening/try/v1"
 	// labelSource opens that of the keyed hash that stands for where a secret came from, in the failure table.
 	labelSource = "anteroom/hardening/source/v1"
-	// labelFailures is the prefix of a uid's failures in the store; the ring's id and the keyed hash of the uid follow.
+	// labelFailures is the prefix of the failures of a uid's record in the store; the ring's id and the keyed hash of the two
+	// follow.
 	labelFailures = "anteroom/hardening/failures/v1"
 	// labelCensus is the prefix of a census under way in the store; the ring's id and the census's follow.
 	labelCensus = "anteroom/hardening/census/v1"

@@ -31,10 +31,10 @@ type bucket struct {
 	filled time.Time
 }
 
-// uidKey is a keyed hash: the table does not say whose failures it counts.
+// uidKey is a keyed hash, of a uid or of a record of one: the table does not say whose failures it counts.
 type uidKey [16]byte
 
-// failures is what this process knows of one uid. With a store it is a copy of what stands there, and the place where tries
+// failures is what this process knows of one record of a uid. With a store it is a copy of what stands there, and the place where tries
 // of one node wait for each other; it bounds alone while the store is away.
 type failures struct {
 	account

@@ -124,10 +124,10 @@ func TestTagIsTheDocumentedFormula(t *testing.T) {
 }
 
 func TestLabelsDiffer(t *testing.T) {
-	labels := []string{labelRecord, labelFast, labelSet, labelSetLayer, labelSource, labelFailures, labelCensus, labelLayer, labelExtract, labelWrap, labelStanza, labelRecovery, labelBody, labelUID, labelStore}
+	labels := []string{labelRecord, labelFast, labelSet, labelSetLayer, labelSource, labelFailures, labelCensus, labelLayer, labelExtract, labelWrap, labelStanza, labelRecovery, labelBody, labelUID, labelTry, labelStore}
 	seen := map[string]bool{}
 	for _, l := range labels {
-		if seen[l] || !regexp.MustCompile(`^anteroom/hardening/[a-z-]+/v1$`).MatchString(l) {
+		if seen[l] || !regexp.MustCompile(`^anteroom/hardening/[a-z-]+/v[12]$`).MatchString(l) {
 			t.Errorf("label %q is used twice or has another form", l)
 		}
 		seen[l] = true

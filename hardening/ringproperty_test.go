@@ -81,7 +81,7 @@ func tagOf(o *openRing, layers []string) (tag []byte, err error) {
 			tag = innerTag(key, "", "u", simSalt, simSlow)
 			continue
 		}
-		tag = overTag(key, tag)
+		tag = overTag(key, layers[i-1], tag)
 	}
 	return tag, nil
 }
@@ -98,7 +98,7 @@ func (s *simulation) upgrade(n *node) {
 		if _, err := tagOf(o, r.layers); err != nil || version.number(version{ID: newest}) <= version.number(version{ID: r.layers[len(r.layers)-1]}) {
 			continue
 		}
-		s.records[i] = simRecord{append(slices.Clone(r.layers), newest), overTag(key, r.tag)}
+		s.records[i] = simRecord{append(slices.Clone(r.layers), newest), overTag(key, r.layers[len(r.layers)-1], r.tag)}
 	}
 }
 

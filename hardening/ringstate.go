@@ -102,7 +102,7 @@ func (o *openRing) usable(id string, outermost bool) ([]byte, error) {
 // no census since then found none.
 func (o *openRing) upgradeDue() bool {
 	for _, v := range o.body.Versions {
-		if v.Compromised && v.State == StateVerify && v.number() > 0 {
+		if v.Compromised && v.State == StateVerify {
 			c := o.body.Census
 			if c == nil || c.Records == 0 || c.Began.Before(v.Changed) || c.Outermost[v.ID] > 0 {
 				return true

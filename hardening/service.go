@@ -205,11 +205,12 @@ func (s *Service) verify(ctx context.Context, v *rawVerification, sp *spent) (Re
 	}
 	waiting, cancel := context.WithTimeout(ctx, waitReady)
 	defer cancel()
-	t := try{uid: ring.uidKey(v.uid), src: ring.sourceKey(v.source)}
+	t := try{uid: ring.tryKey(v.uid, &rec), src: ring.sourceKey(v.source)}
 	if nobody {
 		// People can be asked for that do not exist, without end. They share a few thousand entries, which cost the time
 		// of an own one and bound what the store keeps.
-		t.uid = uidKey{0: t.uid[0], 1: t.uid[1]}
+		k := ring.uidKey(v.uid)
+		t.uid = uidKey{0: k[0], 1: k[1]}
 	}
 	shared, key := s.ledger(ring, t.uid)
 	if err := s.cfg.Limits.begin(waiting, &t, shared, key); err != nil {
@@ -221,7 +222,10 @@ func (s *Service) verify(ctx context.Context, v *rawVerification, sp *spent) (Re
 		defer cancel()
 		s.cfg.Limits.end(ctx, &t, o, shared, key)
 	}()
-	if err := sp.spend(s.cfg.Limits, rec.units()); err != nil {
+	// A record may name more rounds than the burst pays for. A debt would make everybody wait for whoever planted it; a full
+	// bucket is enough for 0.15 s of one core.
+	_, burst := s.cfg.Limits.numbers()
+	if err := sp.spend(s.cfg.Limits, min(rec.units(), burst)); err != nil {
 		return Result{}, err
 	}
 	sp.versions = strings.Join(rec.layers, ".")
@@ -242,7 +246,24 @@ func (s *Service) verify(ctx context.Context, v *rawVerification, sp *spent) (Re
 		return Result{}, nil
 	}
 	o = right
-	return s.fresh(ctx, ring, &rec, v, sp)
+	result, err := s.fresh(ctx, ring, &rec, v, sp)
+	if err == nil && result.Record != "" {
+		s.introduce(ctx, ring, v.uid, t.src, result.Record)
+	}
+	return result, err
+}
+
+// introduce makes a source known to the record that replaces the one which it just had the right secret for. Without the store
+// it becomes known at its next success.
+func (s *Service) introduce(ctx context.Context, ring *openRing, uid []byte, src sourceKey, text string) {
+	rec, err := parseRecord(text)
+	if err != nil {
+		return // not of ours
+	}
+	shared, key := s.ledger(ring, ring.tryKey(uid, &rec))
+	if err := shared.end(ctx, key, src, account{}, right); err != nil {
+		s.cfg.Limits.counts.storeAway.Add(1)
+	}
 }
 
 // tagOf computes what the record's tag must be. Only the slow step needs a slot.
@@ -412,7 +433,7 @@ func (s *Service) takeSlot(ctx context.Context) error {
 	return s.slots.take(ctx)
 }
 
-// ledger is where the failures of a uid are counted for all nodes.
+// ledger is where the failures of a [openRing.tryKey] are counted for all nodes.
 func (s *Service) ledger(o *openRing, uid uidKey) (*ledger, string) {
 	return &ledger{s.cfg.Ring.cfg.Store, s.cfg.Limits.now}, labelFailures + "/" + o.file.Ring + "/" + uid.String()
 }
@@ -420,6 +441,19 @@ func (s *Service) ledger(o *openRing, uid uidKey) (*ledger, string) {
 // uidKey is the keyed hash that stands for a uid. Without the ring nobody can tell whose it is.
 func (o *openRing) uidKey(uid []byte) (k uidKey) {
 	o.standIn(k[:], labelUID, uid)
+	return k
+}
+
+// tryKey is the keyed hash that stands for what is being guessed: one record of a uid, named by its salt, which the tag binds.
+// Whoever may call can make another record of the same uid, and a success with that one must forget no failure of this one. An
+// imported digest has no salt and is bound to no uid: its tag names it, so that another uid begins no new count. Equal
+// digests of several people then count together.
+func (o *openRing) tryKey(uid []byte, rec *record) (k uidKey) {
+	which := lp(lp(nil, uid), rec.salt)
+	if rec.rounds > 0 {
+		which = lp(lp(nil, ""), rec.tag)
+	}
+	o.standIn(k[:], labelTry, which)
 	return k
 }
 

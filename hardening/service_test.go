@@ -65,7 +65,7 @@ func TestLayers(t *testing.T) {
 		t.Fatal(err)
 	}
 	layered.layers = append(layered.layers, "p2")
-	layered.tag = hmacOf(rotated.key("p2"), lp(lp(nil, labelLayer), layered.tag))
+	layered.tag = overTag(rotated.key("p2"), "p1", layered.tag)
 	for _, record := range []string{old[0], layered.String()} {
 		got, err := w.Verify(t.Context(), Verification{Item: item, Record: record})
 		if err != nil || !got.Match || !got.NeedsRehash || !strings.Contains(got.Record, ",l=p2,") {

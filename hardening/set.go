@@ -172,14 +172,15 @@ func (u *upgrader) upgrade(rec *record) (changed bool, err error) {
 		return false, err
 	}
 	defer u.macs.give(id, k)
+	below := rec.layers[len(rec.layers)-1]
 	rec.layers = append(slices.Clip(rec.layers), id)
 	if rec.entries == 0 {
-		rec.tag = slices.Clone(k.layer(labelLayer, rec.tag))
+		rec.tag = slices.Clone(k.layer(labelLayer, below, rec.tag))
 		return true, nil
 	}
 	digests := make([][digestSize]byte, rec.entries)
 	for i := range digests {
-		digests[i] = [digestSize]byte(k.layer(labelSetLayer, rec.tag[i*digestSize:(i+1)*digestSize]))
+		digests[i] = [digestSize]byte(k.layer(labelSetLayer, below, rec.tag[i*digestSize:(i+1)*digestSize]))
 	}
 	rec.tag = sortDigests(digests)
 	return true, nil

@@ -28,6 +28,9 @@ type exportFile struct {
 // maxExport bounds what Import reads.
 const maxExport = store.MaxValue
 
+// maxEpoch bounds what an export may say: from there on a ring can still be written more often than it ever will be.
+const maxEpoch = 1 << 53
+
 func (f exportFile) info() []byte {
 	f.Sealed = nil
 	header, _ := json.Marshal(f) // numbers and strings: it cannot fail
@@ -70,7 +73,7 @@ func readExport(blob []byte, with *RecoveryKey) (*openRing, error) {
 	var f exportFile
 	dec := json.NewDecoder(bytes.NewReader(blob))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&f); err != nil || dec.More() || f.V != 1 || !isRingID(f.Ring) || f.Epoch == 0 {
+	if err := dec.Decode(&f); err != nil || dec.More() || f.V != 1 || !isRingID(f.Ring) || f.Epoch == 0 || f.Epoch > maxEpoch {
 		return nil, refuse("the file is not one that 'anteroom keys ring export' wrote")
 	}
 	plain, err := hpke.Open(with.priv, hpke.HKDFSHA256(), hpke.AES256GCM(), f.info(), f.Sealed)
