@@ -24,7 +24,11 @@ const (
 // keyFiles says what operations may do with master key files.
 func (a *App) keyFiles(st openStore, alone bool, c *rekey.Config) {
 	site, local := a.from().(*MasterLocal)
+	other := a.storageElsewhere(st)
 	switch {
+	case local && alone && other != "":
+		c.NoMaster = "the certificate storage " + other + " has data keys of its own, which no operation reaches: a new master key file would lose the certificates. Keep the file; when it was stolen, run `anteroom keys compromised ID` for each data key, " +
+			"and obtain the certificates anew in a storage with another `directory`"
 	case local && alone:
 		c.Master = keyFile{path: site.path(a.Directory), own: st.envelope, apps: st.apps}
 	case local:
@@ -34,11 +38,25 @@ func (a *App) keyFiles(st openStore, alone bool, c *rekey.Config) {
 		c.NoMaster = "the master key is in AWS KMS: rotate it there (the data keys stay wrapped under its older material until `anteroom keys migrate`). When its users were compromised, make a new KMS key, write `master awskms NEW { former awskms OLD }`, " +
 			"restart, run `anteroom keys migrate`, and then `anteroom keys compromised ID` for each data key"
 	}
-	c.PutAway = a.putAway
+	c.PutAway = func(remove bool) (string, error) { return a.putAway(st, remove) }
 }
 
-// putAway is the end of a migration from a key file: to KMS, or to another file.
-func (a *App) putAway(remove bool) (string, error) {
+// storageElsewhere names a certificate storage whose ring is not the store's. Its data keys are under a master key too, perhaps
+// under the same one.
+func (a *App) storageElsewhere(st openStore) string {
+	if a.ctx.Context == nil {
+		return ""
+	}
+	files, ok := a.ctx.Storage().(*redisFiles)
+	if held, same := st.Store.(*heldRedis); !ok || same && held.client == files.client {
+		return ""
+	}
+	return files.name
+}
+
+// putAway is the end of a migration from a key file: to KMS, or to another file. A file that wraps something still stays,
+// whatever the lines say: they may have changed since the migration began, or name one file twice.
+func (a *App) putAway(st openStore, remove bool) (string, error) {
 	var paths []string
 	switch m := a.from().(type) {
 	case *MasterLocal:
@@ -53,18 +71,48 @@ func (a *App) putAway(remove bool) (string, error) {
 	}
 	detail := "no former key file is there"
 	for _, path := range paths {
-		switch {
+		switch why, err := a.needed(st, path); {
+		case err != nil:
+			return "", err
 		case !exists(path):
+		case why != "":
+			detail = path + " was left alone: " + why
 		case remove:
 			if err := shred(path); err != nil {
 				return "", err
 			}
 			detail = path + " was overwritten and removed"
 		default:
-			detail = path + " is not needed any more: keep it with the backups that it opens, or remove it with `anteroom keys migrate --remove`"
+			detail = path + " is not needed any more, and believed as long as it lies there: put it where you keep the backups that it opens, or remove it with `anteroom keys migrate --remove`"
 		}
 	}
 	return detail, nil
+}
+
+// needed says why a key file must stay, "" when nothing needs it.
+func (a *App) needed(st openStore, path string) (why string, err error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return "", err
+	}
+	m, err := envelope.OpenLocal(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return "it is no key file that can be read, or a link to one", nil
+	}
+	for _, e := range []*envelope.Envelope{st.envelope, st.apps} {
+		for _, k := range e.Keys() {
+			if k.Master == m.ID() && !strings.HasPrefix(k.ID, "v1:") {
+				return "the data key " + k.ID + " is under it", nil
+			}
+		}
+	}
+	if other := a.storageElsewhere(st); other != "" {
+		return "the certificate storage " + other + " has data keys of its own, which may be under it", nil
+	}
+	return "", nil
 }
 
 // keyFile replaces the master key file of an embedded store. Whatever moment the process dies at, a start opens everything: while
@@ -74,8 +122,11 @@ type keyFile struct {
 	own, apps *envelope.Envelope
 }
 
-// ID implements rekey.Master.
+// ID implements rekey.Master. No file is made here: a new one would hide that the old one is lost.
 func (k keyFile) ID() string {
+	if !exists(k.path) {
+		return ""
+	}
 	m, err := envelope.OpenLocal(k.path)
 	if err != nil {
 		return ""

@@ -24,6 +24,7 @@ var errStorageOver = errors.New("the configuration of this certificate storage i
 type redisFiles struct {
 	name    string
 	connect func() (redisClient, func() error, error)
+	client  string // which connections of the pool
 	master  string // settings of the master key; the client's must be the same
 	logger  *slog.Logger
 	guests  tenancy

@@ -74,7 +74,7 @@ func (r *RedisStorage) Provision(ctx caddy.Context) error {
 		return err
 	}
 	r.files = &redisFiles{
-		ref: ref, logger: logger, master: r.from().Key(r.Directory), held: map[string]bool{},
+		ref: ref, client: ref.key, logger: logger, master: r.from().Key(r.Directory), held: map[string]bool{},
 		name: fmt.Sprintf("anteroom_redis %s %s", strings.Join(conn.Addresses, ","), conn.Prefix),
 		connect: func() (redisClient, func() error, error) {
 			m, err := r.open(r.Directory)

@@ -260,13 +260,14 @@ func (r *Redis) OpenStore(dir string, m masters, _ *slog.Logger) (sealedStore, e
 	if client.master != m.key {
 		return sealedStore{}, errors.Join(errMasters, ref.release())
 	}
-	return sealedStore{&heldRedis{Store: client.Store, ref: ref}, client.envelope, client.keys}, nil
+	return sealedStore{&heldRedis{Store: client.Store, ref: ref, client: ref.key}, client.envelope, client.keys}, nil
 }
 
 // heldRedis is a store that gives its share of the client back instead of closing it.
 type heldRedis struct {
 	*redis.Store
-	ref reference[redisClient]
+	ref    reference[redisClient]
+	client string // which connections of the pool
 }
 
 // Close gives the share back.

@@ -1,0 +1,185 @@
+package caddymodule
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anteroom-proxy/anteroom/audit"
+	"github.com/anteroom-proxy/anteroom/envelope"
+	"github.com/anteroom-proxy/anteroom/rekey"
+	"github.com/anteroom-proxy/anteroom/session"
+	"github.com/anteroom-proxy/anteroom/store"
+	"github.com/anteroom-proxy/anteroom/store/bolt"
+)
+
+// A migration never removes a file that wraps something: one that stands there twice, a copy, one that the lines called the
+// former one only after they were changed.
+func TestRow155RemoveKeepsTheMaster(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	present, err := envelope.OpenLocal(path("present"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := bolt.Open(bolt.Config{Path: path("store.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	st := openStore{masters: masters{master: present}}
+	for name, e := range map[string]**envelope.Envelope{ringOwn: &st.envelope, ringApps: &st.apps} {
+		if *e, err = envelope.Start(t.Context(), envelope.Config{Name: name, Master: present, Store: db}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	content, err := os.ReadFile(path("present"))
+	if err == nil {
+		err = os.WriteFile(path("copy"), content, 0o600)
+	}
+	if err == nil {
+		err = os.Link(path("present"), path("hard"))
+	}
+	if err == nil {
+		err = os.Symlink(path("former"), path("link"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := envelope.OpenLocal(path("former")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		former string
+		goes   bool
+	}{{"present", false}, {"copy", false}, {"hard", false}, {"link", false}, {"absent", false}, {"former", true}} {
+		a := &App{Directory: dir}
+		a.master = &MasterLocal{File: path("other")}
+		a.master.(*MasterLocal).former = []Master{&MasterLocal{File: path(c.former)}}
+		was, there := os.ReadFile(path(c.former))
+		detail, err := a.putAway(st, true)
+		if err != nil {
+			t.Errorf("%s: %v", c.former, err)
+		}
+		is, err := os.ReadFile(path(c.former))
+		if c.goes != (err != nil && there == nil) || !c.goes && !bytes.Equal(was, is) {
+			t.Errorf("former local %s: %s; it is there: %v", c.former, detail, err == nil)
+		}
+	}
+	if again, err := envelope.OpenLocal(path("present")); err != nil || again.ID() != present.ID() {
+		t.Errorf("the master key: %v", err)
+	}
+}
+
+// A dry run makes no key file: a new one in the place of a lost one would hide the loss until the next start.
+func TestRow155DryRunMakesNoKey(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "master.key")
+	if id := (keyFile{path: path}).ID(); id != "" || exists(path) {
+		t.Errorf("%q, a file was made: %v", id, exists(path))
+	}
+}
+
+// planter is a store that a thief of the data key can write to: at the first walk over it after the key was condemned he puts
+// his signing keys in the place of ours.
+type planter struct {
+	store.Store
+	own   *envelope.Envelope
+	old   string
+	value []byte
+	once  sync.Once
+}
+
+func (p *planter) Scan(ctx context.Context, prefix, cursor string, limit int) ([]store.Item, string, error) {
+	for _, k := range p.own.Keys() {
+		if k.ID == p.old && k.State == envelope.StateCondemned {
+			p.once.Do(func() { _ = p.Put(ctx, "anteroom/session/keys/v1", p.value, time.Time{}) })
+		}
+	}
+	return p.Store.Scan(ctx, prefix, cursor, limit)
+}
+
+// Row 156, with the real parts: what the thief planted was sealed anew by the operation itself, and every node would have
+// believed the sessions that he signs.
+func TestRow156PlantedSigningKeys(t *testing.T) {
+	dir := t.TempDir()
+	db, err := bolt.Open(bolt.Config{Path: filepath.Join(dir, "store.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	master, err := envelope.OpenLocal(filepath.Join(dir, "master.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := envelope.Start(t.Context(), envelope.Config{Name: ringOwn, Master: master, Store: db})
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged, err := json.Marshal(map[string]any{"keys": []any{map[string]any{"seed": bytes.Repeat([]byte{6}, 32), "created": 1, "signs": time.Now().Unix() - 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &planter{Store: db, own: own, old: own.Keys()[1].ID}
+	if p.value, err = own.Seal(t.Context(), "anteroom/session/seal-keys/v1", forged); err != nil {
+		t.Fatal(err)
+	}
+	manager := func() *session.Manager {
+		m, err := session.New(session.Config{Store: db, Sealer: own, Logger: slog.New(slog.DiscardHandler)})
+		if err == nil {
+			err = m.Start(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(m.Close)
+		return m
+	}
+	m := manager()
+	before := signers{m}.SigningKeys()
+	o, err := rekey.New(rekey.Config{
+		Store: p, Own: dataKeys{own}, KeyOf: envelope.KeyOf, LabelOf: labelOf, First: session.SealedFirst(), Audit: audit.Off(), Alone: true,
+		Sessions: func() rekey.Sessions { return signers{m} },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.Begin(t.Context(), rekey.Request{Verb: rekey.CompromisedData, Target: p.old}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	go o.Follow(ctx)
+	for {
+		op, err := o.Current(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if op.State == rekey.StateDone {
+			if !op.Again || !slices.ContainsFunc(op.Notes, func(s string) bool { return strings.Contains(s, "write to the store") }) {
+				t.Errorf("it was not noticed: %+v", op)
+			}
+			for _, kid := range (signers{manager()}).SigningKeys() {
+				if slices.Contains(before, kid) || slices.Contains(op.Kills, kid) {
+					t.Errorf("the signing key %s is good", kid)
+				}
+			}
+			if len(op.Kills) <= len(before) {
+				t.Errorf("killed: %v", op.Kills)
+			}
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%+v", op)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
