@@ -436,6 +436,11 @@ func TestMemoryCeiling(t *testing.T) {
 			t.Errorf("%d cores, %d MiB: %d, want %d", c.cores, c.memory>>20, got, c.want)
 		}
 	}
+	for memory, want := range map[int64]int{0: 1, 128 << 20: 1, 512 << 20: 4, 2 << 30: 16, 1 << 40: 16} {
+		if got := batchesAtOnce(memory); got != want {
+			t.Errorf("%d MiB: %d big bodies, want %d", memory>>20, got, want)
+		}
+	}
 	if memoryLimit() <= 0 {
 		t.Error("no limit at all")
 	}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/anteroom-proxy/anteroom/audit"
 	"github.com/anteroom-proxy/anteroom/loopback"
@@ -90,6 +91,7 @@ type call struct {
 	who     string // the credential by which the caller came
 	cheap   bool   // the success may share its event with others
 	gone    bool   // the answer could not be written
+	place   bool   // it holds one of the places for big bodies
 	spent   spent
 }
 
@@ -133,6 +135,9 @@ func (c *call) credential() (err error) {
 	}
 	return nil
 }
+
+// stall is how long a caller may take to send a big body, and to take its answer.
+const stall = 30 * time.Second
 
 // cheapUnits is from where on a request costs more than its event.
 const cheapUnits = 64
@@ -181,6 +186,11 @@ func (c *call) withBody(do func(*call, []byte) error) error {
 			return err
 		}
 		defer c.service.batches.give()
+		// A caller that stands still would hold its place for ever.
+		c.place = true
+		control := http.NewResponseController(c.w)
+		_ = control.SetReadDeadline(time.Now().Add(stall))
+		defer func() { _ = control.SetWriteDeadline(time.Time{}) }() // the connection outlives the request
 	}
 	if c.r.ContentLength > maxBody {
 		return fmt.Errorf("reading request: %w: the body has more than %d bytes", errTooLarge, maxBody)
@@ -191,6 +201,9 @@ func (c *call) withBody(do func(*call, []byte) error) error {
 		b.Grow(int(c.r.ContentLength) + bytes.MinRead)
 	}
 	_, err := b.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, maxBody))
+	if c.place && err == nil { // after an error the server must not wait for the rest either
+		_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{})
+	}
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
@@ -241,6 +254,9 @@ func (c *call) send(kind string, answer []byte) error {
 	h.Set("Content-Type", kind)
 	noStore(h)
 	h.Set("Content-Length", strconv.Itoa(len(answer)))
+	if c.place {
+		_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(stall))
+	}
 	if _, err := c.w.Write(answer); err != nil {
 		c.gone = true
 		c.service.cfg.Logger.Debug("a caller of the hmac service went away", "error", err)

@@ -21,7 +21,7 @@ type slots struct {
 var slowSlots = newSlots(slowAtOnce(runtime.GOMAXPROCS(0), memoryLimit()), 64)
 
 // batchSlots bounds the bodies above smallBody that are in memory at once, with their answers.
-var batchSlots = newSlots(16, 64)
+var batchSlots = newSlots(batchesAtOnce(memoryLimit()), 64)
 
 // smallBody needs no slot.
 const smallBody = 64 << 10
@@ -31,6 +31,13 @@ const smallBody = 64 << 10
 func slowAtOnce(cores int, memory int64) int {
 	const each = 2 * slowMemory << 10
 	return int(max(1, min(int64(cores), memory/4/each)))
+}
+
+// batchesAtOnce is how many big bodies are in memory at once: 16, and no more than an eighth of the memory holds. Body, records
+// and answer are copies of each other.
+func batchesAtOnce(memory int64) int {
+	const each = 4 * maxBody
+	return int(max(1, min(16, memory/8/each)))
 }
 
 // memoryLimit is what this process may use: GOMEMLIMIT, or the control group's limit when that is lower.
