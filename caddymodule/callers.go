@@ -53,11 +53,20 @@ func (c *Callers) unmarshalLine(d *caddyfile.Dispenser) (handled bool, err error
 		if c.TokenFile != "" {
 			return true, d.Errf("%q stands twice", d.Val())
 		}
-		return true, oneArg(d, &c.TokenFile)
+		if err := oneArg(d, &c.TokenFile); err != nil {
+			return true, err
+		}
+		if err := checkPath(c.TokenFile); err != nil {
+			return true, d.Errf("token_file: %w", err)
+		}
+		return true, nil
 	case "peer":
 		args := d.RemainingArgs()
 		if len(args) != 2 || args[0] != "uid" && args[0] != "gid" || args[1] == "" {
 			return true, d.Errf("peer wants uid or gid and a number or name: peer uid www-data")
+		}
+		if err := checkPath(args[1]); err != nil { // a user's name has at most 32 characters
+			return true, d.Errf("peer: %w", err)
 		}
 		if args[0] == "uid" {
 			c.PeerUIDs = append(c.PeerUIDs, args[1])
@@ -69,6 +78,9 @@ func (c *Callers) unmarshalLine(d *caddyfile.Dispenser) (handled bool, err error
 		var text string
 		if err := oneArg(d, &text); err != nil {
 			return true, err
+		}
+		if err := checkPath(text); err != nil {
+			return true, d.Errf("client_certificate: %w", err)
 		}
 		c.ClientCertificates = append(c.ClientCertificates, text)
 		return true, nil

@@ -17,7 +17,7 @@ func init() {
 		Long: "Reads a Caddyfile, loads it as `validate` does, and then asks: each provider for its metadata, keys and what sign-in needs of it; the store whether it answers and what time " +
 			"it has there; the folders whether they can be written to; each site for its certificate. It prints one line each: ok, warn or fail, what it is about, what was found and the remedy. " +
 			"It writes nothing that lasts, signs nobody in and can run beside a running server, best as the same user. The exit code is 1 when a line says fail.",
-		CobraFunc: doctorCommand,
+		CobraFunc: guarded(doctorCommand),
 	})
 }
 

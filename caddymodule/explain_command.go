@@ -21,7 +21,7 @@ func init() {
 			"there may be at once, each with the line it comes from, or `default`. Of several roles the strictest counts; what a role says replaces what is said for everybody. " +
 			"It then prints for each site what happens when the store is lost and where people sign in. A role that no way to sign in gives is named in a warning. " +
 			"No secret is read and nothing is opened; whether the config would load is the business of `validate`.",
-		CobraFunc: explainCommand,
+		CobraFunc: guarded(explainCommand),
 	})
 }
 

@@ -138,6 +138,9 @@ func oneArg(d *caddyfile.Dispenser, target *string) error {
 	if !d.AllArgs(target) || *target == "" {
 		return d.Errf("%s takes exactly one value", word)
 	}
+	if holdsSecretHalf(*target) {
+		return d.Errf("%s: %w", word, errSecretHalf)
+	}
 	return nil
 }
 

@@ -31,6 +31,9 @@ func parseHMAC(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	seen := map[string]bool{}
 	for nesting := h.Nesting(); h.NextBlock(nesting); {
 		word := h.Val()
+		if holdsSecretHalf(word) {
+			return nil, h.WrapErr(errSecretHalf)
+		}
 		if handled, err := s.unmarshalLine(h.Dispenser); err != nil {
 			return nil, err
 		} else if handled {
@@ -77,6 +80,9 @@ func (h *HMACService) line(d *caddyfile.Dispenser, word string) error {
 
 func (h *HMACService) ringLine(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
+	if holdsSecretHalf(args...) {
+		return d.Errf("ring: %w", errSecretHalf)
+	}
 	if len(args) != 1 && (len(args) != 2 || args[1] != "existing") {
 		return d.Errf("ring wants a name, and the word existing when the ring is not to be made here: ring passwords existing")
 	}

@@ -24,7 +24,7 @@ func init() {
 		Short: "Lists, rotates and kills signing keys; makes and uses the keys of password rings",
 		Long: "`list`, `rotate` and `kill` are about the keys that sign sessions and assertions; they ask the running program over its admin interface. " +
 			"`ring` is about the password rings of hmac_service and their recovery key.",
-		CobraFunc: keysCommand,
+		CobraFunc: guarded(keysCommand),
 	})
 }
 

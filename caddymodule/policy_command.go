@@ -15,10 +15,10 @@ func init() {
 		Short: "Says who may do what, and why, and what a change would change",
 		Long: "Asks the policies of a Caddyfile without running it: why a request is allowed or denied, who may do what where, whether the expectations hold, what changes between two configs, " +
 			"and how the requests of an audit log would be decided now. No secret is read, nothing is opened, and nothing is sent.",
-		CobraFunc: func(c *cobra.Command) {
+		CobraFunc: guarded(func(c *cobra.Command) {
 			c.Example = "  anteroom policy explain --as doctor GET https://medrecords.hospital.example/patients/7\n  anteroom policy matrix --html matrix.html\n  anteroom policy diff Caddyfile.old Caddyfile --exit-code"
 			c.AddCommand(policyExplainCommand(), policyMatrixCommand(), policyTestCommand(), policyDiffCommand(), policyReplayCommand())
-		},
+		}),
 	})
 }
 

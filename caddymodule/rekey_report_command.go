@@ -49,6 +49,9 @@ func keysReportCommand() *cobra.Command {
 		}
 		path := adminPath + "keys/report"
 		if len(args) == 1 {
+			if len(args[0]) > 32 { // an address is in the log of the program; what is no id does not belong there
+				return errors.New("asking for the report: an id has ten letters and digits; `anteroom keys report --list` shows them")
+			}
 			path += "?id=" + url.QueryEscape(args[0])
 		}
 		var answer keyReport

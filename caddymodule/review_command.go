@@ -23,7 +23,7 @@ func init() {
 		Long: "Lists who broke the glass and waits for a review: for which patient, when, for how long and why, and whether the alarm arrived. `review accept` and `review reject` write down a verdict. " +
 			"An emergency access stays open until somebody reviewed it; after 72 hours it is OVERDUE and an alarm is raised once a day. Reviewed ones are listed for 90 days; the audit log keeps everything. " +
 			"It asks the running program over its admin interface, which answers on this host only.",
-		CobraFunc: equipReview,
+		CobraFunc: guarded(equipReview),
 	})
 }
 

@@ -17,10 +17,10 @@ func init() {
 		Short: "Lists and ends sessions of the running program",
 		Long: "Lists the sessions of everybody who is signed in, and ends them at once, on every node and with their open connections. " +
 			"It asks the running program over its admin interface, which answers on this host only.",
-		CobraFunc: func(c *cobra.Command) {
+		CobraFunc: guarded(func(c *cobra.Command) {
 			c.Example = "  anteroom sessions list --config /etc/anteroom/Caddyfile\n  anteroom sessions end-user dana --config /etc/anteroom/Caddyfile"
 			c.AddCommand(sessionsListCommand(), sessionsEndCommand(), sessionsEndUserCommand())
-		},
+		}),
 	})
 }
 
