@@ -3,6 +3,9 @@ package caddymodule
 import (
 	"bytes"
 	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"log/slog"
 	"os"
@@ -19,6 +22,7 @@ import (
 	"github.com/anteroom-proxy/anteroom/session"
 	"github.com/anteroom-proxy/anteroom/store"
 	"github.com/anteroom-proxy/anteroom/store/bolt"
+	"golang.org/x/crypto/chacha20poly1305"
 )
 
 // A migration never removes a file that wraps something: one that stands there twice, a copy, one that the lines called the
@@ -181,5 +185,95 @@ func TestRow156PlantedSigningKeys(t *testing.T) {
 			t.Fatalf("%+v", op)
 		case <-time.After(20 * time.Millisecond):
 		}
+	}
+}
+
+// Row 153: after a migration nothing opens that says it was sealed by the former master key itself, whoever still has the file,
+// and also while it still lies there.
+func TestRow153FormerMasterSealsNothing(t *testing.T) {
+	dir := t.TempDir()
+	db, err := bolt.Open(bolt.Config{Path: filepath.Join(dir, "store.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	former, err := envelope.OpenLocal(filepath.Join(dir, "former"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(filepath.Join(dir, "former"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As version 0.1 did, or somebody with the file.
+	label, id := "anteroom/session/seal-keys/v1", strings.TrimPrefix(former.ID(), "local:")
+	header, err := hex.DecodeString("01" + id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := hkdf.Key(sha256.New, content, nil, "anteroom/envelope/seal/v1\x00"+label, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	aead, err := chacha20poly1305.NewX(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nonce := make([]byte, 24)
+	old := aead.Seal(append(slices.Clone(header), nonce...), nonce, []byte("keys"), append(slices.Clone(header), label...))
+
+	if _, err := envelope.Start(t.Context(), envelope.Config{Name: ringOwn, Master: former, Store: db}); err != nil {
+		t.Fatal(err)
+	}
+	present, err := envelope.OpenLocal(filepath.Join(dir, "present"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func() *envelope.Envelope {
+		own, err := envelope.Start(t.Context(), envelope.Config{Name: ringOwn, Master: present, Former: []envelope.Master{former}, Store: db})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return own
+	}
+	own := open()
+	if plain, err := own.Open(t.Context(), label, old); err != nil || string(plain) != "keys" {
+		t.Fatalf("before: %q, %v", plain, err)
+	}
+	if err := db.Put(t.Context(), "anteroom/session/keys/v1", old, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	o, err := rekey.New(rekey.Config{
+		Store: db, Own: dataKeys{own}, KeyOf: envelope.KeyOf, LabelOf: labelOf, Audit: audit.Off(), Alone: true,
+		PutAway: func(bool) (string, error) { return "it stays", nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.Begin(t.Context(), rekey.Request{Verb: rekey.Migrate}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	go o.Follow(ctx)
+	for op := new(rekey.Progress); op.State != rekey.StateDone; {
+		if op, err = o.Current(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for when, e := range map[string]*envelope.Envelope{"now": own, "after a start": open()} {
+		if plain, err := e.Open(t.Context(), label, old); err == nil {
+			t.Errorf("%s: %q opens", when, plain)
+		}
+		if out, _, err := e.Reseal(t.Context(), label, old); err == nil {
+			t.Errorf("%s: it was sealed anew, %d bytes", when, len(out))
+		}
+	}
+	sealed, err := db.Get(t.Context(), "anteroom/session/keys/v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plain, err := own.Open(t.Context(), label, sealed); err != nil || string(plain) != "keys" {
+		t.Errorf("what was there: %q, %v", plain, err)
 	}
 }

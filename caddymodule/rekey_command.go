@@ -56,7 +56,7 @@ func printStatus(c *cobra.Command, s keyStatus) error {
 	listed := map[string]bool{}
 	for _, k := range s.Own {
 		listed[k.ID] = true
-		if strings.HasPrefix(k.ID, "v1:") && s.Records[k.ID] == 0 && k.State == rekey.Open {
+		if strings.HasPrefix(k.ID, "v1:") && s.Records[k.ID] == 0 && (k.State == rekey.Open || k.State == rekey.Destroyed) {
 			continue // a master key that has sealed nothing by itself
 		}
 		row(cell(k.ID), "anteroom", cell(k.State), fmt.Sprint(s.Records[k.ID], more), localTime(k.Created), cell(k.Master), localTime(k.Wrapped))

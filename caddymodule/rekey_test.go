@@ -167,7 +167,7 @@ func checkMaster(t *testing.T, dir string, m *envelope.Local) {
 			t.Fatal(err)
 		}
 		for _, k := range e.Keys() {
-			if k.Master != m.ID() {
+			if k.Master != m.ID() && k.State != envelope.StateDestroyed {
 				t.Errorf("%s of %s is wrapped by %s", k.ID, name, k.Master)
 			}
 		}

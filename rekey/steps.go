@@ -310,7 +310,14 @@ func (t *task) finishMaster(ctx context.Context) error {
 		}
 		for _, k := range keys.Keys() {
 			if strings.HasPrefix(k.ID, "v1:") {
-				continue // no data key: what the former master sealed by itself, of which the step before found nothing left
+				// No data key: what a master sealed by itself. The step before found nothing of it left, so that what says so
+				// from now on was made by somebody who has the file.
+				if k.State != Destroyed {
+					if err := keys.Destroy(ctx, k.ID); err != nil {
+						return fmt.Errorf("ending what %s sealed: %w", k.ID, err)
+					}
+				}
+				continue
 			}
 			if k.State != Destroyed && k.Master != want {
 				return fmt.Errorf("the data key %s is wrapped by %s still", k.ID, k.Master)
