@@ -5,7 +5,7 @@
 // They are measured in turn, several times, so that whatever else the machine does hits all of them;
 // what counts is the ratio of neighbours and the CPU time per request, not the rate itself.
 //
-// Then it measures /hmac-service beside a bare `respond` of the same listener.
+// Then it measures /hmac-service beside a bare `respond` of the same listener, and the envelope beside bare AES-256-GCM.
 //
 // Then it measures how soon a sign-out holds everywhere: three processes of bin/anteroom on one Redis, the time from the answer of
 // a sign-out at the third until each of them refuses the session.
@@ -35,6 +35,9 @@ func main() {
 	}
 	if err == nil && *rounds > 0 {
 		err = hardening(*binary, *rounds, time.Duration(*seconds)*time.Second)
+	}
+	if err == nil && *rounds > 0 {
+		err = sealing(*rounds)
 	}
 	if err == nil && *signOuts > 0 {
 		err = propagation(*binary, *signOuts)
