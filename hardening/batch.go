@@ -15,6 +15,10 @@ func countLines(body []byte) ([]byte, int, error) {
 	if !utf8.Valid(body) {
 		return nil, 0, fmt.Errorf("reading request: %w: not UTF-8", ErrInput)
 	}
+	if bytes.HasPrefix(body, []byte("\ufeff")) {
+		// It would be a part of the first uid, and nobody would find out before that person signs in.
+		return nil, 0, fmt.Errorf("reading request: %w: it begins with a byte order mark", ErrInput)
+	}
 	body = bytes.TrimSuffix(body, []byte("\n"))
 	n := bytes.Count(body, []byte("\n")) + 1
 	switch {

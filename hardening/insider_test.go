@@ -199,3 +199,20 @@ func TestImportOfTheLastEpoch(t *testing.T) {
 		}
 	}
 }
+
+// TestLinesWithTricks: a byte order mark, line ends of another system and lines of another shape make no record for somebody
+// else than the file says.
+func TestLinesWithTricks(t *testing.T) {
+	w := newWorld(t, nil)
+	good := line("alice", "", "x")
+	if rec := w.postLines("protect", "\ufeff"+good); rec.Code != 400 {
+		t.Errorf("a byte order mark: %d %s", rec.Code, rec.Body)
+	}
+	for _, bad := range []string{"", "\r", strings.TrimSuffix(good, "\n") + "\r", "alice\teA", "alice\t\teA\t", "alice\t\teA=", "alice\t\te\rA", "\t\teA", "alice\t\t", "alice\t \teA"} {
+		rec := w.postLines("protect", good+bad+"\n"+good)
+		lines := strings.Split(rec.Body.String(), "\n")
+		if rec.Code != 200 || len(lines) != 4 || lines[1] != "! input" || !w.matches(t, "alice", "", "x", lines[0]) || !w.matches(t, "alice", "", "x", lines[2]) {
+			t.Errorf("%q: %d %q", bad, rec.Code, lines)
+		}
+	}
+}

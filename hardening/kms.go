@@ -50,7 +50,7 @@ func (r *Ring) wrapKMS(ctx context.Context, ring string, fileKey []byte) (stanza
 	if err != nil {
 		return stanza{}, fmt.Errorf("unwrapping ring %q by the KMS: %w", r.cfg.Name, err)
 	}
-	if subtle.ConstantTimeCompare(back, fileKey) != 1 {
+	if !sameKey(back, fileKey) {
 		return stanza{}, fmt.Errorf("wrapping ring %q by the KMS: it gave another key back", r.cfg.Name)
 	}
 	return stanza{Type: stanzaKMS, KID: kmsID(r.cfg.KMS), CT: ct}, nil

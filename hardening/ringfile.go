@@ -223,7 +223,7 @@ func opensWith(raw []byte, o *openRing, keys []TLSKey) error {
 	}
 	for _, k := range keys {
 		fk := unwrap(f, []TLSKey{k}, nil)
-		if subtle.ConstantTimeCompare(fk, o.fileKey) != 1 {
+		if !sameKey(fk, o.fileKey) {
 			return fmt.Errorf("reading ring back: TLS key %s does not open it", k.short())
 		}
 	}

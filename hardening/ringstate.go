@@ -203,7 +203,7 @@ func (o *openRing) inherits(earlier *openRing) error {
 		case i < 0:
 			return fmt.Errorf("it lacks pepper %s", was.ID)
 		case o.body.Versions[i].State == StateDestroyed:
-		case !bytes.Equal(o.body.Versions[i].Key, was.Key):
+		case !sameKey(o.body.Versions[i].Key, was.Key):
 			return fmt.Errorf("its pepper %s is another one", was.ID)
 		}
 	}

@@ -260,6 +260,8 @@ func (s *Service) introduce(ctx context.Context, ring *openRing, uid []byte, src
 	if err != nil {
 		return // not of ours
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), waitReady)
+	defer cancel()
 	shared, key := s.ledger(ring, ring.tryKey(uid, &rec))
 	if err := shared.end(ctx, key, src, account{}, right); err != nil {
 		s.cfg.Limits.counts.storeAway.Add(1)

@@ -185,7 +185,7 @@ func (r *Ring) ImportOriginal(ctx context.Context, key crypto.PrivateKey) (id st
 	}
 	_, err = r.change(ctx, "importing a key of the original form into", func(o *openRing, _ []TLSKey) (bool, error) {
 		if i := o.find(id); i >= 0 {
-			if v := o.body.Versions[i]; !bytes.Equal(v.Key, effective) {
+			if v := o.body.Versions[i]; !sameKey(v.Key, effective) {
 				return false, refuse("%s was destroyed, or is the name of another key", id)
 			}
 			return false, nil
