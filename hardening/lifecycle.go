@@ -1,9 +1,9 @@
 package hardening
 
 import (
-	"crypto/subtle"
 	"context"
 	"crypto/rand"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"slices"

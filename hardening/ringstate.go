@@ -1,7 +1,6 @@
 package hardening
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
