@@ -2,6 +2,7 @@ package portal
 
 import (
 	"context"
+	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -151,7 +152,7 @@ func (p *Portal) openAnswer(ctx context.Context, a attempt, text string) (url.Va
 		return nil, &failure{page: pageAttempt, reason: reasonAnswer, err: err}
 	}
 	age := p.now().Sub(time.Unix(got.Created, 0))
-	if got.State != a.State || got.Source != a.Source || got.Host != a.Host || age >= answerTTL || age < -attemptSkew {
+	if subtle.ConstantTimeCompare([]byte(got.State), []byte(a.State)) != 1 || got.Source != a.Source || got.Host != a.Host || age >= answerTTL || age < -attemptSkew {
 		return nil, &failure{page: pageAttempt, reason: reasonAnswer}
 	}
 	q := make(url.Values, len(got.Values))
