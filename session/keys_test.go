@@ -38,7 +38,7 @@ func seed() string {
 }
 
 // Both rings are published, keys that are yet to sign among them.
-func TestJWKS(t *testing.T) {
+func TestRow158JWKS(t *testing.T) {
 	m, c := manager(t)
 	published := func() (kids []string) {
 		t.Helper()

@@ -60,11 +60,11 @@ func signed(t *testing.T, token string) string {
 	return parsed.Header.Kid
 }
 
-// J74: what a killed key signed is refused at once, cached or not, on every node,
+// J74, row 158: what a killed key signed is refused at once, cached or not, on every node,
 // and what is open is cut; another key's sessions and new sign-ins are good. It
 // stays so when the store is set back, under the feet of running nodes and of one
 // that starts afterwards.
-func TestJ74KeyKilled(t *testing.T) {
+func TestJ74Row158KeyKilled(t *testing.T) {
 	dir, c := t.TempDir(), newClock()
 	s, sealer := openStore(t, dir, c.now), openSealer(t, dir)
 	a, b := start(t, s, sealer, c.now), start(t, s, sealer, c.now)
@@ -144,7 +144,7 @@ func (*noFeed) After(context.Context, string, int) ([]store.Entry, error) { retu
 
 // The successor of a killed key: whichever key is killed, one signs, the same on
 // all nodes, and a retired one never signs again.
-func TestKillEveryState(t *testing.T) {
+func TestRow158KillEveryState(t *testing.T) {
 	for _, state := range []string{KeyNext, KeySigning, KeyRetired} {
 		for _, use := range []string{"session", "assertion"} {
 			t.Run(state+" "+use, func(t *testing.T) {
