@@ -38,8 +38,8 @@ func parseTable(text string) ([]row, error) {
 
 var (
 	rowID       = regexp.MustCompile(`^(?:[CNBLJPHIM][0-9]+|1(?:0[45]|3[6-9]|4[0-3]|5[3-9]|6[0-9]|7[0-4])|CVE-[0-9]{4}-[0-9]{4,}|GHSA-[0-9a-z]{4}|caddy-[0-9]+|no-id-[0-9]+)$`)
-	functionIDs = regexp.MustCompile(`^Test((?:[CNBLJ][0-9]+)+)(?:[^0-9a-z]|$)`)
-	oneID       = regexp.MustCompile(`[CNBLJ][0-9]+`)
+	functionIDs = regexp.MustCompile(`^Test((?:(?:[CNBLJ]|Row|A)[0-9]+)+)(?:[^0-9a-z]|$)`) // a number alone is no name of a test: Row156, A142
+	oneID       = regexp.MustCompile(`([CNBLJ]|Row|A)([0-9]+)`)
 	wordBreaks  = regexp.MustCompile(`[^A-Za-z0-9#.-]+`)
 	sameName    = regexp.MustCompile(`#[0-9]+$`) // of go test, for the second of two subtests with one name
 )
@@ -65,7 +65,17 @@ func idsOf(test string) []string {
 		}
 	}
 	if found := functionIDs.FindStringSubmatch(parts[0]); found != nil {
-		return oneID.FindAllString(found[1], -1)
+		var ids []string
+		for _, id := range oneID.FindAllStringSubmatch(found[1], -1) {
+			letter := id[1]
+			if letter == "Row" || letter == "A" {
+				letter = ""
+			}
+			if rowID.MatchString(letter + id[2]) {
+				ids = append(ids, letter+id[2])
+			}
+		}
+		return ids
 	}
 	if strings.HasPrefix(parts[0], "Fuzz") {
 		return []string{"J79"}
