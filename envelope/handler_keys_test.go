@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestServiceStreamKeys (row 163): a stream under a key that was reported as compromised is sealed anew under another
+// TestServiceStreamKeys (row 156): a stream under a key that was reported as compromised is sealed anew under another
 // document key, and opens without the old data key; what was not is lost with it, and says so.
 func TestServiceStreamKeys(t *testing.T) {
 	e := open(t, new(memory), "apps", local(t, 1), func(c *Config) { c.OpenCondemned = true })

@@ -297,7 +297,7 @@ func TestEnvelopeKilled(t *testing.T) {
 	}
 }
 
-// TestMedicloudSealed: the demo's Medicloud keeps nothing in the clear (row 155, J72), gives parts of documents, survives a
+// TestMedicloudSealed: the demo's Medicloud keeps nothing in the clear (row 159), gives parts of documents, survives a
 // kill -9 in the middle of an upload without half a document, and finds its documents again.
 func TestMedicloudSealed(t *testing.T) {
 	const secret = "the-finding-of-the-integration-test"

@@ -9,9 +9,9 @@ import (
 // kmsRingConfig has a password ring without a recovery key: the key in KMS is its second recipient.
 var kmsRingConfig = strings.NewReplacer("{"+globals+"\n}", "{"+globals+"\n\tanteroom {\n\t\t$MASTER\n\t}\n}", "\t\trecovery $RECOVERY\n", "").Replace(hmacConfig)
 
-// TestRow140RingByKMS: the TLS key was swapped while the program was down, and no recovery key exists: the ring opens by KMS, and is
+// TestRow142RingByKMS: the TLS key was swapped while the program was down, and no recovery key exists: the ring opens by KMS, and is
 // wrapped for the new TLS key.
-func TestRow140RingByKMS(t *testing.T) {
+func TestRow142RingByKMS(t *testing.T) {
 	awsEnvironment(t)
 	fake, double := fakeKMS(t)
 	r := prepare(t, "", "MASTER", double.lines())

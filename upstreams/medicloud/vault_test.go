@@ -245,7 +245,7 @@ func everything(t testing.TB, dir string) []byte {
 	return b.Bytes()
 }
 
-// TestCopiedDisk (row 155, J72): whoever has a copy of the disk has no document, no name, no patient, no note.
+// TestCopiedDisk (row 159): whoever has a copy of the disk has no document, no name, no patient, no note.
 func TestCopiedDisk(t *testing.T) {
 	dir, s := t.TempDir(), newService(t)
 	h := on(t, s, dir)
