@@ -2,7 +2,10 @@ package caddymodule
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/envelope"
@@ -23,12 +26,26 @@ type masters struct {
 	key    string        // of the settings that it was opened with
 	age    time.Duration // how long a data key is used without asking the master again; zero: the default
 	uses   int64         // and how many times
+	dir    string        // where this node notes what it has seen of the rings; "": nowhere
 }
 
-// ring reads or makes a ring. Nothing follows it yet.
-func (m masters) ring(ctx context.Context, name string, keys envelope.KeyStore, logger *slog.Logger) (*envelope.Envelope, error) {
+// ringMark keeps the epoch of a ring beside the master key, as feed.mark does for the revocation feed.
+type ringMark struct{ markFile }
+
+func (m ringMark) String() string { return m.path }
+
+func (m masters) mark(store, ring string) envelope.Mark {
+	if m.dir == "" {
+		return nil
+	}
+	sum := sha256.Sum256([]byte(store + "\x00" + ring))
+	return ringMark{markFile{path: filepath.Join(m.dir, "ring.mark"), store: hex.EncodeToString(sum[:8])}}
+}
+
+// ring reads or makes a ring; store names where it lies. Nothing follows it yet.
+func (m masters) ring(ctx context.Context, store, name string, keys envelope.KeyStore, logger *slog.Logger) (*envelope.Envelope, error) {
 	return envelope.Start(ctx, envelope.Config{
-		Name: name, Master: m.master, Former: m.former, Store: keys, CacheAge: m.age, CacheUses: m.uses, Logger: logger,
+		Name: name, Master: m.master, Former: m.former, Store: keys, CacheAge: m.age, CacheUses: m.uses, Mark: m.mark(store, name), Logger: logger,
 		// Applications reseal what is theirs when they can; until the key is destroyed they must be able to read it.
 		OpenCondemned: name == ringApps,
 	})

@@ -72,7 +72,7 @@ func (m *masterSite) open(dir string) (masters, error) {
 	if err != nil {
 		return masters{}, fmt.Errorf("opening the master key: %w", err)
 	}
-	opened := masters{master: now, former: former, key: from.Key(dir)}
+	opened := masters{master: now, former: former, key: from.Key(dir), dir: dir}
 	opened.age, opened.uses = from.cache()
 	return opened, nil
 }

@@ -39,7 +39,7 @@ func (a *App) openStore() (openStore, func() error, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
-	apps, err := m.ring(ctx, ringApps, st.keys, poolLogger("envelope"))
+	apps, err := m.ring(ctx, a.storeFrom.Name(a.Directory), ringApps, st.keys, poolLogger("envelope"))
 	if err != nil {
 		return openStore{}, nil, errors.Join(err, st.Close())
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -275,5 +276,67 @@ func TestRow153FormerMasterSealsNothing(t *testing.T) {
 	}
 	if plain, err := own.Open(t.Context(), label, sealed); err != nil || string(plain) != "keys" {
 		t.Errorf("what was there: %q, %v", plain, err)
+	}
+}
+
+// Row 165: a node that starts over a store of before a key was destroyed refuses it, until somebody says that it is meant so; the
+// note is one for each store and ring.
+func TestRow165RingSetBack(t *testing.T) {
+	dir := t.TempDir()
+	local, err := envelope.OpenLocal(filepath.Join(dir, "master.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := masters{master: local, dir: dir}
+	path := filepath.Join(dir, "store.db")
+	logger := slog.New(slog.DiscardHandler)
+	start := func(work func(own *envelope.Envelope)) error {
+		st, err := new(Bolt).OpenStore(dir, m, logger)
+		if err != nil {
+			return err
+		}
+		defer st.Close()
+		if _, err := m.ring(t.Context(), "bolt", ringApps, st.keys, logger); err != nil {
+			return err
+		}
+		if work != nil {
+			work(st.envelope)
+		}
+		return nil
+	}
+	if err := start(nil); err != nil {
+		t.Fatal(err)
+	}
+	backup, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = start(func(own *envelope.Envelope) {
+		bad := own.Keys()[1].ID
+		if _, err := own.Condemn(t.Context(), bad); err != nil {
+			t.Error(err)
+		}
+		if err := own.Destroy(t.Context(), bad); err != nil {
+			t.Error(err)
+		}
+	})
+	if err == nil {
+		err = start(nil)
+	}
+	if err == nil {
+		err = os.WriteFile(path, backup, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	note := filepath.Join(dir, "ring.mark")
+	if err := start(nil); !errors.Is(err, envelope.ErrRefused) || !strings.Contains(err.Error(), note) {
+		t.Errorf("a start over an old ring: %v", err)
+	}
+	if err := os.Remove(note); err != nil {
+		t.Fatal(err)
+	}
+	if err := start(nil); err != nil {
+		t.Errorf("on purpose: %v", err)
 	}
 }

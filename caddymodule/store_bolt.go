@@ -39,14 +39,14 @@ func (b *Bolt) Name(dir string) string { return b.Key(dir) }
 
 // OpenStore opens the file; another process that holds it is an error after a short wait. Whoever can read the file can read
 // the master key beside it: what must be sealed is sealed by those who store it.
-func (*Bolt) OpenStore(dir string, m masters, logger *slog.Logger) (sealedStore, error) {
+func (b *Bolt) OpenStore(dir string, m masters, logger *slog.Logger) (sealedStore, error) {
 	s, err := bolt.Open(bolt.Config{Path: filepath.Join(dir, "store.db"), Logger: logger})
 	if err != nil {
 		return sealedStore{}, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
-	env, err := m.ring(ctx, ringOwn, s, poolLogger("envelope"))
+	env, err := m.ring(ctx, b.Name(dir), ringOwn, s, poolLogger("envelope"))
 	if err != nil {
 		return sealedStore{}, errors.Join(err, s.Close())
 	}

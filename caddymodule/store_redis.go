@@ -283,7 +283,7 @@ func openRedis(c redis.Config, m masters) (redisClient, func() error, error) {
 	var client redisClient
 	c.Logger = poolLogger("redis")
 	c.Unseal = func(ctx context.Context, plain *redis.Plain) (redis.Sealer, error) {
-		env, err := m.ring(ctx, ringOwn, plain, poolLogger("envelope"))
+		env, err := m.ring(ctx, (&Redis{conn: c}).Name(""), ringOwn, plain, poolLogger("envelope"))
 		if err != nil {
 			return nil, fmt.Errorf("the master key of what lies there: %w", err)
 		}

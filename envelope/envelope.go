@@ -28,8 +28,8 @@
 // plant one, and a running node never goes back to an older one.
 //
 // It trusts the master, and the file system to keep a key file from other users. Whoever
-// may use the master opens everything. A ring that is set back while no node runs is not
-// noticed. What is left to the caller: freshness (an old sealed value opens as well as a
+// may use the master opens everything. A node that starts without a Mark believes the ring
+// that it finds, also one that was set back. What is left to the caller: freshness (an old sealed value opens as well as a
 // new one), padding (the length of the plaintext shows), and keeping the master: without
 // it nothing that was sealed can be opened again.
 package envelope
@@ -54,6 +54,8 @@ type Config struct {
 	CacheAge    time.Duration // how long a data key of a remote master is used without asking it again; default 15 minutes
 	CacheUses   int64         // and how many times; default 1,000,000
 	RotateAfter time.Duration // age of a primary at which Follow makes the next; default 90 days, negative: never
+
+	Mark Mark // where this node notes what it has seen of the ring; nil: nowhere
 
 	OpenCondemned bool // Open goes on opening what is sealed under a condemned key, until it is destroyed
 

@@ -35,6 +35,7 @@ type core struct {
 	turn   chan struct{}        // held by the one who looks
 	looks  atomic.Uint64        // looks that were begun
 	latest lookResult           // of the last look; only who holds turn reads and writes it
+	marked string               // what was last saved in Mark; likewise
 	change chan struct{}        // held by the one who changes the ring
 
 	mu     sync.Mutex // guards the fields below
@@ -154,7 +155,13 @@ func (c *core) lookNow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if known == nil {
+		if err := c.checkMark(next); err != nil {
+			return err
+		}
+	}
 	c.view.Store(&view{next, record, looked})
+	c.saveMark(next)
 	c.forget(next)
 	c.cfg.Logger.Info("key ring read", "ring", next.Name, "epoch", next.Epoch, "keys", len(next.Keys), "primary", next.primary().ID, "master", next.provedBy)
 	return nil
@@ -168,7 +175,7 @@ func (c *core) judge(ctx context.Context, known *view, record []byte) (*ring, er
 	}
 	if known != nil {
 		if why := known.ring.follows(next); why != "" {
-			return nil, fmt.Errorf("%w: the key ring %q in the store is not taken: %s; if you did that on purpose, restart all nodes", ErrRefused, next.Name, why)
+			return nil, fmt.Errorf("%w: the key ring %q in the store is not taken: %s; if you did that on purpose, restart all nodes (the message at the start says what to remove)", ErrRefused, next.Name, why)
 		}
 		if ours := c.cfg.Master.ID(); known.ring.provedBy == ours && next.provedBy != ours {
 			return nil, fmt.Errorf("%w: the key ring %q is proved by the former master %s, after it was by %s", ErrRefused, next.Name, next.provedBy, ours)
