@@ -3,6 +3,7 @@ package hardening
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -71,12 +72,29 @@ func (r *Ring) held() *openRing {
 	return r.open
 }
 
+// newest is the opened ring for what makes records. Where the store has a newer state of it that does not open here, a pepper
+// may have been found compromised: what is held verifies on, and makes nothing.
+func (r *Ring) newest(o *openRing) (*openRing, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.behind && r.open == o {
+		return nil, fmt.Errorf("using ring %q: %w: its keys were replaced, and this node cannot open it", r.cfg.Name, ErrLocked)
+	}
+	return o, nil
+}
+
+func (r *Ring) fallBehind() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.behind = true
+}
+
 // publish makes an opened ring the one that requests use, and err what they hear when there is none.
 func (r *Ring) publish(o *openRing, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if o != nil {
-		r.open = o
+		r.open, r.behind = o, false
 	}
 	r.err = err
 	close(r.changed)

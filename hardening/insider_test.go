@@ -216,3 +216,44 @@ func TestLinesWithTricks(t *testing.T) {
 		}
 	}
 }
+
+// TestNodeThatCannotFollowMakesNothing: after a compromise, a node that cannot open the ring any more verifies with what it
+// holds, and uses no compromised pepper for anything new. As soon as it can, it goes on.
+func TestNodeThatCannotFollowMakesNothing(t *testing.T) {
+	w := newWorld(t, nil)
+	mine, peers := w.node.live[0], testKey(t, w.clock)
+	peer := newNode(t, w.node.cfg.Store, w.clock, func(r *RingConfig) { r.Compat = true }, mine, peers)
+	peer.mustSync(t)
+	w.node.mustSync(t)
+	peer.serve(peers)
+	item := Item{UID: "alice", Secret: "right", Fast: true}
+	record := fastRecord(t, w.Service, "alice", "right")
+	if _, err := peer.Compromise(t.Context(), "p1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.node.Sync(t.Context()); !errors.Is(err, ErrLocked) {
+		t.Fatal(err)
+	}
+	for name, do := range map[string]func() error{
+		"protect": func() error { _, err := w.Protect(t.Context(), []Item{item}); return err },
+		"a set": func() error {
+			_, err := w.ProtectSet(t.Context(), SetItem{UID: "alice", Set: []string{"x"}})
+			return err
+		},
+		"upgrade":               func() error { _, err := w.Upgrade(t.Context(), []string{record}); return err },
+		"an operator's upgrade": func() error { _, err := w.node.Upgrade(t.Context(), []string{record}); return err },
+	} {
+		if err := do(); !errors.Is(err, ErrLocked) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if !w.matches(t, "alice", "", "right", record) {
+		t.Error("nobody can sign in meanwhile")
+	}
+	w.node.serve(mine, peers)
+	w.node.mustSync(t)
+	records, err := w.Protect(t.Context(), []Item{item})
+	if err != nil || !strings.Contains(records[0], ",l=p2,") {
+		t.Error(records, err)
+	}
+}

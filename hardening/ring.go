@@ -62,6 +62,7 @@ type Ring struct {
 	changed   chan struct{} // closed at each look, and replaced
 	live      []string      // names of the live TLS keys, as of the last look
 	refreshed time.Time     // the last look for a record's sake
+	behind    bool          // the store has a newer state of the open ring that does not open here
 }
 
 // NewRing checks the configuration. It does not touch the store.
@@ -184,6 +185,9 @@ func (r *Ring) read(ctx context.Context, raw []byte, keys []TLSKey) (*openRing, 
 	}
 	o, err := r.unlock(ctx, f, held, keys)
 	if err != nil {
+		if held != nil {
+			r.fallBehind()
+		}
 		return nil, err
 	}
 	o.sum = sha256.Sum256(raw)

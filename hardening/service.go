@@ -103,7 +103,7 @@ type protector struct {
 
 // protector spends the units of n records and begins them. Its caller calls end.
 func (s *Service) protector(ctx context.Context, n int, sp *spent) (*protector, error) {
-	ring, err := s.ready(ctx)
+	ring, err := s.current(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -346,7 +346,7 @@ func (s *Service) Upgrade(ctx context.Context, records []string) ([]Upgraded, er
 }
 
 func (s *Service) upgrade(ctx context.Context, records []string, sp *spent) ([]Upgraded, error) {
-	ring, err := s.ready(ctx)
+	ring, err := s.current(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -427,6 +427,15 @@ func (s *Service) ready(ctx context.Context) (*openRing, error) {
 	ctx, cancel := context.WithTimeout(ctx, waitReady)
 	defer cancel()
 	return s.cfg.Ring.wait(ctx)
+}
+
+// current is ready for what makes records.
+func (s *Service) current(ctx context.Context) (*openRing, error) {
+	o, err := s.ready(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.cfg.Ring.newest(o)
 }
 
 func (s *Service) takeSlot(ctx context.Context) error {

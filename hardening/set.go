@@ -30,7 +30,7 @@ func (s *Service) ProtectSet(ctx context.Context, set SetItem) (string, error) {
 
 // protectSet appends the record to dst.
 func (s *Service) protectSet(ctx context.Context, dst []byte, set *rawSet, sp *spent) ([]byte, error) {
-	ring, err := s.ready(ctx)
+	ring, err := s.current(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +99,9 @@ func (r *Ring) Upgrade(ctx context.Context, records []string) ([]Upgraded, error
 	waiting, cancel := context.WithTimeout(ctx, waitReady)
 	defer cancel()
 	ring, err := r.wait(waiting)
+	if err == nil {
+		ring, err = r.newest(ring)
+	}
 	if err != nil {
 		return nil, err
 	}
