@@ -151,3 +151,32 @@ func TestStoppedRemoves(t *testing.T) {
 		t.Errorf("%+v, %v", op, err)
 	}
 }
+
+// Row 156: a compromised key does not wait until records were sealed under new keys for another reason.
+func TestRow156DoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		slow, o, ctx := w.start("one", 12, false) // dies in the middle
+		if _, err := o.Begin(ctx, Request{Verb: RotateData}); err != nil {
+			t.Fatal(err)
+		}
+		o.Follow(withLimit(t, ctx, time.Minute))
+		slow.cancel()
+		p, o2, ctx := w.start("two", 0, false)
+		for _, verb := range []Verb{RotateMaster, Migrate, RotateRing} {
+			if _, err := o2.Begin(ctx, Request{Verb: verb}); !errors.Is(err, ErrBusy) {
+				t.Errorf("%s: %v", verb, err)
+			}
+		}
+		if _, err := o2.Begin(ctx, Request{Verb: CompromisedData, Target: keyA}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o2.Begin(ctx, Request{Verb: CompromisedData, Target: keyB}); !errors.Is(err, ErrBusy) {
+			t.Errorf("a second one: %v", err)
+		}
+		if cur := w.finish(o2, p, ctx); cur.State != StateDone || cur.Verb != CompromisedData || w.state(keyA) != Destroyed {
+			t.Fatalf("%+v, the key is %s", cur, w.state(keyA))
+		}
+		w.whole(keyA)
+	})
+}

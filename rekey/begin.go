@@ -29,7 +29,7 @@ func (o *Operator) Begin(ctx context.Context, r Request) (*Operation, error) {
 	if present != nil && present.State != StateDone && present.Verb == r.Verb && present.Target == r.Target {
 		return o.goOn(ctx, present, raw, r)
 	}
-	if present != nil && present.State == StateRunning {
+	if present != nil && present.State == StateRunning && !gives(present.Verb, r.Verb) {
 		return nil, fmt.Errorf("%w: %s %s, at step %s", ErrBusy, present.Verb, present.Target, present.Phase)
 	}
 	op, err := o.draft(r)
@@ -39,8 +39,21 @@ func (o *Operator) Begin(ctx context.Context, r Request) (*Operation, error) {
 	if _, err := o.swap(ctx, raw, op); err != nil {
 		return nil, err
 	}
+	if present != nil && present.State == StateRunning {
+		o.c.Logger.Warn("new data keys were made, and sealing with them what was there is given up for something more urgent", "operation", present.ID, "instead", op.ID)
+	}
 	o.wake()
 	return op, nil
+}
+
+// gives says whether an operation under way gives way to another one. New data keys may be left half used at any moment; a
+// compromised key cannot wait until a large store was read several times.
+func gives(present, next Verb) bool {
+	switch next {
+	case CompromisedData, CompromisedApps, CompromisedMaster, CompromisedSigning, CompromisedRing:
+		return present == RotateData
+	}
+	return false
 }
 
 func (o *Operator) goOn(ctx context.Context, op *Operation, raw []byte, r Request) (*Operation, error) {
