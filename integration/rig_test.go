@@ -27,6 +27,8 @@ type rig struct {
 	limitKiB int    // largest file that bin/anteroom may write; 0: no limit
 	binary   string // run in place of bin/anteroom; "": bin/anteroom
 	clock    string // file that moves the clock of a binary that reads one
+
+	environment []string // of bin/anteroom and its commands, besides env's own
 }
 
 // hosts of the standard configuration; all resolve to 127.0.0.1 in the tests' clients.
@@ -151,8 +153,8 @@ func (r *rig) expand(text string) string {
 
 // env is the environment of bin/anteroom: its home and its data are in the rig's folder.
 func (r *rig) env() []string {
-	return []string{"HOME=" + filepath.Join(r.dir, "home"), "XDG_DATA_HOME=" + filepath.Join(r.dir, "data"),
-		"XDG_CONFIG_HOME=" + filepath.Join(r.dir, "config"), "TMPDIR=" + filepath.Join(r.dir, "tmp"), "ANTEROOM_TEST_CLOCK=" + r.clock}
+	return append([]string{"HOME=" + filepath.Join(r.dir, "home"), "XDG_DATA_HOME=" + filepath.Join(r.dir, "data"),
+		"XDG_CONFIG_HOME=" + filepath.Join(r.dir, "config"), "TMPDIR=" + filepath.Join(r.dir, "tmp"), "ANTEROOM_TEST_CLOCK=" + r.clock}, r.environment...)
 }
 
 // run starts bin/anteroom, again after it was stopped or killed, and waits until it answers.
