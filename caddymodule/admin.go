@@ -167,7 +167,7 @@ func adminAnswer(w http.ResponseWriter, r *http.Request) (answer any, status int
 }
 
 var (
-	errNotConfigured = &adminProblem{http.StatusNotFound, "not-configured", "The running config has no global option `anteroom`."}
+	errNotConfigured = &adminProblem{http.StatusNotFound, "not-configured", "The running config has no global option `anteroom`, which has the keys, sessions and reports. For hmac_service or envelope_service alone the bare line `anteroom` in the block of global options is enough: write it and reload."}
 	errStarting      = &adminProblem{http.StatusServiceUnavailable, "unavailable", "Anteroom is starting or stopping; ask again in a moment."}
 )
 
