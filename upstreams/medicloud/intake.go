@@ -81,7 +81,17 @@ func (a *App) keep(ctx context.Context, d *Document, content io.Reader) error {
 	m := &measure{src: content, most: a.maxFile, sum: sha256.New(), utf8: true}
 	body, err := a.vault.stream(ctx, "seal", forDocument, d.ID, "", m)
 	if err == nil {
-		err = synthetic.WriteFrom(a.path(d.ID), body, nil)
+		err = synthetic.WriteFrom(a.path(d.ID), body, func(tmp string) error {
+			_ = m.Close()
+			s, err := openSealed(ctx, a.vault, tmp, d.ID, m.size) // which looks at the length
+			if err == nil {
+				err = s.Close()
+			}
+			if errors.Is(err, errDamaged) {
+				err = fmt.Errorf("%w: %w", errBroken, err)
+			}
+			return err
+		})
 		_ = body.Close()
 	}
 	_ = m.Close()

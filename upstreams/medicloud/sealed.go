@@ -80,6 +80,15 @@ func (s *sealedFile) check() error {
 	return nil
 }
 
+// fits says whether the bytes are as long as so much content is when it is sealed.
+func fits(sealed []byte, size int64) bool {
+	if len(sealed) < prefixLen || string(sealed[:len(magic)]) != magic {
+		return false
+	}
+	n := int64(binary.BigEndian.Uint16(sealed[len(magic):]))
+	return int64(len(sealed)) == int64(prefixLen)+n+size+chunkTag*(&sealedFile{size: size}).chunks()
+}
+
 // chunks is how many chunks the content has.
 func (s *sealedFile) chunks() int64 { return max(1, (s.size+chunkLen-1)/chunkLen) }
 

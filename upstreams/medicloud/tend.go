@@ -66,13 +66,13 @@ func (a *App) Reseal(ctx context.Context) (int, error) {
 				done++
 			}
 		}
-		if err != nil {
+		if err != nil && len(problems) < 10 {
 			problems = append(problems, fmt.Errorf("document %s: %w", d.ID, err))
 		}
-		if away++; !errors.Is(err, errAway) {
+		if away++; !errors.Is(err, errAway) && !errors.Is(err, errBroken) {
 			away = 0
 		}
-		if away == 3 || len(problems) == 10 { // the rest would go the same way
+		if away == 3 { // the rest would go the same way; documents that are damaged keep none of them
 			return done, errors.Join(problems...)
 		}
 		if time.Since(said) > 5*time.Second {

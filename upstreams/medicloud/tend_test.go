@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -124,4 +128,62 @@ func hexSum(text string) string {
 	m := &measure{src: strings.NewReader(text), most: 1 << 30, sum: sha256.New()}
 	_, _ = io.Copy(io.Discard, m)
 	return hex.EncodeToString(m.sum.Sum(nil))
+}
+
+// TestShortAnswer: the service answers 200, and less than the whole. Nothing is kept of it, and no document or record is lost.
+func TestShortAnswer(t *testing.T) {
+	dir, s := t.TempDir(), newService(t)
+	var short atomic.Bool
+	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !short.Load() || !strings.HasSuffix(r.URL.Path, "/stream/seal") {
+			s.ServeHTTP(w, r)
+			return
+		}
+		answer := httptest.NewRecorder()
+		s.ServeHTTP(answer, r)
+		_, _ = w.Write(answer.Body.Bytes()[:answer.Body.Len()-5])
+	})
+	h := on(t, s, dir)
+	before := len(documents(t, h, ""))
+	records, err := os.ReadFile(filepath.Join(dir, "medicloud.sealed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	short.Store(true)
+	want(t, post(t, h, part{"patient", "", "p1004"}, part{"file", "x.txt", strings.Repeat("x", 3*chunkLen)}), 503, "Nothing is lost")
+	if _, err := h.vault.Encode([]byte("records")); !errors.Is(err, errBroken) {
+		t.Errorf("records: %v", err)
+	}
+	if after := documents(t, h, ""); len(after) != before || len(stored(t, dir)) != before {
+		t.Errorf("%d documents in %d files, before %d", len(after), len(stored(t, dir)), before)
+	}
+	if now, err := os.ReadFile(filepath.Join(dir, "medicloud.sealed")); err != nil || !bytes.Equal(now, records) {
+		t.Errorf("the records were replaced: %v", err)
+	}
+}
+
+// TestResealBesideDamage: many documents that are lost do not keep the others under a key that is to be left.
+func TestResealBesideDamage(t *testing.T) {
+	dir, s := t.TempDir(), newService(t)
+	h := on(t, s, dir)
+	list := documents(t, h, "")
+	if len(list) < 14 {
+		t.Fatalf("only %d documents", len(list))
+	}
+	lost := map[string]bool{}
+	for _, d := range list[:6] {
+		lost[d.ID] = true
+	}
+	for _, d := range list[len(list)-6:] {
+		lost[d.ID] = true
+	}
+	for id := range lost {
+		if err := os.Remove(filepath.Join(dir, "files", id+".sealed")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.rotate()
+	if n, err := h.Reseal(t.Context()); n != len(list)+1-len(lost) || err == nil {
+		t.Errorf("%d of %d files were sealed anew: %v", n, len(list)+1-len(lost), err)
+	}
 }

@@ -174,8 +174,15 @@ func (v *vault) due(ctx context.Context) (map[string]bool, error) {
 	return ids, nil
 }
 
-// Encode and Decode seal and open the records. They implement synthetic.Coder.
-func (v *vault) Encode(plain []byte) ([]byte, error) { return v.whole("seal", plain) }
+// Encode and Decode seal and open the records. They implement synthetic.Coder. An answer
+// that is too short, however well it ended, must not take the place of the records.
+func (v *vault) Encode(plain []byte) ([]byte, error) {
+	sealed, err := v.whole("seal", plain)
+	if err == nil && !fits(sealed, int64(len(plain))) {
+		return nil, fmt.Errorf("%w: it is not as long as what was sent", errBroken)
+	}
+	return sealed, err
+}
 
 // Decode opens what Encode made.
 func (v *vault) Decode(sealed []byte) ([]byte, error) { return v.whole("open", sealed) }
