@@ -113,7 +113,8 @@ type resealer interface {
 //     back, which whoever can write to Redis does by DEL as well.
 //
 // After the key was destroyed nothing that it sealed opens any more; what was forged until
-// then and not removed was sealed anew like the rest.
+// then and not removed was sealed anew like the rest, and signing keys among it are killed
+// (package rekey).
 func (s *Store) unseal(ctx context.Context, label string, sealed []byte) ([]byte, error) {
 	b, err := s.sealer.Open(ctx, label, sealed)
 	if err == nil {
