@@ -214,7 +214,9 @@ func TestResealSealerOfTwo(t *testing.T) {
 		t.Fatal(err)
 	}
 	add(t, s, "entry", time.Time{})
-	if seen, changed := reseal(t, s, func([]byte) bool { return true }, false); seen != 3 || changed != 3 {
+	old := map[string]bool{}
+	reseal(t, s, func(b []byte) bool { old[string(b)] = true; return true }, true)
+	if seen, changed := reseal(t, s, func(b []byte) bool { return old[string(b)] }, false); seen != 3 || changed != 3 {
 		t.Errorf("%d seen, %d changed; want 3, 3", seen, changed)
 	}
 	if v, err := s.Get(ctx, "k"); err != nil || string(v) != "v" {
