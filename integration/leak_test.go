@@ -2,19 +2,14 @@ package integration
 
 import (
 	"bytes"
-	"crypto/ecdsa"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -132,42 +127,6 @@ func random62(n int) string {
 	return string(b)
 }
 
-// plantKey knows the secret of the site's TLS key, not what it shares with its certificate; and the key of the original form.
-func (l *leak) plantKey(t *testing.T) {
-	t.Helper()
-	text, err := os.ReadFile(l.names["$KEY"])
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, _ := pem.Decode(text)
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := key.(*ecdsa.PrivateKey).Bytes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.secrets.plant(t, "TLS key", d, "/site.key")
-	l.secrets.plant(t, "TLS key as a number", []byte(key.(*ecdsa.PrivateKey).D.String()))
-	effective := sha256.Sum256(text)
-	l.secrets.plant(t, "key of the original form", effective[:])
-}
-
-func (l *leak) recoverySecret(t *testing.T) []byte {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(l.dir, "recovery.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, half, _ := strings.Cut(string(text), "SECRET-X25519:")
-	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimSpace(half))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
-}
-
 // tool runs a subcommand and keeps what it prints.
 func (l *leak) tool(t testing.TB, args ...string) result {
 	t.Helper()
@@ -177,7 +136,7 @@ func (l *leak) tool(t testing.TB, args ...string) result {
 }
 
 // ask is one request; the answer is searched, unless it is the secret that was asked for.
-func (l *leak) ask(t testing.TB, want int, method, path, token, kind string, body []byte) []byte {
+func (l *leak) ask(t testing.TB, want int, method, path, token, kind string, body []byte, headers ...string) []byte {
 	t.Helper()
 	req, err := http.NewRequest(method, l.hmacURL(path), bytes.NewReader(body))
 	if err != nil {
@@ -188,6 +147,9 @@ func (l *leak) ask(t testing.TB, want int, method, path, token, kind string, bod
 	}
 	if kind != "" {
 		req.Header.Set("Content-Type", kind)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
 	}
 	res, err := l.client.Do(req)
 	if err != nil {
@@ -358,6 +320,12 @@ func (l *leak) misuse(t *testing.T, path string, body []byte) {
 	}
 	for _, method := range []string{"GET", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND"} {
 		l.ask(t, 0, method, path, right, "application/json", body)
+	}
+	for _, header := range [][]string{{"Via", "1.1 proxy"}, {"X-Forwarded-For", "127.0.0.1"}, {"Forwarded", "for=127.0.0.1"}, {"Origin", "https://localhost"}, {"Cookie", "a=" + wrong}, {"Sec-Fetch-Site", "none"}} {
+		l.ask(t, 404, "POST", path, right, "application/json", body, header...)
+		if strings.HasPrefix(path, "/hmac") {
+			l.ask(t, 404, "GET", "/hmac-service?"+url.QueryEscape(l.say["password"])+"&3", "", "", nil, header...)
+		}
 	}
 	service := path[:strings.Index(path, "/v1")]
 	for _, p := range []string{path + "?" + misplaced, path + "?x=" + misplaced, path + "/" + misplaced, service + "/v2/protect", service + "/v1/nothing?" + misplaced, service + "/", service + "/" + misplaced, strings.Replace(path, "/v1/", "//v1/", 1)} {
