@@ -161,6 +161,9 @@ func (s signers) SigningKeys() []string {
 	return kids
 }
 
+// Made implements rekey.Sessions.
+func (s signers) Made() []string { return s.m.Made() }
+
 // KillKey implements rekey.Sessions.
 func (s signers) KillKey(ctx context.Context, kid string) error {
 	err := s.m.KillKey(ctx, kid)

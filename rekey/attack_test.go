@@ -74,6 +74,44 @@ func TestRow156ForgedSigningKeys(t *testing.T) {
 	}
 }
 
+// Row 156: the same, of keys that were planted before the old key was condemned, and that the first killing of keys, or a node
+// that started meanwhile, has sealed anew in good faith.
+func TestRow156ForgedBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		p, o, ctx := w.start("one", 0, false, func(c *Config) {
+			real := c.Sessions()
+			c.Sessions = func() Sessions { return &planted{Sessions: real, w: w} }
+		})
+		if _, err := o.Begin(ctx, Request{Verb: CompromisedData, Target: keyA}); err != nil {
+			t.Fatal(err)
+		}
+		if cur := w.finish(o, p, ctx); cur.State != StateDone {
+			t.Fatalf("%+v", cur)
+		}
+		if r := w.reported(w.reader()); slices.Contains(w.signing, evil) || !slices.Contains(r.Signing, evil) || !slices.Contains(r.Notes, noteAgain) || w.ended != 2 {
+			t.Errorf("%v, the report names %v, ended %d times", w.signing, r.Signing, w.ended)
+		}
+	})
+}
+
+// planted has a key more than was made, from the first killing on.
+type planted struct {
+	Sessions
+	w *world
+}
+
+func (s *planted) KillKey(ctx context.Context, kid string) error {
+	if kid == "kid-one-0001" {
+		s.w.mu.Lock()
+		if s.w.ended == 0 {
+			s.w.signing = append(s.w.signing, evil)
+		}
+		s.w.mu.Unlock()
+	}
+	return s.Sessions.KillKey(ctx, kid)
+}
+
 // Row 158: a signing key that was made between the beginning and the new data key, and so was sealed with the old one, dies too.
 func TestRow158RotatedMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

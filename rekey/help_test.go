@@ -337,6 +337,10 @@ func (p people) SigningKeys() []string {
 	return slices.Clone(p.signing)
 }
 
+func (p people) Made() []string {
+	return slices.DeleteFunc(p.SigningKeys(), func(kid string) bool { return !strings.HasPrefix(kid, "kid-new-") })
+}
+
 func (p people) KillKey(_ context.Context, kid string) error {
 	return p.effect(func() error {
 		p.signing = slices.DeleteFunc(p.signing, func(k string) bool { return k == kid })

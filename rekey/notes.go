@@ -4,7 +4,7 @@ package rekey
 const (
 	noteSessions = "Everybody was signed out and signs in again. Whoever had a page open loses what was not sent."
 	noteSigning  = "Sessions whose token the key had signed are over; those people sign in again."
-	noteAgain    = "While the operation went on, signing keys came into the store that the compromised key had sealed. They were killed and everybody was signed out once more. If no node was slow or cut off, somebody has the key and can write to the store: change its credentials."
+	noteAgain    = "While the operation went on, signing keys came into the store that it had not made, and that the compromised key may have sealed. They were killed and everybody was signed out once more. If no other node rotated its keys at that time, somebody has the key and can write to the store: change its credentials."
 	noteClient   = "Private keys with which Anteroom proves itself to identity providers (private_key_jwt, DPoP) had been sealed by the compromised key. They were sealed anew, but whoever had the old key may have read them: " +
 		"delete their records from the store (anteroom/oidc/client-key/v1/…, anteroom/oidc/dpop-key/v1/…) while the program is stopped; it makes new ones at its start, and a provider that fetches the JWK set from jwks_uri takes them over. Where you registered the public key by hand, register the new one."
 	noteTokens       = "Refresh tokens of identity providers had been sealed by the compromised key. Revoke them there (most providers: end the sessions of this client), for whoever had the old key may have read them."

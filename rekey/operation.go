@@ -56,6 +56,7 @@ type Operation struct {
 	IDs    []string `json:"ids,omitempty"`    // data keys that are to go
 	Apps   []string `json:"apps,omitempty"`   // data keys of applications that are to go
 	Kills  []string `json:"kills,omitempty"`  // signing keys that are to go
+	Fresh  []string `json:"fresh,omitempty"`  // signing keys that were made instead
 	Again  bool     `json:"again,omitempty"`  // signing keys came up under a key that goes, after all had been killed
 	Former string   `json:"former,omitempty"` // the master key that is to go
 	Master string   `json:"master,omitempty"` // and the one after it

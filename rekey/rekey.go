@@ -88,6 +88,7 @@ type DataKeys interface {
 // Sessions is what is needed of session.Manager.
 type Sessions interface {
 	SigningKeys() []string
+	Made() []string                                // those of them that this process made
 	KillKey(ctx context.Context, kid string) error // nil also when there is no such key any more
 	EndAll(ctx context.Context) error
 }

@@ -94,6 +94,9 @@ func (t *task) revoke(ctx context.Context) error {
 	if err := revokeAll(ctx, sessions, op.Kills); err != nil {
 		return err
 	}
+	if err := t.change(ctx, true, func(op *Operation) { op.Fresh = append(op.Fresh, sessions.Made()...) }); err != nil {
+		return err
+	}
 	for _, key := range t.o.c.First {
 		value, err := t.o.c.Store.Get(ctx, key)
 		if err == nil {
@@ -137,14 +140,20 @@ func (t *task) suspect(ctx context.Context, items []store.Item) error {
 	return nil
 }
 
-// revokeAgain kills what suspect has seen, once nothing opens any more that the old key sealed.
+// revokeAgain kills what suspect has seen, once nothing opens any more that the old key sealed; and, seen or not, every key that
+// this operation did not make: what was planted before the old key was condemned looks like any other by now.
 func (t *task) revokeAgain(ctx context.Context) error {
-	if !t.now().Again || t.o.c.Sessions == nil {
+	op := t.now()
+	if t.o.c.Sessions == nil || len(op.Kills) == 0 || op.Verb != CompromisedData && op.Verb != CompromisedMaster {
 		return nil
 	}
 	sessions := t.o.c.Sessions()
-	if err := revokeAll(ctx, sessions, t.now().Kills); err != nil { // which reads the present keys, too
+	if err := sessions.KillKey(ctx, op.Kills[0]); err != nil { // once more, because it reads the present keys
 		return err
+	}
+	good := append(sessions.Made(), op.Fresh...)
+	if !op.Again && !slices.ContainsFunc(sessions.SigningKeys(), func(kid string) bool { return !slices.Contains(good, kid) }) {
+		return nil
 	}
 	err := t.change(ctx, true, func(op *Operation) {
 		op.kill(sessions.SigningKeys())

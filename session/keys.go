@@ -37,11 +37,12 @@ type keychain struct {
 	// never replaces what a newer one or a kill has said.
 	mu      sync.Mutex
 	killed  map[string]struct{} // kids that this process accepts never again
+	made    map[string]struct{} // kids of keys that this process made
 	failing bool                // the record could not be written
 }
 
 func (k *keychain) init() {
-	k.killed = make(map[string]struct{})
+	k.killed, k.made = make(map[string]struct{}), make(map[string]struct{})
 	k.minted.init(mintEntries)
 }
 

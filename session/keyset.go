@@ -83,6 +83,23 @@ func (m *Manager) Keys() []KeyInfo {
 	return infos
 }
 
+// Made lists those of the keys that this process made itself. Any other one came out of the store: another node
+// made it, or whoever can write there and has what seals it.
+func (m *Manager) Made() (kids []string) {
+	m.keys.mu.Lock()
+	defer m.keys.mu.Unlock()
+	for _, p := range purposes {
+		if r := m.ringOf(p).Load(); r != nil {
+			for _, k := range r.keys {
+				if _, made := m.keys.made[k.kid]; made {
+					kids = append(kids, k.kid)
+				}
+			}
+		}
+	}
+	return kids
+}
+
 func unixTime(seconds int64) time.Time {
 	if seconds == 0 {
 		return time.Time{}

@@ -154,6 +154,7 @@ func (m *Manager) swapRing(ctx context.Context, p *purpose, r, next *ring) error
 	}
 	for _, k := range next.keys {
 		if r.find(k.kid) == nil {
+			m.keys.made[k.kid] = struct{}{}
 			m.log.Info("made a new signing key", "use", p.use, "kid", k.kid, "signs", unixTime(k.signs))
 		}
 	}
