@@ -173,6 +173,18 @@ func Recover(ctx context.Context, cfg RingConfig, secret *RecoveryKey) error {
 	return nil
 }
 
+// Recover opens a locked ring where its service runs, and wraps it for the TLS keys that are live: several nodes may share the
+// store, and none of them has to stop.
+func (r *Ring) Recover(ctx context.Context, secret *RecoveryKey) error {
+	if err := Recover(ctx, r.cfg, secret); err != nil {
+		return err
+	}
+	if err := r.Sync(ctx); err != nil {
+		return fmt.Errorf("recovering ring: %w", err)
+	}
+	return nil
+}
+
 // OnlyRing returns the name of the ring in a store that has exactly one.
 func OnlyRing(ctx context.Context, st store.Store) (string, error) {
 	items, err := st.List(ctx, labelStore+"/")

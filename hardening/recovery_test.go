@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -133,6 +134,45 @@ func TestRecover(t *testing.T) {
 	}
 	if !strings.Contains(n.log.String(), "the password ring is open") {
 		t.Error("the operator did not hear the end of it")
+	}
+}
+
+// TestRecoverBesideTheService: two nodes of one store, whose TLS keys were swapped while both were down. One is told the recovery
+// key; the ring opens there at once, and for the other at its next look when it has the same key.
+func TestRecoverBesideTheService(t *testing.T) {
+	c, st := newClock(), openBolt(t)
+	secret, err := GenerateRecoveryKey(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := secret.Recipient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong, err := GenerateRecoveryKey(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(r *RingConfig) { r.Recovery, r.NoRecovery = pub, false }
+	first := newNode(t, st, c, with, testKey(t, c)).mustSync(t)
+	swapped := testKey(t, c)
+	n, peer := newNode(t, st, c, with, swapped), newNode(t, st, c, with, swapped)
+	for _, key := range []*RecoveryKey{wrong, nil} {
+		locked := stored(t, st)
+		if err := n.Recover(t.Context(), key); err == nil || !bytes.Equal(stored(t, st), locked) {
+			t.Errorf("without the right key: %v", err)
+		}
+	}
+	if err := n.Recover(t.Context(), secret); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []*openRing{n.held(), peer.mustSync(t)} {
+		if o == nil || o.file.Ring != first.file.Ring || !bytes.Equal(o.key("p1"), first.key("p1")) {
+			t.Error("the recovered ring is another one, or not open")
+		}
+	}
+	if !slices.ContainsFunc(n.held().file.Stanzas, func(s stanza) bool { return s.Type == stanzaRecovery }) {
+		t.Error("the recovery key opens the ring no more")
 	}
 }
 

@@ -237,7 +237,7 @@ func (r *Ring) unlock(ctx context.Context, f ringFile, held *openRing, keys []TL
 	case r.secret != nil:
 		return nil, r.locked(fmt.Errorf("this recovery key is not one of its recipients, which are %s", stanzaNames(f)))
 	}
-	return nil, r.locked(fmt.Errorf("it is wrapped for %s, and the live TLS keys are %v; put the earlier key back, or stop the program and run 'anteroom keys ring recover --key FILE --cert-key FILE' with the recovery key and the site's private key", stanzaNames(f), keys))
+	return nil, r.locked(fmt.Errorf("it is wrapped for %s, and the live TLS keys are %v; put the earlier key back, or run 'anteroom keys ring recover --key FILE' with the recovery key beside the running program; when it is stopped, 'anteroom keys ring recover --key FILE --cert-key FILE' with the site's private key", stanzaNames(f), keys))
 }
 
 func (r *Ring) openWith(f ringFile, fileKey []byte) (*openRing, error) {
