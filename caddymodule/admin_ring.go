@@ -30,6 +30,7 @@ import (
 //	POST /anteroom/rings/rewrap           {"ring"} → STATUS
 //	POST /anteroom/rings/export           {"ring","to"} → {"file":base64,"sha256"}
 //	POST /anteroom/rings/import           {"ring","key","file":base64} → STATUS; key is the secret half of a recovery key
+//	POST /anteroom/rings/recover          {"ring","key"} → STATUS: a locked ring, opened by the secret half of its recovery key
 //	POST /anteroom/rings/import-original  {"ring","key":PEM} or {"ring","effective":64 hex digits} → {"id"}
 //	POST /anteroom/rings/census           {"ring","records","census","done"} → hardening.Census
 //	POST /anteroom/rings/upgrade          {"ring","records"} → {"records":[{"record","changed","error"}…]}
@@ -39,7 +40,7 @@ import (
 func init() {
 	for name, do := range map[string]func(ringDesk, context.Context) (any, error){
 		"rotate": ringDesk.rotate, "retire": ringDesk.retire, "close": ringDesk.close, "reopen": ringDesk.reopen,
-		"destroy": ringDesk.destroy, "rewrap": ringDesk.rewrap, "export": ringDesk.export, "import": ringDesk.importRing,
+		"destroy": ringDesk.destroy, "rewrap": ringDesk.rewrap, "export": ringDesk.export, "import": ringDesk.importRing, "recover": ringDesk.recoverRing,
 		"import-original": ringDesk.importOriginal, "census": ringDesk.census, "upgrade": ringDesk.upgrade,
 	} {
 		route := adminRoutes["rings"]
@@ -267,6 +268,17 @@ func (d ringDesk) importRing(ctx context.Context) (any, error) {
 			return hardening.RingStatus{}, badRequest("key: " + err.Error())
 		}
 		err = r.Import(ctx, w.File, key)
+		return r.Status(), err
+	})
+}
+
+func (d ringDesk) recoverRing(ctx context.Context) (any, error) {
+	return d.ordered(ctx, "ring-recovered", func(r *hardening.Ring, w ringWant) (hardening.RingStatus, error) {
+		key, err := hardening.ParseRecoveryKey([]byte(w.Key))
+		if err != nil {
+			return hardening.RingStatus{}, badRequest("key: " + err.Error())
+		}
+		err = r.Recover(ctx, key)
 		return r.Status(), err
 	})
 }

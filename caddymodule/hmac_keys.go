@@ -91,24 +91,32 @@ func MakeRecoveryKey(file string, hybrid bool) (public string, err error) {
 }
 
 // recoverFlags are the flags of `keys ring recover`.
-type recoverFlags struct{ key, certKey, store, ring string }
+type recoverFlags struct {
+	ringFlags
+	key, certKey, store string
+}
 
 // recoverCommand is `keys ring recover`.
 func recoverCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "recover --key FILE --cert-key FILE [--ring NAME] [--store PATH]",
+		Use:   "recover --key FILE [--cert-key FILE [--store PATH]] [--ring NAME]",
 		Short: "Opens a locked ring with the recovery key and wraps it for a TLS key",
 		Long: "Opens a locked ring with the offline recovery key and wraps it for the TLS key that the site has now. No record changes. " +
-			"Stop the program first: the embedded store belongs to one process.",
-		Args: cobra.NoArgs,
+			"It asks the running program, which has the store and the TLS key; one node is enough when several share a store. " +
+			"With --cert-key it opens the embedded store itself: stop the program first, since that store belongs to one process.",
+		Example: "  anteroom keys ring recover --key /media/stick/recovery.key --config /etc/anteroom/Caddyfile",
+		Args:    cobra.NoArgs,
 	}
 	var f recoverFlags
+	f.add(c)
 	c.Flags().StringVar(&f.key, "key", "", "file of the recovery key (required)")
-	c.Flags().StringVar(&f.certKey, "cert-key", "", "private key of the site's certificate, PEM (required)")
-	c.Flags().StringVar(&f.store, "store", "", "file of the embedded store (default: under Caddy's data directory)")
-	c.Flags().StringVar(&f.ring, "ring", "", "name of the ring (default: the only one)")
+	c.Flags().StringVar(&f.certKey, "cert-key", "", "private key of the site's certificate, PEM; the program is stopped")
+	c.Flags().StringVar(&f.store, "store", "", "file of the embedded store, with --cert-key (default: under Caddy's data directory)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		c.SilenceUsage = true
+		if f.key != "" && f.certKey == "" && f.store == "" {
+			return recoverRunning(c, f)
+		}
 		name, err := recoverRing(c.Context(), f)
 		if err != nil {
 			return err
@@ -119,9 +127,22 @@ func recoverCommand() *cobra.Command {
 	return c
 }
 
+// recoverRunning has the running program do it.
+func recoverRunning(c *cobra.Command, f recoverFlags) error {
+	text, err := readSmall(f.key)
+	if err != nil {
+		return fmt.Errorf("recovering ring: %w", err)
+	}
+	defer clear(text)
+	if _, err := hardening.ParseRecoveryKey(text); err != nil {
+		return fmt.Errorf("recovering ring: %s: %w", f.key, err)
+	}
+	return ringOrder(c, f.ringFlags, "recover", map[string]any{"key": string(text)}, "asking the running program", "The ring is open. Put the recovery key away again.")
+}
+
 func recoverRing(ctx context.Context, f recoverFlags) (name string, err error) {
 	if f.key == "" || f.certKey == "" {
-		return "", errors.New("recovering ring: --key FILE and --cert-key FILE are both needed")
+		return "", errors.New("recovering ring: --key FILE is needed; with --store PATH, --cert-key FILE too")
 	}
 	if ctx == nil {
 		ctx = context.Background()

@@ -115,3 +115,50 @@ func TestHMACLockedAndRecovered(t *testing.T) {
 		t.Error("after the recovery it does not verify")
 	}
 }
+
+// TestRingRecoveredWhileRunning: the same beside the running program, which also nodes of a shared store can do. The recovery key
+// is in no log.
+func TestRingRecoveredWhileRunning(t *testing.T) {
+	r := newRingRig(t)
+	key, other := filepath.Join(r.dir, "recovery.key"), filepath.Join(r.dir, "other.key")
+	public, err := MakeRecoveryKey(key, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := MakeRecoveryKey(other, false); err != nil {
+		t.Fatal(err)
+	}
+	config, err := adapt(t, r.hmacFile(t, "", strings.Replace(hmacSite, "no_recovery", "recovery "+public, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = withAdmin(t, config, r.at)
+	load(t, config)
+	record := r.dialing(t, run2(t), nil).protect("u", "s")
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.certificate(t, "tls", "localhost") // a new key in the place of the old one
+	load(t, config)
+	r.must("locked", "status")
+	r.refused("not one of its recipients", "recover", "--key", other)
+	r.refused("no ring", "recover", "--key", key, "--ring", "nowhere")
+	r.must("locked", "status")
+	r.must("The ring is open", "recover", "--key", key)
+	if !r.dialing(t, run2(t), nil).verify("u", "s", record) {
+		t.Error("after the recovery it does not verify")
+	}
+	secret, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.ReadFile(filepath.Join(r.dir, "caddy.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := strings.TrimSpace(string(secret[strings.LastIndex(string(secret), ":")+1:]))
+	audit := r.auditText(t)
+	if strings.Contains(string(log)+audit, body) || !strings.Contains(audit, "ring-recovered") {
+		t.Error("the recovery key is in a log, or its use in none")
+	}
+}
