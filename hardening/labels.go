@@ -36,6 +36,8 @@ const (
 	labelFailures = "anteroom/hardening/failures/v1"
 	// labelCensus is the prefix of a census under way in the store; the ring's id and the census's follow.
 	labelCensus = "anteroom/hardening/census/v1"
+	// labelReplaced is the prefix of a locked ring that an import took the place of; the ring's name, its epoch and a hash follow.
+	labelReplaced = "anteroom/hardening/ring-replaced/v1"
 	// labelStore is the prefix of a ring's key in the store; "/" and the ring's name follow.
 	labelStore = "anteroom/hardening/ring/v1"
 )

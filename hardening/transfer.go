@@ -151,12 +151,29 @@ func (r *Ring) importOnce(ctx context.Context, in *openRing, keys []TLSKey) erro
 		}
 		epoch = max(epoch, held.file.Epoch)
 	}
+	if raw != nil && held == nil {
+		if err := r.keepLocked(ctx, raw, epoch); err != nil {
+			return err
+		}
+	}
 	want := in.clone()
 	want.file.Epoch = epoch
 	if err := r.rekey(ctx, want, want.wrappable(keys), in.fileKey, true); err != nil {
 		return err
 	}
 	return r.put(ctx, raw, want, keys)
+}
+
+// keepLocked keeps a locked ring that an import takes the place of. Nothing shows whether the import goes on from it: a site that
+// changed the ring by itself has peppers in it that are nowhere else, and its recovery key may turn up.
+func (r *Ring) keepLocked(ctx context.Context, raw []byte, epoch uint64) error {
+	sum := sha256.Sum256(raw)
+	key := fmt.Sprintf("%s/%s/%d-%x", labelReplaced, r.cfg.Name, epoch, sum[:8])
+	if err := r.cfg.Store.CompareAndSwap(ctx, key, nil, raw, time.Time{}); err != nil && !errors.Is(err, store.ErrConflict) {
+		return fmt.Errorf("keeping the locked ring: %w: %w", ErrWaiting, err)
+	}
+	r.cfg.Logger.Warn("an import takes the place of a locked password ring; what stood there is kept in the store", "ring", r.cfg.Name, "key", key)
+	return nil
 }
 
 func otherRing(id string) error {

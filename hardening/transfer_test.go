@@ -120,7 +120,7 @@ func TestImportNeverReplacesAnotherRing(t *testing.T) {
 
 // TestImportOpensALockedRing: the same ring, whose only TLS key is gone; never an older state of it.
 func TestImportOpensALockedRing(t *testing.T) {
-	c, st := newClock(), new(memory)
+	c, st := newClock(), openBolt(t)
 	secret, pub := recoveryPair(t)
 	a := newNode(t, st, c, nil, testKey(t, c))
 	a.mustSync(t)
@@ -136,8 +136,13 @@ func TestImportOpensALockedRing(t *testing.T) {
 	if err := swapped.Import(t.Context(), early, secret); !errors.Is(err, ErrInput) {
 		t.Errorf("an older state: %v", err)
 	}
+	locked := stored(t, st)
 	if err := swapped.Import(t.Context(), late, secret); err != nil {
 		t.Fatal(err)
+	}
+	kept, err := st.List(t.Context(), labelReplaced+"/")
+	if err != nil || len(kept) != 1 || !bytes.Equal(kept[0].Value, locked) {
+		t.Errorf("the ring that was locked is not kept: %d, %v", len(kept), err)
 	}
 	o := newNode(t, st, c, nil, swapped.live...).mustSync(t)
 	if o.file.Epoch <= a.held().file.Epoch || o.inherits(a.held()) != nil {
