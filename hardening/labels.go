@@ -1,7 +1,7 @@
 package hardening
 
 // Every context in which a key of this package is used, and the prefix of its keys in the store. A changed meaning gets a
-// new version, never a new text under an old label. labels_test.go shows that all of them differ.
+// new version, never a new text under an old label. Tests here and in integration show that all of them differ.
 const (
 	// labelRecord opens the HMAC input of a record's innermost layer.
 	labelRecord = "anteroom/hardening/record/v1"

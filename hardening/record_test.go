@@ -124,7 +124,7 @@ func TestTagIsTheDocumentedFormula(t *testing.T) {
 }
 
 func TestLabelsDiffer(t *testing.T) {
-	labels := []string{labelRecord, labelFast, labelSet, labelSetLayer, labelSource, labelFailures, labelCensus, labelLayer, labelExtract, labelWrap, labelStanza, labelRecovery, labelBody, labelUID, labelTry, labelReplaced, labelStore}
+	labels := []string{labelRecord, labelFast, labelSet, labelSetLayer, labelSource, labelFailures, labelCensus, labelLayer, labelExtract, labelWrap, labelStanza, labelRecovery, labelExport, labelBody, labelUID, labelTry, labelReplaced, labelStore}
 	seen := map[string]bool{}
 	for _, l := range labels {
 		if seen[l] || !regexp.MustCompile(`^anteroom/hardening/[a-z-]+/v[12]$`).MatchString(l) {
