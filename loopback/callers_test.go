@@ -150,8 +150,8 @@ func TestCertificateOf(t *testing.T) {
 		now   time.Time
 		want  [32]byte
 	}{
-		"valid":                   {state(cert), now, KeyHash(cert)},
-		"the first one counts":    {state(other, cert), now, KeyHash(other)},
+		"valid":                   {state(cert), now, keyHash(cert)},
+		"the first one counts":    {state(other, cert), now, keyHash(other)},
 		"expired":                 {state(cert), now.Add(2 * time.Hour), zero},
 		"not yet valid":           {state(cert), now.Add(-2 * time.Hour), zero},
 		"none":                    {state(), now, zero},
@@ -166,7 +166,7 @@ func TestCertificateOf(t *testing.T) {
 
 func TestParseCertificate(t *testing.T) {
 	cert, key := issue(t, time.Unix(0, 0), time.Unix(1, 0))
-	want := KeyHash(cert)
+	want := keyHash(cert)
 	spki := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 	dir := t.TempDir()
 	file := func(name string, blocks ...*pem.Block) string {

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// KeyHash is the SHA-256 of a certificate's SubjectPublicKeyInfo.
-func KeyHash(cert *x509.Certificate) [sha256.Size]byte {
+// keyHash is the SHA-256 of a certificate's SubjectPublicKeyInfo.
+func keyHash(cert *x509.Certificate) [sha256.Size]byte {
 	return sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 }
 
@@ -29,7 +29,7 @@ func CertificateOf(state *tls.ConnectionState, now time.Time) [sha256.Size]byte 
 	if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
 		return [sha256.Size]byte{}
 	}
-	return KeyHash(leaf)
+	return keyHash(leaf)
 }
 
 // ParseCertificate reads what an operator writes for a client certificate: "sha256:" and 64 hexadecimal digits, or a PEM file
@@ -59,7 +59,7 @@ func ParseCertificate(text string) ([sha256.Size]byte, error) {
 		if err != nil {
 			return [sha256.Size]byte{}, fmt.Errorf("reading client certificate: %s: %w", text, err)
 		}
-		return KeyHash(cert), nil
+		return keyHash(cert), nil
 	case "PUBLIC KEY":
 		if _, err := x509.ParsePKIXPublicKey(block.Bytes); err != nil {
 			return [sha256.Size]byte{}, fmt.Errorf("reading client certificate: %s: %w", text, err)
