@@ -74,7 +74,7 @@ func TestHMACRefusedConfigs(t *testing.T) {
 		"token file loose":        {"", site("token_file DIR/loose; no_recovery"), []string{"Caddyfile:16", "chmod o="}},
 		"placeholder empty":       {"", site("token_file {env.ANTEROOM_TEST_UNSET}; no_recovery"), []string{"Caddyfile:16", "token_file"}},
 		"recovery key a word":     {"", site("token_file DIR/token; recovery hospital"), []string{"Caddyfile:16", "anteroom keys ring recovery-key"}},
-		"secret half":             {"", site("token_file DIR/token; recovery ANTEROOM-RECOVERY-SECRET-X25519:AAAA"), []string{"Caddyfile:16", "secret half"}},
+		"secret half":             {"", site("token_file DIR/token; recovery ANTEROOM-RECOVERY-SECRET-X25519:AAAA"), []string{"Caddyfile:18", "secret half"}},
 		"ring name":               {"", site(ok + "; ring a/b"), []string{"Caddyfile:16", "letters, digits"}},
 		"no host":                 {"", ":8444 {\n\tTLS\n\thmac_service {\n\t\tcompat\n\t\tno_recovery\n\t}\n}\n", []string{"Caddyfile:16", "subject NAME"}},
 		"address as host":         {"", "https://127.0.0.1:8444 {\n\tTLS\n\thmac_service {\n\t\tcompat\n\t\tno_recovery\n\t}\n}\n", []string{"Caddyfile:16", "subject NAME"}},
