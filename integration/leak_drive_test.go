@@ -167,12 +167,42 @@ func (l *leak) misplace(t *testing.T, admin []string) {
 		res := l.reload(t, wrong)
 		l.hay.add("reload with a secret in the place of "+change[0], []byte(res.stdout+"\n"+res.stderr))
 	}
+	l.credentials(t)
 	for _, name := range []string{"Caddyfile", "Caddyfile.checked"} { // which say what we wrote into them
 		if err := os.Remove(filepath.Join(l.dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	l.configure(t, right)
+}
+
+// credentials gives addresses with a password in them, right ones and broken ones, by the environment.
+func (l *leak) credentials(t *testing.T) {
+	t.Helper()
+	password := random62(40)
+	l.secrets.plant(t, "password in an address", []byte(password))
+	master, failed := l.names["$MASTER"], 0
+	defer func() { l.names["$MASTER"] = master }()
+	for i, address := range []string{"http://kms:" + password + "@127.0.0.1:9", "http://kms:" + password + "@127.0.0.1:9%zz", "kms:" + password + "@127.0.0.1", "http://kms:" + password + "@127.0.0.1:port"} {
+		name := fmt.Sprint("LEAK_ADDRESS_", i)
+		l.environment = append(l.environment, name+"="+address, name+"R="+strings.Replace(address, "http://", "redis://", 1))
+		for _, line := range []string{"proxy {env." + name + "}\n}", "endpoint {env." + name + "}\n}", "cache 2s\n}\nstore redis {env." + name + "R}"} {
+			l.names["$MASTER"] = strings.Replace(master, "cache 2s\n}", line, 1)
+			if strings.Contains(line, "endpoint") {
+				l.names["$MASTER"] = strings.Replace(l.names["$MASTER"], "endpoint http", "region eu-central-1 # http", 1)
+			}
+			for _, sub := range []string{"validate", "doctor"} {
+				res := l.validate(t, sub, leakConfig)
+				if res.code != 0 {
+					failed++
+				}
+				l.hay.add(sub+" with a password in an address", []byte(res.stdout+"\n"+res.stderr))
+			}
+		}
+	}
+	if failed < 12 {
+		t.Errorf("only %d of 24 commands had something to say of an address", failed)
+	}
 }
 
 // adminAsk asks the admin API whatever it is, and keeps the answer.
