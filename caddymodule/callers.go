@@ -182,7 +182,7 @@ func overflowID(kind string) int {
 func (c *Callers) checkSite(srv *caddyhttp.Server, hosts []string, where string) error {
 	var problems []error
 	if len(c.ClientCertificates) > 0 && !asksForCertificates(srv, hosts) {
-		problems = append(problems, fmt.Errorf("%s: client_certificate: the site asks no caller for a certificate; write `tls { client_auth { mode request } }` (or `mode require`) in it", where))
+		problems = append(problems, fmt.Errorf("%s: client_certificate: the site asks no caller for a certificate; write the block `client_auth` with the line `mode request` (or `mode require`) into the block of its `tls` line", where))
 	}
 	if len(c.PeerUIDs)+len(c.PeerGIDs) > 0 && !listensOnUnix(srv) {
 		problems = append(problems, fmt.Errorf("%s: peer: the site listens on no Unix socket, so no caller's user is known; write `bind unix//run/NAME.sock|0660` in it", where))

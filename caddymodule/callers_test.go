@@ -104,13 +104,13 @@ func TestCallersOfASite(t *testing.T) {
 	const asks = "tls DIR/tls.pem DIR/tls.key {\n\t\tclient_auth {\n\t\t\tmode request\n\t\t}\n\t}"
 	const unix = "TLS\n\tbind unix/DIR/s.sock|0600"
 	for name, c := range map[string]struct{ sites, want string }{
-		"a certificate that nobody asks for":    {with("TLS", "client_certificate DIR/tls.pem"), "client_auth { mode request }"},
+		"a certificate that nobody asks for":    {with("TLS", "client_certificate DIR/tls.pem"), "the line `mode request`"},
 		"a user without a Unix socket":          {with("TLS", "peer uid 0"), "bind unix//"},
 		"a token and a user, no Unix socket":    {with("TLS", "token_file DIR/token; peer uid 0"), "bind unix//"},
 		"a certificate":                         {with(asks, "client_certificate DIR/tls.pem"), ""},
-		"client_auth without a mode":            {with(strings.Replace(asks, "\t\t\tmode request\n", "", 1), "client_certificate DIR/tls.pem"), "client_auth { mode request }"},
+		"client_auth without a mode":            {with(strings.Replace(asks, "\t\t\tmode request\n", "", 1), "client_certificate DIR/tls.pem"), "the line `mode request`"},
 		"a certificate, mode require":           {with(strings.Replace(asks, "request", "require", 1), "client_certificate DIR/tls.pem"), ""},
-		"asked for by another site":             {strings.Replace(with(asks, "compat"), "localhost:8444", "app.test:8444", 1) + with("TLS", "client_certificate DIR/tls.pem"), "client_auth { mode request }"},
+		"asked for by another site":             {strings.Replace(with(asks, "compat"), "localhost:8444", "app.test:8444", 1) + with("TLS", "client_certificate DIR/tls.pem"), "the line `mode request`"},
 		"a Unix socket, user":                   {with(unix, "peer uid 0"), ""},
 		"a Unix socket, token":                  {with(unix, "token_file DIR/token"), ""},
 		"a Unix socket and an address, user":    {with("TLS\n\tbind 127.0.0.1 unix/DIR/s.sock|0600", "peer gid 0"), ""},

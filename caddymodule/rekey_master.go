@@ -32,10 +32,10 @@ func (a *App) keyFiles(st openStore, alone bool, c *rekey.Config) {
 	case local && alone:
 		c.Master = keyFile{path: site.path(a.Directory), own: st.envelope, apps: st.apps}
 	case local:
-		c.NoMaster = "the master key file is shared by several nodes, and this program reaches only its own: make a new file, write `master local NEW { former local OLD }` into the config of every node, restart them all, and run `anteroom keys migrate`. " +
+		c.NoMaster = "the master key file is shared by several nodes, and this program reaches only its own: make a new file, write `master local NEW` with the line `former local OLD` in its block into the config of every node, restart them all, and run `anteroom keys migrate`. " +
 			"When the old file was stolen, run `anteroom keys compromised ID` for each data key afterwards"
 	default:
-		c.NoMaster = "the master key is in AWS KMS: rotate it there (the data keys stay wrapped under its older material until `anteroom keys migrate`). When its users were compromised, make a new KMS key, write `master awskms NEW { former awskms OLD }`, " +
+		c.NoMaster = "the master key is in AWS KMS: rotate it there (the data keys stay wrapped under its older material until `anteroom keys migrate`). When its users were compromised, make a new KMS key, write `master awskms NEW` with the line `former awskms OLD` in its block, " +
 			"restart, run `anteroom keys migrate`, and then `anteroom keys compromised ID` for each data key"
 	}
 	c.PutAway = func(remove bool) (string, error) { return a.putAway(st, remove) }
