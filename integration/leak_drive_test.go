@@ -411,7 +411,9 @@ func (l *leak) bites(t *testing.T) {
 			form := forms[turn%len(forms)]
 			spoilt := append(append(bytes.Clone(text[len(text)-min(len(text), 500):]), form...), text[:min(len(text), 500)]...)
 			allowed := slices.ContainsFunc(l.secrets.places[name], func(end string) bool { return strings.HasSuffix(place, end) })
-			if got := l.secrets.in(haystack{place: spoilt}); allowed != (len(got) == 0) {
+			// Two secrets may share a piece of their numbers: it is then found as the other one's.
+			own := func(line string) bool { return strings.HasPrefix(line, name+" stands") }
+			if got := l.secrets.in(haystack{place: spoilt}); allowed && slices.ContainsFunc(got, own) || !allowed && len(got) == 0 {
 				t.Fatalf("%s, put into %s as %.40q: found %q", name, place, form, got)
 			}
 		}

@@ -85,7 +85,7 @@ func newLeak(t *testing.T, master string, environment ...string) *leak {
 	l := &leak{rig: prepare(t, "", "MASTER", master), secrets: newNeedles(), hay: haystack{}, say: map[string]string{}}
 	for _, name := range []string{"password", "wrong password", "gesture", "uid's secret", "plaintext", "stream", "wrong token", "application's token", "misplaced"} {
 		// Characters that are escaped in one place or another stand between letters that are not.
-		l.say[name] = random62(20) + "\"<" + random62(8) + "ü %" + random62(8) + "&\\" + random62(8)
+		l.say[name] = random62(20) + "\"<" + random62(8) + "ü" + random62(8) + " %" + random62(8) + "&\\" + random62(8)
 		if strings.HasSuffix(name, " token") {
 			l.say[name] = random62(41) // for a header
 		}
