@@ -186,7 +186,7 @@ func TestPublishedConfigs(t *testing.T) {
 	if key.code != 0 {
 		t.Fatal(key.stderr)
 	}
-	for name, content := range map[string]string{"oidc": clientSecret, "alarm": hmacToken, "hmac.token": hmacToken, "recovery.pub": strings.TrimSpace(key.stdout)} {
+	for name, content := range map[string]string{"oidc": clientSecret, "alarm": hmacToken, "hmac.token": hmacToken, "envelope.token": hmacToken, "recovery.pub": strings.TrimSpace(key.stdout)} {
 		write(t, filepath.Join(r.dir, name), content)
 	}
 	check := func(name, caddyfile string) {
@@ -222,6 +222,7 @@ func TestPublishedConfigs(t *testing.T) {
 	if err != nil || len(pages) < 2 {
 		t.Fatalf("pages in docs: %v, %v", pages, err)
 	}
+	pages = append(pages, filepath.Join(root, "docs", "hardening", "README.md"))
 	for _, page := range pages {
 		b, err := os.ReadFile(page)
 		if err != nil {

@@ -270,10 +270,11 @@ func TestEnvelopeKilled(t *testing.T) {
 	r := newEnvelope(t)
 	half := filepath.Join(t.TempDir(), "half")
 	pr, pw := io.Pipe()
+	proc := r.proc
 	go func() { // ends with the pipe
 		for i := 0; ; i++ {
 			if i == 100 {
-				r.proc.kill()
+				proc.kill()
 			}
 			if _, err := pw.Write(make([]byte, 64<<10)); err != nil {
 				return

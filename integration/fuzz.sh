@@ -50,6 +50,7 @@ targets=(
 	session:FuzzFind
 	store/redis:FuzzCursor
 	store/redis:FuzzParseURL
+	store/redis:FuzzPlace
 )
 
 fail() { echo "fuzz: $*" >&2; exit 1; }
