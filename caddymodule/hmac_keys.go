@@ -21,9 +21,10 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "keys",
-		Short: "Lists, rotates and kills signing keys; makes and uses the keys of password rings",
-		Long: "`list`, `rotate` and `kill` are about the keys that sign sessions and assertions; they ask the running program over its admin interface. " +
-			"`ring` is about the password rings of hmac_service and their recovery key.",
+		Short: "Shows, rotates and replaces every kind of key: master, data, signing, password rings",
+		Long: "`status` shows what is sealed by what. When a key may have leaked: `compromised ID --dry-run`, then `compromised ID`; at the end there is a `report`. " +
+			"`list`, `rotate` and `kill` alone are about the keys that sign sessions and assertions; `ring` is about the password rings of hmac_service and their recovery key. " +
+			"All but `ring recovery-key` ask the running program over its admin interface.",
 		CobraFunc: guarded(keysCommand),
 	})
 }
