@@ -149,20 +149,7 @@ func (s *EnvelopeService) settle(srv *caddyhttp.Server) (err error) {
 
 // Validate checks the way to the service, as hmac_service does.
 func (s *EnvelopeService) Validate() error {
-	problems := []error{checkTLS(s.site.server, s.where(), s.app.httpPort()), s.checkSite(s.site.server, s.site.hosts, s.where())}
-	refuse := func(format string, args ...any) {
-		problems = append(problems, fmt.Errorf("%s: %w", s.where(), fmt.Errorf(format, args...)))
-	}
-	if s.site.services > 1 {
-		refuse("it stands twice in this site; put all lines into one block")
-	}
-	if s.site.nested {
-		refuse("it stands inside a `handle`, `route` or another block that not every request goes through; write it at the top level of the site")
-	}
-	if s.site.before != "" {
-		refuse("%q stands before it and could get or change its requests, clear documents included; let Caddy order the directives (no `order` option, no `route` around them)", s.site.before)
-	}
-	return errors.Join(problems...)
+	return errors.Join(checkTLS(s.site.server, s.where(), s.app.httpPort()), s.checkSite(s.site.server, s.site.hosts, s.where()), s.site.check(s.where(), "clear documents"))
 }
 
 // ServeHTTP answers what is the service's and passes on the rest. The access log leaves out what is the service's: an address

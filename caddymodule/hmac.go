@@ -225,20 +225,7 @@ func (h *HMACService) build(callers loopback.Callers) error {
 // Validate checks the way to the service: TLS 1.3 only, one service in a site, and nothing before or around it that could
 // get a password or keep a caller away.
 func (h *HMACService) Validate() error {
-	problems := []error{checkTLS(h.site.server, h.where(), h.app.httpPort()), h.checkSite(h.site.server, h.site.names(h.Subject), h.where())}
-	refuse := func(format string, args ...any) {
-		problems = append(problems, fmt.Errorf("%s: %w", h.where(), fmt.Errorf(format, args...)))
-	}
-	if h.site.services > 1 {
-		refuse("it stands twice in this site; put all lines into one block")
-	}
-	if h.site.nested {
-		refuse("it stands inside a `handle`, `route` or another block that not every request goes through; write it at the top level of the site")
-	}
-	if h.site.before != "" {
-		refuse("%q stands before it and could get or change its requests, passwords included; let Caddy order the directives (no `order` option, no `route` around them)", h.site.before)
-	}
-	return errors.Join(problems...)
+	return errors.Join(checkTLS(h.site.server, h.where(), h.app.httpPort()), h.checkSite(h.site.server, h.site.names(h.Subject), h.where()), h.site.check(h.where(), "passwords"))
 }
 
 // ServeHTTP answers what is the service's and passes on the rest. It returns no error of its own: Caddy would log it with

@@ -44,6 +44,25 @@ func enclosingOf(srv *caddyhttp.Server, name string) (enclosure, error) {
 	return e, nil // an error route or a named route: no site that could be known
 }
 
+// check says what is wrong with the site: one service of a kind, nothing before or around it that could get what is precious
+// in its requests, or keep a caller away.
+func (e *enclosure) check(where, precious string) error {
+	var problems []error
+	refuse := func(format string, args ...any) {
+		problems = append(problems, fmt.Errorf("%s: %w", where, fmt.Errorf(format, args...)))
+	}
+	if e.services > 1 {
+		refuse("it stands twice in this site; put all lines into one block")
+	}
+	if e.nested {
+		refuse("it stands inside a `handle`, `route` or another block that not every request goes through; write it at the top level of the site")
+	}
+	if e.before != "" {
+		refuse("%q stands before it and could get or change its requests, %s included; let Caddy order the directives (no `order` option, no `route` around them)", e.before, precious)
+	}
+	return errors.Join(problems...)
+}
+
 // look goes through the routes of a site: how many services, what else answers, what stands before or around the service.
 // within tells that not every request of the site comes this way.
 func (e *enclosure) look(list caddyhttp.RouteList, path string, named map[string]*caddyhttp.Route, depth int, within bool) error {
