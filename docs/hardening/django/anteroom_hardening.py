@@ -86,10 +86,19 @@ def protect(uid, secret, context="", slow=True):
     return call("protect", {"items": [item]})["items"][0]["record"]
 
 
-def verify(uid, secret, record, context=""):
+def verify(uid, secret, record, context="", source=""):
     """(match, fresh): fresh is a better record or None."""
-    answer = call("verify", {"uid": uid, "secret": secret, "context": context, "record": record})
+    question = {"uid": uid, "secret": secret, "context": context, "record": record, "source": source}
+    answer = call("verify", question)
     return answer["match"] is True, answer["record"]
+
+
+def _source(request):
+    """The client's address: as the proxy in front says it (the last entry is its own), or the connection's."""
+    if request is None:
+        return ""
+    forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
+    return (forwarded or request.META.get("REMOTE_ADDR", ""))[:64]
 
 
 def _bcrypt(password, salt):
@@ -105,12 +114,16 @@ class HardenedPasswords:
         self._password = None  # Django's own password_changed hook works with a hasher; there is none here
         self.password = protect(self.get_username(), raw_password)
 
-    def check_password(self, raw_password):
-        """True or False; the column is replaced by a better record at the way. Raises Unavailable."""
+    def check_password(self, raw_password, source=""):
+        """True or False; the column is replaced by a better record on the way. Raises Unavailable.
+
+        source is where the attempt comes from: wrong passwords slow down their own source, so that a stranger does
+        not keep the owner out.
+        """
         uid, column, fresh = self.get_username(), self.password, None
         if column.startswith(WRAPPED):
             salt, record = column[len(WRAPPED):].split(":", 1)
-            match, _ = verify(uid, _bcrypt(raw_password, salt), record, "bcrypt")
+            match, _ = verify(uid, _bcrypt(raw_password, salt), record, "bcrypt", source)
             if match:
                 fresh = protect(uid, raw_password)
         elif column.startswith(PLAIN):  # not wrapped yet
@@ -120,9 +133,9 @@ class HardenedPasswords:
             if match:
                 fresh = protect(uid, raw_password)
         elif column.startswith("$anteroom$"):
-            match, fresh = verify(uid, raw_password, column)
+            match, fresh = verify(uid, raw_password, column, source=source)
         else:  # no usable password
-            verify(uid, raw_password, "-")
+            verify(uid, raw_password, "-", source=source)
             match = False
         if match and fresh:
             # Only when nobody changed it meanwhile.
@@ -146,10 +159,11 @@ class HardenedBackend:
         if not username or not password:
             return None
         user = model._default_manager.filter(**{model.USERNAME_FIELD: username}).first()
+        source = _source(request)
         if user is None:
-            verify(username, password, "-")
+            verify(username, password, "-", source=source)
             return None
-        if user.check_password(password) and user.is_active:
+        if user.check_password(password, source) and user.is_active:
             return user
         return None
 

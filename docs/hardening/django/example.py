@@ -24,6 +24,7 @@ from anteroom_hardening import wrap_table  # noqa: E402
 from django.contrib.auth import authenticate  # noqa: E402
 from django.contrib.auth.hashers import make_password  # noqa: E402
 from django.db import connection  # noqa: E402
+from django.http import HttpRequest  # noqa: E402
 
 
 with connection.schema_editor() as editor:
@@ -38,7 +39,7 @@ wrapped_alice = User.objects.get(username="alice").password
 
 
 def say(what, username, password):
-    user = authenticate(None, username=username, password=password)
+    user = authenticate(HttpRequest(), username=username, password=password)
     print(what + ":", "yes" if user else "no")
 
 
@@ -55,4 +56,4 @@ say("nobody", "mallory", "a guess")
 dave = User(username="dave")
 dave.set_password("a new account's password")
 dave.save()
-assert authenticate(None, username="dave", password="a new account's password") == dave
+assert authenticate(HttpRequest(), username="dave", password="a new account's password") == dave

@@ -69,12 +69,12 @@ func (p *Passwords) Protect(items ...Item) ([]string, error) {
 }
 
 // verify asks whether the secret is the one of the record; fresh is a better record, "" when the old one is good.
-func (p *Passwords) verify(uid, secret, context, record string) (match bool, fresh string, err error) {
+func (p *Passwords) verify(uid, secret, context, record, source string) (match bool, fresh string, err error) {
 	var answer struct {
 		Match  bool
 		Record *string
 	}
-	err = p.call("verify", map[string]string{"uid": uid, "secret": secret, "context": context, "record": record}, &answer)
+	err = p.call("verify", map[string]string{"uid": uid, "secret": secret, "context": context, "record": record, "source": source}, &answer)
 	if err == nil && answer.Record != nil {
 		fresh = *answer.Record
 	}
@@ -157,8 +157,10 @@ func (p *Passwords) Wrap(table map[string]string) error {
 	return flush()
 }
 
-// Login says whether the password is right. When column is not what should be stored, better is.
-func (p *Passwords) Login(uid, password, column string) (match bool, better string, err error) {
+// Login says whether the password is right. When column is not what should be stored, better is. source is where the attempt
+// comes from, the client's address or a name of the device: wrong passwords slow down their own source, so that a stranger does
+// not keep the owner out.
+func (p *Passwords) Login(uid, password, column, source string) (match bool, better string, err error) {
 	salted, old := strings.CutPrefix(column, wrapped)
 	switch {
 	case old:
@@ -167,7 +169,7 @@ func (p *Passwords) Login(uid, password, column string) (match bool, better stri
 		if err != nil {
 			return false, "", err
 		}
-		if match, _, err = p.verify(uid, hash, "bcrypt", record); err != nil || !match {
+		if match, _, err = p.verify(uid, hash, "bcrypt", record, source); err != nil || !match {
 			return false, "", err
 		}
 	case strings.HasPrefix(column, "$2"): // not wrapped yet
@@ -175,10 +177,10 @@ func (p *Passwords) Login(uid, password, column string) (match bool, better stri
 			return false, "", nil
 		}
 	case column == "": // nobody of that name: the same work, and never a match
-		_, _, err = p.verify(uid, password, "", "-")
+		_, _, err = p.verify(uid, password, "", "-", source)
 		return false, "", err
 	default:
-		return p.verify(uid, password, "", column)
+		return p.verify(uid, password, "", column, source)
 	}
 	records, err := p.Protect(Item{UID: uid, Secret: password})
 	if err != nil {

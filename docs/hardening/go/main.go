@@ -47,7 +47,7 @@ func run() error {
 		}
 		var match bool
 		var better string
-		if match, better, err = p.Login(uid, password, column); err != nil {
+		if match, better, err = p.Login(uid, password, column, "192.0.2.7"); err != nil {
 			return
 		}
 		if match && better != "" {

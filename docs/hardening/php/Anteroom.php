@@ -37,19 +37,21 @@ final class Anteroom
 
     /**
      * Whether the password is right. $better is what should stand in the column from now on, or null. Both ways of
-     * being wrong, a name that nobody has ($column null) and a wrong password, cost the same.
+     * being wrong, a name that nobody has ($column null) and a wrong password, cost the same. $source is where the
+     * attempt comes from, the client's address or a name of the device: wrong passwords slow down their own source, so
+     * that a stranger does not keep the owner out.
      */
-    public function check(string $uid, #[\SensitiveParameter] string $password, ?string $column, ?string &$better = null): bool
+    public function check(string $uid, #[\SensitiveParameter] string $password, ?string $column, ?string &$better = null, string $source = ''): bool
     {
         $better = null;
         if ($column === null || $column === '') {
-            $this->verify($uid, $password, '-');
+            $this->verify($uid, $password, '-', '', $source);
             return false;
         }
         if (str_starts_with($column, self::WRAPPED)) {
             [$salt, $record] = explode(':', substr($column, strlen(self::WRAPPED)), 2);
             $hash = crypt($password, $salt);
-            if (strlen($hash) !== 60 || !$this->verify($uid, $hash, $record, 'bcrypt')['match']) {
+            if (strlen($hash) !== 60 || !$this->verify($uid, $hash, $record, 'bcrypt', $source)['match']) {
                 return false;
             }
         } elseif (str_starts_with($column, '$2')) { // not wrapped yet
@@ -57,7 +59,7 @@ final class Anteroom
                 return false;
             }
         } else {
-            $answer = $this->verify($uid, $password, $column);
+            $answer = $this->verify($uid, $password, $column, '', $source);
             $better = $answer['match'] ? $answer['record'] : null;
             return $answer['match'];
         }
@@ -99,9 +101,9 @@ final class Anteroom
         return array_column($answer['items'], 'record');
     }
 
-    private function verify(string $uid, #[\SensitiveParameter] string $secret, string $record, string $context = ''): array
+    private function verify(string $uid, #[\SensitiveParameter] string $secret, string $record, string $context = '', string $source = ''): array
     {
-        $answer = $this->call('verify', ['uid' => $uid, 'secret' => $secret, 'context' => $context, 'record' => $record]);
+        $answer = $this->call('verify', ['uid' => $uid, 'secret' => $secret, 'context' => $context, 'record' => $record, 'source' => $source]);
         return ['match' => ($answer['match'] ?? null) === true, 'record' => $answer['record'] ?? null];
     }
 

@@ -35,18 +35,19 @@ if (!function_exists('wp_check_password')) {
     function wp_check_password(#[\SensitiveParameter] $password, $hash, $user_id = '')
     {
         $uid = 'wp:' . $user_id;
+        $source = substr((string) ($_SERVER['REMOTE_ADDR'] ?? ''), 0, 64); // behind a proxy: what it says of the client
         if (str_starts_with($hash, '$P$')) {
             require_once ABSPATH . WPINC . '/class-phpass.php';
             $match = (new PasswordHash(8, true))->CheckPassword($password, $hash);
             $better = $match && $user_id ? anteroom()->protect($uid, $password) : null;
         } elseif (str_starts_with($hash, 'wp-wrapped:')) {
-            $match = anteroom()->check($uid, anteroom_wordpress_secret($password), substr($hash, 3), $better);
+            $match = anteroom()->check($uid, anteroom_wordpress_secret($password), substr($hash, 3), $better, $source);
             $better = $match ? anteroom()->protect($uid, $password) : null;
         } elseif (str_starts_with($hash, '$wp')) {
             $match = password_verify(anteroom_wordpress_secret($password), substr($hash, 3));
             $better = $match && $user_id ? anteroom()->protect($uid, $password) : null;
         } else {
-            $match = anteroom()->check($uid, $password, $hash, $better);
+            $match = anteroom()->check($uid, $password, $hash, $better, $source);
         }
         if ($match && $better !== null && $user_id) {
             global $wpdb;

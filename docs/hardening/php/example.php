@@ -16,7 +16,7 @@ $wrappedAlice = $table['alice'];
 function say(string $what, string $uid, string $password, ?string $column): void
 {
     global $service, $table;
-    $match = $service->check($uid, $password, $column, $better);
+    $match = $service->check($uid, $password, $column, $better, '192.0.2.7');
     if ($match && $better !== null) {
         $table[$uid] = $better;
     }

@@ -42,7 +42,7 @@ public final class AnteroomAuthenticationProvider extends AbstractUserDetailsAut
             return users.loadUserByUsername(username);
         } catch (UsernameNotFoundException e) {
             // The same work as for a name that exists, so that time does not tell.
-            ask(() -> passwords.verify(username, String.valueOf(token.getCredentials()), "", "-"));
+            ask(() -> passwords.verify(username, String.valueOf(token.getCredentials()), "", "-", source(token)));
             throw e;
         }
     }
@@ -52,7 +52,7 @@ public final class AnteroomAuthenticationProvider extends AbstractUserDetailsAut
         if (token.getCredentials() == null || token.getCredentials().toString().isEmpty()) {
             throw new BadCredentialsException("no password");
         }
-        String fresh = ask(() -> check(user.getUsername(), token.getCredentials().toString(), user.getPassword()));
+        String fresh = ask(() -> check(user.getUsername(), token.getCredentials().toString(), user.getPassword(), source(token)));
         if (fresh == null) {
             throw new BadCredentialsException("wrong password");
         }
@@ -61,12 +61,25 @@ public final class AnteroomAuthenticationProvider extends AbstractUserDetailsAut
         }
     }
 
+    /**
+     * Where the attempt comes from. Spring Security's WebAuthenticationDetails (the details of a sign-in by form) print the client's
+     * address; its spring-security-web is not needed to compile this.
+     */
+    private static String source(UsernamePasswordAuthenticationToken token) {
+        Object details = token.getDetails();
+        try {
+            return details == null ? "" : String.valueOf(details.getClass().getMethod("getRemoteAddress").invoke(details));
+        } catch (ReflectiveOperationException e) {
+            return "";
+        }
+    }
+
     /** null: wrong; "": right; anything else: right, and to be stored. */
-    private String check(String uid, String password, String column) {
+    private String check(String uid, String password, String column, String source) {
         column = column == null ? "" : column.replaceFirst("^\\{bcrypt\\}", "");
         if (column.startsWith(WRAPPED)) {
             String[] parts = column.substring(WRAPPED.length()).split(":", 2);
-            boolean match = passwords.verify(uid, BCrypt.hashpw(password, parts[0]), "bcrypt", parts[1]).match();
+            boolean match = passwords.verify(uid, BCrypt.hashpw(password, parts[0]), "bcrypt", parts[1], source).match();
             return match ? freshOr(uid, password) : null;
         }
         if (column.startsWith("$2")) { // not wrapped yet
@@ -75,7 +88,7 @@ public final class AnteroomAuthenticationProvider extends AbstractUserDetailsAut
         if (!column.startsWith("$anteroom$")) {
             column = "-"; // no usable password
         }
-        AnteroomPasswords.Answer answer = passwords.verify(uid, password, "", column);
+        AnteroomPasswords.Answer answer = passwords.verify(uid, password, "", column, source);
         return answer.match() ? (answer.fresh() == null ? "" : answer.fresh()) : null;
     }
 

@@ -91,10 +91,14 @@ public final class AnteroomPasswords {
         return records;
     }
 
-    /** Compares a secret with a record. The record "-" stands for an account that does not exist: same work, no match. */
-    public Answer verify(String uid, String secret, String context, String record) {
+    /**
+     * Compares a secret with a record. The record "-" stands for an account that does not exist: same work, no match. {@code source} is
+     * where the attempt comes from, the client's address or a name of the device: wrong secrets slow down their own source, so that a
+     * stranger does not keep the owner out.
+     */
+    public Answer verify(String uid, String secret, String context, String record, String source) {
         String answer = call("verify", "{\"uid\":" + quote(uid) + ",\"secret\":" + quote(secret) + ",\"context\":" + quote(context)
-                + ",\"record\":" + quote(record) + "}");
+                + ",\"record\":" + quote(record) + ",\"source\":" + quote(source) + "}");
         boolean match = MATCH.matcher(answer).find();
         Matcher m = RECORD.matcher(answer);
         return new Answer(match, match && m.find() ? m.group(1) : null);
