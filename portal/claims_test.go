@@ -139,7 +139,10 @@ func TestReverifyClaims(t *testing.T) {
 			if err != nil || v.Gone || !slices.Equal(v.Grant.Groups, said.Groups) || !maps.Equal(v.Grant.Claims, said.Claims) || !v.Grant.Device {
 				t.Errorf("%+v, %v", v, err)
 			}
-			events := w.audit.all()[n:]
+			events := slices.Clone(w.audit.all()[n:])
+			for i := range events { // labels by chance hold every two letters
+				events[i].Session, events[i].Ref = "", ""
+			}
 			if c.changed != (len(events) == 1) || c.changed && events[0].Reason != reasonChanged || strings.Contains(fmt.Sprintf("%+v", events), "p-") {
 				t.Errorf("recorded %+v", events)
 			}
