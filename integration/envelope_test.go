@@ -347,6 +347,7 @@ func TestMedicloudSealed(t *testing.T) {
 
 	pr, pw := io.Pipe()
 	form := multipart.NewWriter(pw)
+	proc := d.proc
 	go func() { // ends with the pipe
 		_ = form.WriteField("patient", "p1001")
 		part, err := form.CreateFormFile("file", "half.txt")
@@ -356,7 +357,7 @@ func TestMedicloudSealed(t *testing.T) {
 		for i := 0; ; i++ {
 			if i == 300 {
 				time.Sleep(200 * time.Millisecond) // let what was sent come to the disk
-				d.proc.kill()
+				proc.kill()
 			}
 			if _, err := part.Write(bytes.Repeat([]byte("half of an upload\n"), 1000)); err != nil {
 				return
