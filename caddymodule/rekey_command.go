@@ -139,7 +139,7 @@ func keysMigrateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "migrate [--remove]",
 		Short: "Brings all data keys under the master key that the config names now",
-		Long: "After the line `master` was changed (a key file for AWS KMS, one KMS key for another) and the config reloaded, the former master still wraps the data keys that there are. " +
+		Long: "After the line `master` was changed (a key file for AWS KMS, one KMS key for another) and Anteroom restarted (a reload cannot change it), the former master still wraps the data keys that there are. " +
 			"This wraps them under the present one, seals anew what a former version had sealed with the master key itself, and makes sure that nothing is left. No record of a data key changes. " +
 			"--remove overwrites and removes the former key file at the end.",
 		Example: "  anteroom keys migrate",
