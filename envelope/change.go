@@ -20,7 +20,7 @@ import (
 var errNothing = errors.New("nothing to change")
 
 const (
-	tries      = 10          // how often a change begins anew because another node was faster
+	tries      = 20          // how often a change begins anew because another node was faster; some 4 s in all
 	changeTime = time.Minute // how long a change may take in all
 )
 
@@ -35,7 +35,10 @@ func (c *core) update(ctx context.Context, edit func(next *ring, now time.Time) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTime)
 	defer cancel()
-	for range tries {
+	for round := range tries {
+		if err := store.Pause(ctx, round); err != nil {
+			return fmt.Errorf("%w: waiting to change the key ring: %w", ErrUnavailable, err)
+		}
 		if err := c.look(ctx); err != nil {
 			return err
 		}
@@ -115,7 +118,10 @@ func (e *Envelope) Start(ctx context.Context) error {
 // begin reads the ring or makes the first one. Of several nodes that make one at the same
 // time one wins, and all use the winner's.
 func (c *core) begin(ctx context.Context) error {
-	for range tries {
+	for round := range tries {
+		if err := store.Pause(ctx, round); err != nil {
+			return fmt.Errorf("%w: waiting to make the key ring: %w", ErrUnavailable, err)
+		}
 		err := c.look(ctx)
 		if !errors.Is(err, errNoRing) {
 			return err
