@@ -157,7 +157,10 @@ func (b *Budget) knows(one name) bool {
 // count asks the store.
 func (b *Budget) count(ctx context.Context, k Key, value string, l Limit, since time.Time) (r Result, recorded int64, err error) {
 	key := storeKey(k)
-	for range countTries {
+	for round := range countTries {
+		if err := store.Pause(ctx, round); err != nil {
+			return Result{}, 0, fmt.Errorf("%w: waiting to count: %w", ErrUnavailable, err)
+		}
 		w, old, err := b.read(ctx, key)
 		if err != nil {
 			return Result{}, 0, err

@@ -76,7 +76,10 @@ func encode(value any) ([]byte, error) {
 // change reads, lets alter change what is there (the zero T when nothing is) and writes it, as often as others come in
 // between. alter says false when there is nothing to write.
 func change[T any](ctx context.Context, l *Ledger, key string, expires func(*T) time.Time, alter func(value *T, found bool) (bool, error)) error {
-	for range cellTries {
+	for round := range cellTries {
+		if err := store.Pause(ctx, round); err != nil {
+			return fmt.Errorf("%w: %w: %w", ErrUnavailable, errBusy, err)
+		}
 		value := new(T)
 		old, err := l.read(ctx, key, value)
 		if err != nil {

@@ -75,7 +75,10 @@ func (r *Ring) goOn(ctx context.Context, open *openRing, id string, part Census,
 		return Census{}, fmt.Errorf("counting records: %w: the census is not an id of ours", ErrInput)
 	}
 	key := labelCensus + "/" + open.file.Ring + "/" + id
-	for range maxTries {
+	for round := range maxRaces { // of an application that counts many parts at the same time
+		if err := store.Pause(ctx, round); err != nil {
+			return Census{}, fmt.Errorf("counting records: %w: %w", ErrBusy, err)
+		}
 		sum, old := newCensus(), []byte(nil)
 		sum.ID, sum.Began = id, r.cfg.Now().UTC().Round(0) // exact: a pepper changes its state at a moment, not in a second
 		if !fresh {
@@ -109,7 +112,7 @@ func (r *Ring) goOn(ctx context.Context, open *openRing, id string, part Census,
 		}
 		return r.finish(ctx, key, text, sum)
 	}
-	return Census{}, fmt.Errorf("counting records: %w: lost %d races for the census", ErrBusy, maxTries)
+	return Census{}, fmt.Errorf("counting records: %w: lost %d races for the census", ErrBusy, maxRaces)
 }
 
 func (r *Ring) finish(ctx context.Context, key string, text []byte, sum Census) (Census, error) {

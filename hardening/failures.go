@@ -270,7 +270,10 @@ func (l ledger) get(ctx context.Context, key string) (a account, old []byte, err
 
 // change applies f to an entry until no other node is in between; f may run several times and says whether to write.
 func (l ledger) change(ctx context.Context, key string, f func(*account, time.Time) bool) error {
-	for range maxRaces {
+	for round := range maxRaces {
+		if err := store.Pause(ctx, round); err != nil {
+			return fmt.Errorf("writing failures: %w: %w", ErrBusy, err)
+		}
 		a, old, err := l.get(ctx, key)
 		if err != nil {
 			return err

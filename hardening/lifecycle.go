@@ -312,7 +312,10 @@ func (r *Ring) MayRenew(remaining, lifetime time.Duration) error {
 func (r *Ring) edit(ctx context.Context, edit func(o *openRing, keys []TLSKey) (bool, error)) error {
 	keys, _ := r.cfg.Keys(ctx) // a ring that we hold can be changed while no key is visible
 	r.setLive(keys)
-	for range maxTries {
+	for round := range maxTries {
+		if err := r.again(ctx, round); err != nil {
+			return err
+		}
 		old, err := r.load(ctx)
 		if err != nil {
 			return err

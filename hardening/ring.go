@@ -89,7 +89,7 @@ func NewRing(cfg RingConfig) (*Ring, error) {
 const ringNameChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._*:-"
 
 // maxTries is how often a lost race for the store is run again; each loser's next look contains the winner's stanzas.
-const maxTries = 8
+const maxTries = 20
 
 // Sync looks at the store once: it opens the ring, makes it when there is none, and wraps it for every live key and for the
 // keys in next. Call it with the new key of a renewal before that key is served: only then are both at hand.
@@ -112,7 +112,10 @@ func (r *Ring) Sync(ctx context.Context, next ...TLSKey) error {
 
 func (r *Ring) sync(ctx context.Context, live, next []TLSKey) error {
 	keys := mergeKeys(live, next)
-	for range maxTries {
+	for round := range maxTries {
+		if err := r.again(ctx, round); err != nil {
+			return err
+		}
 		old, err := r.load(ctx)
 		if err != nil {
 			return err
@@ -145,6 +148,14 @@ func (r *Ring) sync(ctx context.Context, live, next []TLSKey) error {
 		return nil
 	}
 	return r.racesLost()
+}
+
+// again goes before each try, and waits a random moment when one was lost: all nodes wrap the ring at the same renewal.
+func (r *Ring) again(ctx context.Context, round int) error {
+	if err := store.Pause(ctx, round); err != nil {
+		return fmt.Errorf("writing ring %q: %w: %w", r.cfg.Name, ErrWaiting, err)
+	}
+	return nil
 }
 
 func (r *Ring) racesLost() error {

@@ -101,7 +101,10 @@ func (r *Ring) Import(ctx context.Context, blob []byte, with *RecoveryKey) error
 	defer r.syncing.Unlock()
 	keys, _ := r.cfg.Keys(ctx)
 	r.setLive(keys)
-	for range maxTries {
+	for round := range maxTries {
+		if err := r.again(ctx, round); err != nil {
+			return err
+		}
 		err := r.importOnce(ctx, in, keys)
 		switch {
 		case errors.Is(err, store.ErrConflict):

@@ -25,6 +25,8 @@ const (
 	// under way: the attempt, an ID token of the age that is taken, a wait for the
 	// person's answer, and clocks that differ.
 	markTTL = attemptTTL + 10*time.Minute + moveTTL + 5*attemptSkew
+	// markTries bounds how often a mark that other notices keep changing is tried.
+	markTries = 20
 )
 
 // Reasons of notices, as they stand in the audit log.
@@ -144,7 +146,10 @@ func markKey(source, subject string) string {
 // provider's clock. It never goes back: notices may overtake each other.
 func (p *Portal) mark(ctx context.Context, source string, e identity.Ended) error {
 	key, at := markKey(source, e.Subject), e.Issued.Unix()
-	for range 8 {
+	for round := range markTries {
+		if err := store.Pause(ctx, round); err != nil {
+			return fmt.Errorf("leaving the mark of a provider's logout: %w: %w", store.ErrUnavailable, err)
+		}
 		old, err := p.store.Get(ctx, key)
 		if errors.Is(err, store.ErrNotFound) {
 			old, err = nil, nil

@@ -74,7 +74,10 @@ var ErrSealed = errors.New("the value does not open")
 
 // resealKey seals one value anew.
 func (o *Operator) resealKey(ctx context.Context, op *Operation, key string) (outcome, error) {
-	for range passes {
+	for round := range passes {
+		if err := store.Pause(ctx, round); err != nil {
+			return untouched, err
+		}
 		value, err := o.c.Store.Get(ctx, key)
 		if errors.Is(err, store.ErrNotFound) {
 			return untouched, nil

@@ -52,7 +52,10 @@ func (m *Manager) enlist(ctx context.Context, s *Session, a Admission, limit Lif
 		return err
 	}
 	defer leave()
-	for range cellTries {
+	for round := range cellTries {
+		if err := again(ctx, round); err != nil {
+			return err
+		}
 		var list account
 		sealed, err := m.readCell(ctx, key, &list)
 		if err != nil {

@@ -229,7 +229,10 @@ func (m *Manager) endGone(sid string) {
 func (m *Manager) saveVerdict(a *asking, next *kept) error {
 	ctx, cancel := context.WithTimeout(context.Background(), pollTimeout)
 	defer cancel()
-	for range cellTries {
+	for round := range cellTries {
+		if err := again(ctx, round); err != nil {
+			return err
+		}
 		_, err := m.writeKept(ctx, a.s.ID, a.held, next)
 		if !errors.Is(err, store.ErrConflict) {
 			return err

@@ -18,6 +18,15 @@ import (
 // try means that another one won.
 const cellTries = 64
 
+// again goes before each try. When one was lost it waits: nodes that change a value in
+// step would let the same one win again and again.
+func again(ctx context.Context, round int) error {
+	if err := store.Pause(ctx, round); err != nil {
+		return fmt.Errorf("%w: %w", errBusy, err)
+	}
+	return nil
+}
+
 // cellKey is the store key of what belongs to these texts. Nothing of them can be
 // read out of it, and nothing in them makes it another's.
 func cellKey(label string, texts ...string) string {

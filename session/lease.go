@@ -82,7 +82,10 @@ func (m *Manager) renewHeld(ctx context.Context, key string, held []byte, mine l
 		return nil, err
 	}
 	mine.Token = n.token
-	for range cellTries {
+	for round := range cellTries {
+		if err := again(ctx, round); err != nil {
+			return nil, err
+		}
 		_, err = m.writeCell(ctx, key, held, mine, n.session.Expires)
 		if err == nil {
 			return m.settle(n)

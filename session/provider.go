@@ -36,7 +36,10 @@ func (m *Manager) noteProvider(ctx context.Context, s *Session) error {
 		return nil
 	}
 	key, account := openedKey(s.ProviderSession), accountKey(s.Source, s.Subject)
-	for range cellTries {
+	for round := range cellTries {
+		if err := again(ctx, round); err != nil {
+			return err
+		}
 		var o opened
 		sealed, err := m.readCell(ctx, key, &o)
 		if err != nil && sealed == nil {

@@ -85,7 +85,10 @@ func (m *Manager) readRecord(ctx context.Context, sid string) (*record, []byte, 
 // in the account's list as well. One that is about to end is looked after in the list
 // too: a node whose clock is ahead may have taken it for over and given its place away.
 func (m *Manager) touch(ctx context.Context, s *Session) error {
-	for range cellTries {
+	for round := range cellTries {
+		if err := again(ctx, round); err != nil {
+			return err
+		}
 		r, sealed, err := m.readRecord(ctx, s.ID)
 		if err != nil {
 			return err

@@ -87,8 +87,12 @@ func (m *Manager) RotateKeys(ctx context.Context) error {
 func (m *Manager) refresh(ctx context.Context, p *purpose, change func(*draft)) error {
 	var r *ring
 	var failed error
-	for range swapTries {
-		var err error
+	for round := range swapTries {
+		err := again(ctx, round)
+		if err != nil && r != nil { // what was read last is good enough to go on with
+			failed = err
+			break
+		}
 		if r, err = m.readRing(ctx, p); err != nil {
 			return err
 		}

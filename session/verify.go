@@ -77,7 +77,10 @@ func (k *kept) isHeld(now time.Time) bool {
 // all nodes, and of all sites of a sign-on, one does. The others wait for it, for a
 // second; then they go on with what was known before.
 func (m *Manager) grantNow(ctx context.Context, s *Session) (standing, error) {
-	for range cellTries {
+	for round := range cellTries {
+		if err := again(ctx, round); err != nil {
+			return standing{}, err
+		}
 		k, sealed, err := m.readKept(ctx, s.ID)
 		switch {
 		case err != nil:
