@@ -167,7 +167,7 @@ func adminAnswer(w http.ResponseWriter, r *http.Request) (answer any, status int
 }
 
 var (
-	errNotConfigured = &adminProblem{http.StatusNotFound, "not-configured", "The running config has no global option `anteroom`, which has the keys, sessions and reports. For hmac_service or envelope_service alone the bare line `anteroom` in the block of global options is enough: write it and reload."}
+	errNotConfigured = &adminProblem{http.StatusNotFound, "not-configured", "The running config has no global option `anteroom`, no hmac_service and no envelope_service, so that there are no keys, sessions and reports to ask about. When it has `storage anteroom_redis` alone, write the bare line `anteroom` into the block of global options and reload."}
 	errStarting      = &adminProblem{http.StatusServiceUnavailable, "unavailable", "Anteroom is starting or stopping; ask again in a moment."}
 )
 
@@ -184,6 +184,9 @@ func enterRunning() (run *running, leave func(), err error) {
 	}
 	app := v.(*App)
 	run = app.live()
+	if why := app.waiting.reason(); run == nil && why != nil {
+		return nil, nil, errAway(why)
+	}
 	if run == nil || !app.guests.enter() {
 		return nil, nil, errStarting
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -31,6 +30,7 @@ type hmacApp struct {
 	audit    lateAudit
 	guests   tenancy
 	startup  *startup
+	waiting  waiting // for the master key
 	follow   sync.WaitGroup
 
 	mu       sync.Mutex // guards services
@@ -45,15 +45,13 @@ func (*hmacApp) CaddyModule() caddy.ModuleInfo {
 // Provision takes references to the same store and audit log as the anteroom app, whether or not it is configured.
 func (a *hmacApp) Provision(ctx caddy.Context) error {
 	a.ctx, a.logger, a.startup = ctx, ctx.Slogger(), newStartup()
-	switch app, err := ctx.AppIfConfigured("anteroom"); {
-	case err == nil:
-		a.base = app.(*App)
-	case errors.Is(err, caddy.ErrNotConfigured):
-		dir := filepath.Join(caddy.AppDataDir(), "anteroom")
-		a.base = &App{Directory: dir, Audit: filepath.Join(dir, "audit"), storeFrom: &Bolt{}}
-	default:
+	// One that is not configured comes up with the defaults: it has what operations on keys need, of which every config with
+	// these services has some, and the signing keys that may lie in the same store.
+	app, err := ctx.App("anteroom")
+	if err != nil {
 		return err
 	}
+	a.base = app.(*App)
 	var err1, err2 error
 	a.storeRef, err1 = take[openStore]("store " + a.base.storeFrom.Key(a.base.Directory))
 	a.auditRef, err2 = take[audit.Recorder]("audit " + a.base.Audit)
@@ -91,8 +89,24 @@ func (a *hmacApp) registered() []*HMACService {
 	return slices.Clone(a.services)
 }
 
-// Start opens store and audit log, looks at each ring once and follows it until the config is replaced.
+// Start opens store and audit log, looks at each ring once and follows it until the config is replaced. A store that does not
+// open because the master key is away is waited for, as by the anteroom app.
 func (a *hmacApp) Start() error {
+	log, err := a.auditRef.open(a.base.openAudit)
+	if err != nil {
+		return fmt.Errorf("opening the audit log: %w", err)
+	}
+	a.audit.set(log)
+	err = a.begin()
+	if !away(err) || !mayWait() {
+		return err
+	}
+	a.startup.reached()
+	a.waiting.begin("every hmac_service and envelope_service", err, a.logger, a.begin)
+	return nil
+}
+
+func (a *hmacApp) begin() error {
 	st, err := a.storeRef.open(a.base.openStore)
 	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
@@ -100,12 +114,7 @@ func (a *hmacApp) Start() error {
 	if err := a.base.same(a.base.Directory, st.masters.key); err != nil {
 		return err
 	}
-	log, err := a.auditRef.open(a.base.openAudit)
-	if err != nil {
-		return fmt.Errorf("opening the audit log: %w", err)
-	}
 	a.store.set(st)
-	a.audit.set(log)
 	for _, h := range a.registered() {
 		if err := h.start(); err != nil {
 			return fmt.Errorf("%s: %w", h.where(), err)
@@ -162,7 +171,7 @@ func (a *hmacApp) Cleanup() error {
 	if a.startup != nil { // nil when Provision never ran
 		a.startup.reached()
 	}
-	a.guests.close(a.releaseAll, a.retakeAll)
+	a.waiting.end(func() { a.guests.close(a.releaseAll, a.retakeAll) })
 	return nil
 }
 
