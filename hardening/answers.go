@@ -41,7 +41,7 @@ func (c *call) protect(body []byte) error {
 		return err
 	}
 	if req.set != nil {
-		c.uid = req.set.uid
+		c.uid = bytes.Clone(req.set.uid)
 		b.Grow(maxSetRecord)
 		out, err := c.service.protectSet(ctx, append(b.AvailableBuffer(), `{"record":"`...), req.set, &c.spent)
 		if err != nil {
@@ -51,7 +51,7 @@ func (c *call) protect(body []byte) error {
 	}
 	c.cheap = len(req.items) < cheapUnits && !slices.ContainsFunc(req.items, func(i raw) bool { return !i.fast })
 	if len(req.items) == 1 && !c.cheap {
-		c.uid = req.items[0].uid
+		c.uid = bytes.Clone(req.items[0].uid)
 	}
 	b.Grow(180*len(req.items) + 64)
 	out, err := c.service.protect(ctx, append(b.AvailableBuffer(), `{"items":[`...), req.items, frame{`{"record":"`, `"}`, ","}, &c.spent)
@@ -76,7 +76,7 @@ func (c *call) verify(body []byte) error {
 	if err != nil {
 		return err
 	}
-	c.uid = v.uid
+	c.uid = bytes.Clone(v.uid)
 	result, err := c.service.verify(c.r.Context(), &v, &c.spent)
 	if err != nil {
 		return err

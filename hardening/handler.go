@@ -87,7 +87,7 @@ type call struct {
 	op      string
 	lines   bool   // the body is plain lines, and so is the answer
 	reason  string // overrides the reason of the error in the audit event
-	uid     []byte // of a verification
+	uid     []byte // of a verification; a copy, because a refusal is recorded when the body is gone
 	who     string // the credential by which the caller came
 	cheap   bool   // the success may share its event with others
 	gone    bool   // the answer could not be written

@@ -257,3 +257,27 @@ func TestNodeThatCannotFollowMakesNothing(t *testing.T) {
 		t.Error(records, err)
 	}
 }
+
+// TestA104RefusalNamesItsAccount: the event of a refusal names the account that was guessed at, as the event of a wrong secret does.
+// The body is cleared and on its way to another request by then.
+func TestA104RefusalNamesItsAccount(t *testing.T) {
+	w := newWorld(t, nil)
+	want := w.node.held().uidKey([]byte("alice")).String()
+	ask := func(endpoint, body string, status int) {
+		t.Helper()
+		if rec := w.post(endpoint, body); rec.Code != status {
+			t.Fatalf("%s: %d", endpoint, rec.Code)
+		}
+		if e := w.events.last(); e.Subject != want {
+			t.Errorf("%s answered %d: the event names %q, want %q", endpoint, status, e.Subject, want)
+		}
+	}
+	const verify = `{"uid":"alice","secret":"guess","record":"-none"}`
+	for range freeFailures {
+		ask("verify", verify, 200)
+	}
+	ask("verify", verify, 429)
+	w.cfg.Limits.spend(8192 - freeFailures)
+	ask("protect", `{"items":[{"uid":"alice","secret":"s"}]}`, 429)
+	ask("protect", `{"uid":"alice","set":["s"]}`, 429)
+}
