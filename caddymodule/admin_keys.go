@@ -84,8 +84,10 @@ func (d desk) keyNamed(name string) (kid string, problem error) {
 // 503 otherwise. The counts are of this node; none of it needs the store.
 type healthReport struct {
 	// ok; stale: the store was silent for too long to know who was revoked; clock: this node's clock and the store's
-	// differ too much; starting: nothing runs yet, or any more; not-configured: the config has no `anteroom`.
+	// differ too much; starting: nothing runs yet, or any more; master-away: the master key cannot be reached, Detail says
+	// why; not-configured: the config has no `anteroom`.
 	Status      string  `json:"status"`
+	Detail      string  `json:"detail,omitempty"`
 	StoreSilent float64 `json:"store_silent_seconds"`
 	ClockSkew   float64 `json:"clock_skew_seconds"` // the store's clock less this node's
 	Sessions    int     `json:"sessions"`
@@ -101,6 +103,7 @@ const (
 	healthStale         = "stale"
 	healthClock         = "clock"
 	healthStarting      = "starting"
+	healthMasterAway    = "master-away"
 	healthNotConfigured = "not-configured"
 )
 
@@ -143,6 +146,8 @@ func health(run *running, err error) healthReport {
 		return healthOf(run.sessions.Health(), run.sessions.Keys())
 	case errors.Is(err, error(errNotConfigured)):
 		return healthReport{Status: healthNotConfigured}
+	case !errors.Is(err, error(errStarting)):
+		return healthReport{Status: healthMasterAway, Detail: err.Error()}
 	}
 	return healthReport{Status: healthStarting}
 }

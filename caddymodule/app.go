@@ -72,6 +72,7 @@ type App struct {
 	running *running
 	guests  tenancy
 	startup *startup
+	waiting waiting // for the master key
 
 	judged    sync.Once // guards judgement, what is wrong with the policies of all sites
 	judgement error
@@ -226,13 +227,27 @@ func checkPrefix(prefix string) error {
 }
 
 // Start opens the store, the audit log and the sessions, and builds each site's gate. A failure rolls
-// the whole load back: at start nothing serves, at a reload the old config stays.
+// the whole load back: at start nothing serves, at a reload the old config stays. A master key that is away is
+// waited for in the background, unless something that works would be replaced.
 func (a *App) Start() error {
+	err := a.begin()
+	if !away(err) || !mayWait() {
+		return err
+	}
+	a.startup.reached() // nobody waits for what may take hours
+	a.waiting.begin("every site with `anteroom`", err, a.logger, a.begin)
+	return nil
+}
+
+func (a *App) begin() error {
 	st, err := a.storeRef.open(a.openStore)
 	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
 	}
 	if err := a.same(a.Directory, st.masters.key); err != nil {
+		return err
+	}
+	if err := st.await(); err != nil {
 		return err
 	}
 	log, err := a.auditRef.open(a.openAudit)
@@ -301,7 +316,7 @@ func (a *App) Cleanup() error {
 	if a.startup != nil { // nil when Provision never ran
 		a.startup.reached()
 	}
-	a.guests.close(a.releaseAll, a.retakeAll)
+	a.waiting.end(func() { a.guests.close(a.releaseAll, a.retakeAll) })
 	return nil
 }
 

@@ -42,13 +42,18 @@ func (m masters) mark(store, ring string) envelope.Mark {
 	return ringMark{markFile{path: filepath.Join(m.dir, "ring.mark"), store: hex.EncodeToString(sum[:8])}}
 }
 
-// ring reads or makes a ring; store names where it lies. Nothing follows it yet.
+// ring reads or makes a ring; store names where it lies. Nothing follows it yet. When the master is away (away) there is an
+// envelope besides the error: it seals and opens nothing until it is started, which following it does.
 func (m masters) ring(ctx context.Context, store, name string, keys envelope.KeyStore, logger *slog.Logger) (*envelope.Envelope, error) {
-	return envelope.Start(ctx, envelope.Config{
+	e, err := envelope.New(envelope.Config{
 		Name: name, Master: m.master, Former: m.former, Store: keys, CacheAge: m.age, CacheUses: m.uses, Mark: m.mark(store, name), Logger: logger,
 		// Applications reseal what is theirs when they can; until the key is destroyed they must be able to read it.
 		OpenCondemned: name == ringApps,
 	})
+	if err != nil {
+		return nil, err
+	}
+	return e, e.Start(ctx)
 }
 
 // sealedStore is an open store with the envelope that seals what lies in it, and the place of the rings.

@@ -40,11 +40,18 @@ func (a *App) openStore() (openStore, func() error, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
 	apps, err := m.ring(ctx, a.storeFrom.Name(a.Directory), ringApps, st.keys, poolLogger("envelope"))
-	if err != nil {
+	if err != nil && !away(err) {
 		return openStore{}, nil, errors.Join(err, st.Close())
 	}
 	stop := follow(apps)
 	return openStore{st.Store, st.envelope, apps, m}, func() error { stop(); return st.Close() }, nil
+}
+
+// await starts the envelopes that could not be started with the store, because their master was away.
+func (st openStore) await() error {
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	return errors.Join(st.envelope.Await(ctx), st.apps.Await(ctx))
 }
 
 func exists(path string) bool {

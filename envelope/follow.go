@@ -196,9 +196,19 @@ func (c *core) judge(ctx context.Context, known *view, record []byte) (*ring, er
 
 const remedy = "bring that master back (the key file from a backup, or a `former` line that names it) and run `anteroom keys migrate`"
 
+// Await starts an envelope that New made and that has not been started since, because its
+// master or its store was away. Of one that has seen its ring it asks nothing.
+func (e *Envelope) Await(ctx context.Context) error {
+	if c := e.core(); c != nil && c.view.Load() != nil {
+		return nil
+	}
+	return e.Start(ctx)
+}
+
 // Follow keeps the envelope in step with the other nodes and with its master until ctx
 // ends: every two seconds it looks for a changed ring, renews data keys that are half way
-// to their limits, and makes a new primary when the present one is old.
+// to their limits, and makes a new primary when the present one is old. An envelope that
+// could not be started it starts as soon as it can, asking at growing intervals.
 func (e *Envelope) Follow(ctx context.Context) {
 	c := e.core()
 	if c == nil {
@@ -209,6 +219,7 @@ func (e *Envelope) Follow(ctx context.Context) {
 	defer tick.Stop()
 	said := quiet{log: c.cfg.Logger, ring: c.cfg.Name}
 	var rotated time.Time // when that was last tried
+	var late lateness
 	for {
 		select {
 		case <-ctx.Done():
@@ -216,6 +227,12 @@ func (e *Envelope) Follow(ctx context.Context) {
 		case <-tick.C:
 		}
 		c = e.core() // Adopt may have replaced it
+		if c.view.Load() == nil {
+			if late.due(c.cfg.Now()) {
+				said.tell(e.Await(ctx))
+			}
+			continue
+		}
 		err := c.look(ctx)
 		if err == nil {
 			err = c.renew(ctx)
@@ -228,6 +245,22 @@ func (e *Envelope) Follow(ctx context.Context) {
 			said.tell(err)
 		}
 	}
+}
+
+// lateness spaces the tries to start: 2, 4, 8 and then every 16 seconds.
+type lateness struct {
+	last  time.Time
+	pause time.Duration
+}
+
+const longestPause = 8 * pollEvery
+
+func (l *lateness) due(now time.Time) bool {
+	if l.pause > 0 && !older(l.last, now, l.pause-pollEvery/2) { // ticks are not exact
+		return false
+	}
+	l.last, l.pause = now, min(max(pollEvery, 2*l.pause), longestPause)
+	return true
 }
 
 // due reports whether the primary is old enough for a new one.
@@ -250,7 +283,7 @@ func (q *quiet) tell(err error) {
 		q.log.Info("key ring followed again", "ring", q.ring)
 	case err != nil && q.count%int(time.Minute/pollEvery) == 0:
 		q.count++
-		q.log.Error("following the key ring: what is cached goes on, sealing stops soon", "ring", q.ring, "error", err)
+		q.log.Error("following the key ring: what is in memory goes on opening, sealing stops soon or has not begun", "ring", q.ring, "error", err)
 	case err != nil:
 		q.count++
 	}
