@@ -72,6 +72,18 @@ type span struct {
 // errSource says that what was to be read ended early or could not be read: the client's doing.
 var errSource = errors.New("the body ended early")
 
+// source tells a body that was cut short, which reads as io.ErrUnexpectedEOF, from one that ended: io.ReadFull says the same of
+// both.
+type source struct{ io.Reader }
+
+func (s source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errSource
+	}
+	return n, err
+}
+
 // sealStream seals src into dst under a new document key. Nothing is written before the first
 // chunk has been read whole. When it fails dst has no last chunk, and does not open.
 func sealStream(ctx context.Context, v sealer, s subject, dst io.Writer, src io.Reader) error {
@@ -90,6 +102,7 @@ func sealStream(ctx context.Context, v sealer, s subject, dst io.Writer, src io.
 	if err != nil {
 		return err
 	}
+	src = source{src}
 	plain, out := make([]byte, chunkLen+1), make([]byte, 0, len(header)+sealedChunk)
 	defer clear(plain)
 	out = append(out, header...)
@@ -119,6 +132,7 @@ func sealStream(ctx context.Context, v sealer, s subject, dst io.Writer, src io.
 // dst: no byte before the chunk that it is in was verified. Only when it returns nil was
 // that all; what was written before an error is genuine, and not the whole.
 func openStream(ctx context.Context, v sealer, s subject, part span, dst io.Writer, src io.Reader) error {
+	src = source{src}
 	sealed, err := readHeader(src)
 	if err != nil {
 		return err

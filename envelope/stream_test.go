@@ -10,12 +10,14 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+	"testing/iotest"
 )
 
 // clearVault seals nothing: it puts the label in front, behind a header of the right shape, and remembers what it was asked.
@@ -298,6 +300,32 @@ func TestStreamBroken(t *testing.T) {
 		}
 		if got := openStream(t.Context(), &clearVault{err: err}, letter, span{}, io.Discard, bytes.NewReader(sealed(t, letter, nil))); !errors.Is(got, err) {
 			t.Errorf("opening: %v", got)
+		}
+	}
+}
+
+// TestStreamCutSource: a body that ends before its announced length, or before the last chunk of the chunked coding (RFC 9112
+// sections 6.3 and 8), reads as io.ErrUnexpectedEOF. That is no end of a document, wherever it happens.
+func TestStreamCutSource(t *testing.T) {
+	cut := func(b []byte) io.Reader {
+		return io.MultiReader(bytes.NewReader(b), iotest.ErrReader(fmt.Errorf("reading a body: %w", io.ErrUnexpectedEOF)))
+	}
+	plain := random(2*chunkLen + 1)
+	stream := sealed(t, letter, plain)
+	for _, n := range []int{0, 1, chunkLen, 2*chunkLen + 1} {
+		var b bytes.Buffer
+		if err := sealStream(t.Context(), &clearVault{}, letter, &b, cut(plain[:n])); !errors.Is(err, errSource) {
+			t.Errorf("sealing %d bytes: %v", n, err)
+		}
+		if got, err := opened(t, letter, span{}, b.Bytes()); !errors.Is(err, ErrSealed) {
+			t.Errorf("%d bytes: what was written opens: %d bytes", n, len(got))
+		}
+	}
+	for name, part := range map[string]span{"all": {}, "some": {more: true}} {
+		for _, n := range []int{3, headerOf(stream), headerOf(stream) + sealedChunk, len(stream)} {
+			if err := openStream(t.Context(), &clearVault{}, letter, part, io.Discard, cut(stream[:n])); !errors.Is(err, errSource) {
+				t.Errorf("opening %s, %d bytes: %v", name, n, err)
+			}
 		}
 	}
 }
