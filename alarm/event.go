@@ -37,6 +37,9 @@ type Event struct {
 	Subject string
 	// Rule is the line of the policy, Reason a fixed code; never what somebody wrote freely.
 	Rule, Reason string
+	// Drill says that an emergency access was begun for practice, Stale that it was begun without the fresh sign-in that its rule asks
+	// for: the identity provider did not answer, or somebody saw to that.
+	Drill, Stale bool
 	// Count and Limit are numbers of a budget or a rate.
 	Count, Limit int
 	// At is when it happened (zero: now), Until when it ends by itself.
@@ -56,6 +59,8 @@ type sent struct {
 	Subject string     `json:"subject,omitempty"`
 	Rule    string     `json:"rule,omitempty"`
 	Reason  string     `json:"reason,omitempty"`
+	Drill   bool       `json:"drill,omitempty"`
+	Stale   bool       `json:"without_fresh_sign_in,omitempty"`
 	Count   int        `json:"count,omitempty"`
 	Limit   int        `json:"limit,omitempty"`
 	At      time.Time  `json:"at"`
@@ -107,7 +112,7 @@ func (e *Event) makeID() string {
 func (e *Event) json() sent {
 	s := sent{
 		ID: e.ID, Kind: e.Kind, Text: e.sentence(), Ref: e.Ref, Site: e.Site, Source: e.Source, Who: e.Who, Roles: e.Roles,
-		Subject: e.Subject, Rule: e.Rule, Reason: e.Reason, Count: e.Count, Limit: e.Limit, At: e.At,
+		Subject: e.Subject, Rule: e.Rule, Reason: e.Reason, Drill: e.Drill, Stale: e.Stale, Count: e.Count, Limit: e.Limit, At: e.At,
 	}
 	if !e.Until.IsZero() {
 		until := e.Until.UTC()
@@ -149,7 +154,14 @@ func (e *Event) sentence() string {
 	}
 	switch e.Kind {
 	case KindEmergency:
-		return "Emergency access by " + who + at + ref + "; it waits for review."
+		what := "Emergency access"
+		if e.Drill {
+			what = "Drill: emergency access"
+		}
+		if e.Stale {
+			what += " without a fresh sign-in"
+		}
+		return what + " by " + who + at + ref + "; it waits for review."
 	case KindRate:
 		return fmt.Sprintf("%d emergency accesses within a day by %s%s%s.", e.Count, who, at, ref)
 	case KindUnreviewed:

@@ -61,6 +61,9 @@ func appendEvent(b []byte, e *Event) []byte {
 	b = appendField(b, `,"shadow":`, e.Shadow, capLong)
 	b = appendField(b, `,"emergency":`, e.Emergency, capShort)
 	b = appendField(b, `,"purpose":`, e.Purpose, capShort)
+	if e.Drill {
+		b = append(b, `,"drill":true`...)
+	}
 	b = appendField(b, `,"patient":`, e.Patient, capShort)
 	b = appendField(b, `,"degraded":`, e.Degraded, capShort)
 	b = appendField(b, `,"client":`, e.Client, capShort)

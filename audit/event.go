@@ -49,11 +49,15 @@ type Event struct {
 	// Emergency is the id of the emergency access under which the request was let through,
 	// and Purpose then "ETREAT" (HL7 v3 PurposeOfUse: emergency treatment).
 	Emergency, Purpose string
+	// Drill marks all that happens in an emergency access that was begun for practice.
+	Drill bool
 	// Patient is whose record an emergency access is for, in the event of its beginning: the
 	// review list forgets it, and somebody may ask years later. Elsewhere it is empty.
 	Patient string
 	// Degraded says what was missing when the decision fell: "store-loss", when nobody could
-	// say whether the session had been revoked lately. Empty: nothing.
+	// say whether the session had been revoked lately; "fresh-sign-in", when an emergency
+	// access began without the one that its rule asks for, as the provider did not answer.
+	// Empty: nothing.
 	Degraded string
 	// Client is the address that the request came from.
 	Client string

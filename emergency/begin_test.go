@@ -142,7 +142,7 @@ func TestReasonText(t *testing.T) {
 	if got, err := CheckReason("other", "пациент без сознания"); err != nil || got == "" {
 		t.Errorf("%q %v", got, err)
 	}
-	for _, reason := range Reasons() {
+	for _, reason := range Reasons(true) {
 		if ReasonText(reason.Code) != reason.Text || reason.Text == "" {
 			t.Errorf("%+v", reason)
 		}

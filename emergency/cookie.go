@@ -26,10 +26,11 @@ type ticket struct {
 	Patient string `json:"p,omitempty"`
 	Begun   int64  `json:"b"` // seconds
 	Until   int64  `json:"u"`
+	Drill   bool   `json:"d,omitempty"`
 }
 
 func (t ticket) active() Active {
-	return Active{t.ID, t.Rule, t.Route, t.Scope, t.Patient, time.Unix(t.Begun, 0), time.Unix(t.Until, 0)}
+	return Active{t.ID, t.Rule, t.Route, t.Scope, t.Patient, time.Unix(t.Begun, 0), time.Unix(t.Until, 0), t.Drill}
 }
 
 // holder is the session and the site that a cookie is for.
@@ -193,7 +194,7 @@ func (l *Ledger) tickets(ctx context.Context, cookies []string, h holder, now ti
 	value, _ := cookieIn(cookies)
 	for _, a := range l.lookUp(ctx, h, value) {
 		if s, _ := l.standings.get(a.ID); !s.over && now.Before(a.Until) {
-			all = append(all, ticket{a.ID, a.Rule, a.Route, a.Scope, a.Patient, a.Begun.Unix(), a.Until.Unix()})
+			all = append(all, ticket{a.ID, a.Rule, a.Route, a.Scope, a.Patient, a.Begun.Unix(), a.Until.Unix(), a.Drill})
 		}
 	}
 	return all

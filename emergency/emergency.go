@@ -118,6 +118,9 @@ type Grant struct {
 	Patient string
 	// ReasonCode and ReasonText are as CheckReason takes them.
 	ReasonCode, ReasonText string
+	// Drill says that the rule lets ReasonDrill be a reason; Stale that the sign-in is not as fresh as the rule asks, since the
+	// provider did not answer. Both come from whoever asked policy and provider, never from the person.
+	Drill, Stale bool
 	// Begun is now when it is zero. Until is when it ends.
 	Begun, Until time.Time
 	// Client is the address that the form came from.
@@ -130,6 +133,7 @@ type Grant struct {
 type Active struct {
 	ID, Rule, Route, Scope, Patient string
 	Begun, Until                    time.Time
+	Drill                           bool
 }
 
 // End is what ending a grant takes.
@@ -160,6 +164,8 @@ type Review struct {
 	Rule, Route, Scope        string
 	Patient                   string
 	ReasonCode, ReasonText    string
+	Drill                     bool // it was for practice, as the person said
+	Stale                     bool // it began without the fresh sign-in that its rule asks for
 	Client                    string
 	Begun, Until              time.Time
 	Ended                     time.Time // zero: it ran until Until, or still runs

@@ -79,7 +79,7 @@ func (l *Ledger) Begin(ctx context.Context, g Grant) (set *http.Cookie, id strin
 		return nil, "", err
 	}
 	// The cookie first: one that does not fit must not leave a record of an access that never was.
-	tickets := append(l.tickets(ctx, g.Cookies, h, now), ticket{r.ID, r.Rule, r.Route, r.Scope, r.Patient, r.Begun.Unix(), r.Until.Unix()})
+	tickets := append(l.tickets(ctx, g.Cookies, h, now), ticket{r.ID, r.Rule, r.Route, r.Scope, r.Patient, r.Begun.Unix(), r.Until.Unix(), r.drill()})
 	value, err := l.sealCookie(ctx, h, tickets)
 	if err != nil {
 		return nil, "", err
@@ -103,6 +103,8 @@ func newRecord(g Grant, now time.Time) (holder, *record, error) {
 	}
 	h, ok := holderOf(g.Session, g.Site)
 	switch {
+	case g.ReasonCode == ReasonDrill && !g.Drill:
+		return h, nil, fmt.Errorf("%w: no drills are held here", ErrReason)
 	case !ok:
 		return h, nil, fmt.Errorf("%w: a session and a site are needed", errGrant)
 	case g.Source == "" || g.Subject == "":
@@ -125,7 +127,7 @@ func newRecord(g Grant, now time.Time) (holder, *record, error) {
 		ID: audit.NewRef(), State: StateOpen, Site: h.site, Source: g.Source, Subject: g.Subject, Username: g.Username,
 		Roles: slices.Clone(g.Roles[:min(len(g.Roles), 64)]), Session: audit.SessionLabel(g.Session),
 		Rule: g.Rule, Route: g.Route, Scope: g.Scope, Patient: g.Patient,
-		ReasonCode: g.ReasonCode, ReasonText: text, Client: g.Client, Begun: now, Until: until,
+		ReasonCode: g.ReasonCode, ReasonText: text, Stale: g.Stale, Client: g.Client, Begun: now, Until: until,
 	}, nil
 }
 

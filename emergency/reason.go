@@ -21,12 +21,23 @@ var reasons = []Reason{
 	{"other", "Another reason"},
 }
 
-// Reasons returns what a form offers, in its order.
-func Reasons() []Reason { return slices.Clone(reasons) }
+// ReasonDrill is the code of an access that is for practice. It opens the record as any other does, and is alarmed and reviewed as any
+// other is: whoever calls it a drill is not less watched for that. Where the rule does not offer drills it is no reason.
+const ReasonDrill = "drill"
+
+var drill = Reason{ReasonDrill, "This is a drill"}
+
+// Reasons returns what a form offers, in its order; where the rule offers drills these are last.
+func Reasons(drills bool) []Reason {
+	if drills {
+		return append(slices.Clone(reasons), drill)
+	}
+	return slices.Clone(reasons)
+}
 
 // ReasonText is the text of a code, or "".
 func ReasonText(code string) string {
-	for _, r := range reasons {
+	for _, r := range Reasons(true) {
 		if r.Code == code {
 			return r.Text
 		}

@@ -25,6 +25,7 @@ type record struct {
 	Patient    string    `json:"patient"`
 	ReasonCode string    `json:"reason_code"`
 	ReasonText string    `json:"reason_text"`
+	Stale      bool      `json:"stale,omitempty"` // without the fresh sign-in that the rule asks for
 	Client     string    `json:"client,omitempty"`
 	Begun      time.Time `json:"begun"`
 	Until      time.Time `json:"until"`
@@ -82,19 +83,28 @@ func (r *record) alarm() string {
 func (r *record) event(n notice) alarm.Event {
 	return alarm.Event{
 		ID: r.ID + "-" + n.Kind, Kind: n.Kind, Ref: r.ID, Site: r.Site, Source: r.Source, Who: r.Username, Roles: r.Roles,
-		Subject: r.Patient, Rule: r.Rule, Reason: r.ReasonCode, Count: n.Count, Limit: n.Limit, At: r.Begun, Until: r.Until,
+		Subject: r.Patient, Rule: r.Rule, Reason: r.ReasonCode, Drill: r.drill(), Stale: r.Stale, Count: n.Count, Limit: n.Limit, At: r.Begun, Until: r.Until,
 	}
 }
 
 // Purpose is the purpose of use of all that happens under an emergency access: emergency treatment (HL7 v3 PurposeOfUse).
 const Purpose = "ETREAT"
 
+// DegradedStale marks the events of an access that began without the fresh sign-in that its rule asks for (audit.Event.Degraded).
+const DegradedStale = "fresh-sign-in"
+
+func (r *record) drill() bool { return r.ReasonCode == ReasonDrill }
+
 // audited is the audit event of something that happened to it.
 func (r *record) audited(kind, decision, reason string) audit.Event {
+	degraded := ""
+	if r.Stale {
+		degraded = DegradedStale
+	}
 	return audit.Event{
 		Ref: r.ID, Kind: kind, Source: r.Source, Subject: r.Subject, Name: r.Username, Roles: r.Roles, Session: r.Session,
 		Site: r.Site, Route: r.Route, Rule: r.Rule, Decision: decision, Reason: reason, Client: r.Client,
-		Emergency: r.ID, Purpose: Purpose,
+		Emergency: r.ID, Purpose: Purpose, Drill: r.drill(), Degraded: degraded,
 	}
 }
 
@@ -102,7 +112,7 @@ func (r *record) review(now time.Time) Review {
 	return Review{
 		ID: r.ID, State: r.State, Site: r.Site, Source: r.Source, Subject: r.Subject, Username: r.Username, Roles: r.Roles,
 		Session: r.Session, Rule: r.Rule, Route: r.Route, Scope: r.Scope, Patient: r.Patient,
-		ReasonCode: r.ReasonCode, ReasonText: r.ReasonText, Client: r.Client, Begun: r.Begun, Until: r.Until, Ended: r.Ended,
+		ReasonCode: r.ReasonCode, ReasonText: r.ReasonText, Drill: r.drill(), Stale: r.Stale, Client: r.Client, Begun: r.Begun, Until: r.Until, Ended: r.Ended,
 		Today: r.Today, Alarm: r.alarm(), Reviewer: r.Reviewer, Comment: r.Comment, Reviewed: r.Reviewed,
 		Overdue: r.State == StateOpen && !now.Before(r.Begun.Add(ReviewWithin)),
 	}

@@ -93,7 +93,7 @@ func (x *exchange) event(ref, decision, reason string) audit.Event {
 		e.Shadow = *x.shadow
 	}
 	if a := x.glass(); a != nil {
-		e.Emergency, e.Purpose = a.ID, emergency.Purpose
+		e.Emergency, e.Purpose, e.Drill = a.ID, emergency.Purpose, a.Drill
 	}
 	if x.session != nil {
 		e.Session = audit.SessionLabel(x.session.ID)

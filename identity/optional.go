@@ -54,6 +54,12 @@ type Published interface {
 	JWKS(ctx context.Context) ([]byte, error)
 }
 
+// Answering is a Source that can say whether its provider can be reached.
+type Answering interface {
+	// Answers asks the provider now, and nothing that is remembered; nil: it answers.
+	Answers(ctx context.Context) error
+}
+
 // HomeRealm is a Source that people of certain e-mail domains belong to.
 type HomeRealm interface {
 	Domains() []string // lower case

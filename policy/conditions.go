@@ -19,6 +19,8 @@ func (p *reader) conditions() {
 			word := p.next()
 			write := "the conditions `network`, `hours`, `acr`, `amr`, `max_age` or `when` with what belongs to each, and nothing after them"
 			switch {
+			case p.rule.kind == kindGlass && (oneSlip(word, "fresh") || oneSlip(word, "drill")):
+				write = "`fresh 5m` and `drill` after `for 30m`, before the conditions"
 			case p.rule.kind == kindRequire:
 				write = "one condition after `require`, and after it methods and paths only"
 			case strings.HasPrefix(word, "/") || badMethod(word) == "":

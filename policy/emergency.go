@@ -20,12 +20,20 @@ type Emergency struct {
 	Scope   string // the path that the grant holds for, and all below it: raw bytes, whole segments, "/patients/7"
 	Subject string // the decoded last segment of Scope, whom or what it is about
 	For     time.Duration
+	// Need is what a new sign-in has to show before; nil: nothing. Fresh is how old the sign-in may be as long as the provider answers, 0
+	// for however old; without a provider the access begins all the same, and is marked. Drill says that it may be for practice.
+	Need  *Need
+	Fresh time.Duration
+	Drill bool
 }
+
+// shortestFresh is the least time for a form that has to be filled in.
+const shortestFresh = time.Minute
 
 // longestGlassLine is how long such a line may be, in bytes: it stands in the record of each grant, and in a cookie (package emergency).
 const longestGlassLine = 1024
 
-// glass reads on PATHS for DURATION.
+// glass reads on PATHS for DURATION [fresh DURATION] [drill].
 func (p *reader) glass() {
 	if !p.is("on") {
 		p.wrong("break_glass", "it does not say on which paths", "`on /patients/{patient}/**` after WHO and methods")
@@ -52,67 +60,144 @@ func (p *reader) glass() {
 	if p.rule.lasts > longestGlass {
 		p.wrong("break_glass", "it opens for more than four hours", "`for 30m`; whoever still needs it breaks the glass again")
 	}
+	p.glassOptions()
+}
+
+// glassOptions reads what may stand between the time and the conditions, in any order.
+func (p *reader) glassOptions() {
+	for p.is("fresh", "drill") {
+		word := p.next()
+		if word == "drill" && p.rule.drill || word == "fresh" && p.rule.fresh != 0 {
+			p.again(word, word, "it once")
+		}
+		if word == "drill" {
+			p.rule.drill = true
+			continue
+		}
+		if p.rule.fresh = p.age("break_glass", "fresh 5m", p.next()); p.rule.fresh != 0 && p.rule.fresh < shortestFresh {
+			p.wrong("break_glass", "nobody fills in the form that soon after signing in", "`fresh 5m`: a minute at least")
+		}
+	}
+	if p.rule.fresh != 0 && p.is("max_age") {
+		p.wrong("break_glass", "fresh and max_age ask for the same", "`fresh 5m`, which lets somebody in while the identity provider is down, or `max_age 5m`, which does not")
+	}
 }
 
 // HasEmergency reports whether there are break_glass lines.
 func (p *Policy) HasEmergency() bool { return p != nil && len(p.glasses) > 0 }
 
-// Emergency reports whether somebody whom no line allows r could break the glass for it, and for what part of the paths. A path with
-// several readings has to be in that part in each of them.
+// Emergency reports whether somebody whom no line allows r could break the glass for it, for what part of the paths, and what a new
+// sign-in has to show before. A path with several readings has to be in that part in each of them.
 func (p *Policy) Emergency(r Request) (Emergency, bool) {
-	if !p.HasEmergency() || r.Who == nil || r.Who.Bearer || r.Path.raw == "" || !p.Knows(r.Method) || p.Decide(r).Allowed {
+	if !p.HasEmergency() || r.Who == nil || r.Who.Bearer || r.Path.raw == "" || !p.Knows(r.Method) {
+		return Emergency{}, false
+	}
+	d := p.Decide(r)
+	if d.Allowed {
 		return Emergency{}, false
 	}
 	q := newQuery(&r, &r.Path)
-	e := p.allowed(&p.glass, &q)
-	if e == nil {
+	if e := p.allowed(&p.glass, &q); e != nil {
+		grant, ok := p.offered(&r, e)
+		return grant, ok && (grant.Need == nil || d.Reason != ReasonStepUp) // else the new sign-in opens the page itself
+	}
+	if d.Reason == ReasonStepUp {
 		return Emergency{}, false
 	}
+	var n near
+	q.near = &n
+	p.allowed(&p.glass, &q)
+	for _, e := range n.levels {
+		if grant, ok := p.offered(&r, e); ok {
+			return grant, true
+		}
+	}
+	return Emergency{}, false
+}
+
+// offered is what one line opens.
+func (p *Policy) offered(r *Request, e *entry) (Emergency, bool) {
 	scope, subject, ok := scopeOf(e.route, &r.Path)
-	grant := Emergency{Rule: e.words, Route: e.route, Scope: scope, Subject: subject, For: e.lasts}
-	if !ok || !p.Break(r, grant) {
+	if !ok {
 		return Emergency{}, false
+	}
+	var need Need
+	readings := append([]Path{r.Path}, r.Path.readings()...)
+	for i := range readings {
+		lacks, ok := p.breaks(r, &readings[i], e.rule, scope)
+		if !ok {
+			return Emergency{}, false
+		}
+		need.add(&lacks)
+	}
+	grant := Emergency{Rule: e.words, Route: e.route, Scope: scope, Subject: subject, For: e.lasts, Fresh: e.fresh, Drill: e.drill}
+	if need.ACR != nil && len(need.ACR) == 0 { // no level is enough for all
+		return Emergency{}, false
+	}
+	if !need.isZero() {
+		grant.Need = &need
 	}
 	return grant, true
 }
 
 // Break reports whether a grant that was made earlier, for e.Rule and e.Scope, covers r now: the line is still there and is still for
-// this person, the path is the scope or below it, no deny line matches, and what is required is met. Nothing else of e counts.
+// this person, the path is the scope or below it, no deny line matches, and what is required is met. Nothing else of e counts. The age
+// of the sign-in counts when the glass is broken and not later: an access of half an hour would end with a max_age of five minutes.
 func (p *Policy) Break(r Request, e Emergency) bool {
 	if !p.HasEmergency() || r.Who == nil || r.Who.Bearer || r.Path.raw == "" || !p.Knows(r.Method) {
 		return false
 	}
 	rule := p.glasses[e.Rule]
-	if rule == nil || !p.breaks(&r, &r.Path, rule, e.Scope) {
+	if rule == nil || !p.holds(&r, &r.Path, rule, e.Scope) {
 		return false
 	}
 	others := r.Path.readings()
 	for i := range others {
-		if !p.breaks(&r, &others[i], rule, e.Scope) {
+		if !p.holds(&r, &others[i], rule, e.Scope) {
 			return false
 		}
 	}
 	return true
 }
 
-// breaks judges one reading of a path.
-func (p *Policy) breaks(r *Request, path *Path, rule *rule, scope string) bool {
+// holds judges one reading of a path for a grant that runs.
+func (p *Policy) holds(r *Request, path *Path, rule *rule, scope string) bool {
+	need, ok := p.breaks(r, path, rule, scope)
+	if !ok || need.isZero() {
+		return ok
+	}
+	q := newQuery(r, path)
+	young := Need{ACR: rule.need.ACR, AMR: rule.need.AMR}
+	return p.unmet(&q, Need{}, false).Reason == "" && young.isMet(r.Who, r.Now)
+}
+
+// breaks judges one reading of a path, and says what of it only a new sign-in can show.
+func (p *Policy) breaks(r *Request, path *Path, rule *rule, scope string) (need Need, ok bool) {
 	q := newQuery(r, path)
 	if !isBelow(path.raw, scope) || !rule.lists(r.Method) || p.denied(&q) != nil {
-		return false
-	}
-	if p.unmet(&q, Need{}, false).Reason != "" {
-		return false
+		return Need{}, false
 	}
 	for _, pattern := range rule.patterns {
 		of, _, ok := scopeOf(pattern, path)
 		// A scope is what this pattern would grant for this path, or a part of it: nothing that was given for one pattern holds for
 		// more through another one.
-		if e := newEntry(rule, pattern); ok && isBelow(scope, of) && p.matches(&q, e) && e.lacks(&q) == 0 {
-			return true
+		e := newEntry(rule, pattern)
+		if !ok || !isBelow(scope, of) || !p.matches(&q, e) {
+			continue
 		}
+		lacks := e.lacks(&q)
+		if lacks&^MissingLevel != 0 {
+			continue
+		}
+		switch d := p.unmet(&q, e.need, lacks != 0); d.Reason {
+		case "":
+			return Need{}, true
+		case ReasonStepUp:
+			return d.Need, true
+		}
+		return Need{}, false
 	}
-	return false
+	return Need{}, false
 }
 
 // isBelow reports whether a path is another one or below it, by whole segments and exact bytes.

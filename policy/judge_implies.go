@@ -24,7 +24,7 @@ func (r *rule) makesUseless(a *atom) bool {
 		return r.implies(a.rule, a.coverer, a.pattern) // who meets r meets the other
 	case r.kind == kindDeny:
 		return r.takes(a) && a.implies(r, a.pattern, a.coverer)
-	case r.kind == kindGlass && (r.lasts != a.lasts || a.pattern != a.coverer):
+	case r.kind == kindGlass && (r.lasts != a.lasts || r.fresh != a.fresh || r.drill != a.drill || a.pattern != a.coverer):
 		return false // the grant would be another one
 	case !a.implies(r, a.pattern, a.coverer) || a.kind == kindAllow && !r.need.equal(&a.need):
 		return false // with another need a step-up would be another one

@@ -298,8 +298,8 @@ func plainAnswer(rules []plainRule, r Request, ignoreCase bool) string {
 	return order[worst]
 }
 
-// plainBreak: is there a break_glass line under which each reading is the scope or below it?
-func plainBreak(rules []plainRule, r Request, words, scope string, ignoreCase bool) bool {
+// plainBreak: is there a break_glass line under which each reading is the scope or below it? The line's max_age counts when it begins.
+func plainBreak(rules []plainRule, r Request, words, scope string, ignoreCase, begins bool) bool {
 	if r.Who == nil {
 		return false
 	}
@@ -312,7 +312,13 @@ func plainBreak(rules []plainRule, r Request, words, scope string, ignoreCase bo
 		}
 		held := false
 		visit(rules, "break_glass", r, path, ignoreCase, func(rule plainRule, pattern string, vars map[string]string) {
-			if strings.Join(rule.line(), " ") != words || !rule.fits(r) || rule.state(r, path, vars) != (state{}) {
+			if strings.Join(rule.line(), " ") != words {
+				return
+			}
+			if !begins {
+				rule.conds = slices.DeleteFunc(slices.Clone(rule.conds), func(c plainCond) bool { return c.words[0] == "max_age" })
+			}
+			if !rule.fits(r) || rule.state(r, path, vars) != (state{}) {
 				return
 			}
 			granted := plainScope(pattern, path)

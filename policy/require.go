@@ -11,23 +11,25 @@ const ahead = 60 * time.Second
 func (n *Need) isZero() bool { return n.ACR == nil && n.AMR == nil && n.MaxAge == 0 }
 
 // isMet reports whether the sign-in shows what one line asks for. Nobody meets anything.
-func (r *rule) isMet(who *Subject, now time.Time) bool {
+func (r *rule) isMet(who *Subject, now time.Time) bool { return r.need.isMet(who, now) }
+
+func (n *Need) isMet(who *Subject, now time.Time) bool {
 	if who == nil {
 		return false
 	}
-	if len(r.need.ACR) > 0 && !slices.Contains(r.need.ACR, who.ACR) {
+	if len(n.ACR) > 0 && !slices.Contains(n.ACR, who.ACR) {
 		return false
 	}
-	for _, list := range r.need.AMR {
+	for _, list := range n.AMR {
 		if !slices.ContainsFunc(who.AMR, func(method string) bool { return slices.Contains(list, method) }) {
 			return false
 		}
 	}
-	if r.need.MaxAge == 0 {
+	if n.MaxAge == 0 {
 		return true
 	}
 	age := now.Sub(who.AuthTime)
-	return !who.AuthTime.IsZero() && -ahead <= age && age <= r.need.MaxAge
+	return !who.AuthTime.IsZero() && -ahead <= age && age <= n.MaxAge
 }
 
 // demands collects the require lines that are not met.

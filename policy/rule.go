@@ -52,6 +52,8 @@ type rule struct {
 	methods  []string      // none: all
 	patterns []string      // at least one; "/**" for a line without paths
 	lasts    time.Duration // of a break_glass
+	fresh    time.Duration // of a break_glass: how old the sign-in may be while the provider answers
+	drill    bool          // of a break_glass
 	budget   budget
 	terms    []Term // the conditions as they were written
 	words    string // the line as it was written
@@ -182,6 +184,6 @@ func (r *rule) key() string {
 	if r.hours != nil {
 		hours = r.hours.text
 	}
-	return fmt.Sprintf("%t %s %d %q %t %q %q %q %d %q %q %q %q %q %d %+v", r.shadow, r.kind, r.who, sorted(subjects), r.device, sorted(r.scopeTexts()),
-		sorted(r.need.ACR), amr, r.need.MaxAge, sorted(r.methods), sorted(r.patterns), sorted(strings.Split(r.network, ",")), hours, when, r.lasts, r.budget)
+	return fmt.Sprintf("%t %s %d %q %t %q %q %q %d %q %q %q %q %q %d %d %t %+v", r.shadow, r.kind, r.who, sorted(subjects), r.device, sorted(r.scopeTexts()),
+		sorted(r.need.ACR), amr, r.need.MaxAge, sorted(r.methods), sorted(r.patterns), sorted(strings.Split(r.network, ",")), hours, when, r.lasts, r.fresh, r.drill, r.budget)
 }

@@ -19,7 +19,8 @@ import (
 // What must hold: the site's policy is asked again by each request here, so that neither
 // an old page nor a made-up address opens anything; the patient that the person saw is
 // the one that opens; nothing begins before the ledger has it on record and has raised
-// the alarm; no identity provider is asked. A form that is sent twice begins two
+// the alarm; no identity provider is asked for its leave (one that answers is asked for a
+// fresh sign-in where the rule says so, see emergency_fresh.go). A form that is sent twice begins two
 // accesses, each with its own number, record and review: a first answer that got lost on
 // the way must not keep a person out, and neither may it go unreviewed.
 
@@ -86,7 +87,7 @@ func (p *Portal) glassTarget(s string) bool {
 		}
 	}
 	path, _, _ := strings.Cut(s, "?")
-	if strings.Contains(path, "//") || ownPath(path, p.prefix) || path == p.prefix || path == p.prefix+"sessions" {
+	if strings.Contains(path, "//") || ownPath(path, p.prefix) || path == p.prefix || path == p.prefix+"sessions" || path == p.prefix+"emergency" {
 		return false
 	}
 	u, err := url.ParseRequestURI(s)
@@ -155,7 +156,12 @@ func (p *Portal) askEmergency(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if e, ok := p.glass(w, r, s, target); ok {
+		f := p.freshness(r, s, e, e.Fresh/2)
+		if p.signInFirst(w, r, f, target) {
+			return
+		}
 		v := newEmergencyView(e, emergencyForm{target: target})
+		v.Stale = f.stale
 		v.Running = p.runningFor(r, s, e.Scope, target)
 		p.showEmergency(w, r, v)
 	}
@@ -190,22 +196,27 @@ func (p *Portal) beginEmergency(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if problems := form.problems(e.Subject); len(problems) > 0 {
+	f := p.freshness(r, s, e, e.Fresh)
+	if p.signInFirst(w, r, f, form.target) {
+		return
+	}
+	if problems := form.problems(e); len(problems) > 0 {
 		v := newEmergencyView(e, form)
+		v.Stale = f.stale
 		v.Errors = problems
 		p.showEmergency(w, r, v)
 		return
 	}
-	p.beginAccess(w, r, s, e, form)
+	p.beginAccess(w, r, s, e, form, f.stale)
 }
 
 // beginAccess asks the ledger for the access. Only what it has on record reaches the browser.
-func (p *Portal) beginAccess(w http.ResponseWriter, r *http.Request, s *session.Session, e policy.Emergency, form emergencyForm) {
+func (p *Portal) beginAccess(w http.ResponseWriter, r *http.Request, s *session.Session, e policy.Emergency, form emergencyForm, stale bool) {
 	now := p.now()
 	// What was begun is begun, also when the browser has left.
 	set, id, err := p.emergency.Begin(context.WithoutCancel(r.Context()), emergency.Grant{
 		Site: s.Audience, Source: s.Source, Subject: s.Subject, Username: s.Username, Roles: s.Roles, Session: s.ID,
-		Rule: e.Rule, Route: e.Route, Scope: e.Scope, Patient: e.Subject, ReasonCode: form.reason, ReasonText: form.text,
+		Rule: e.Rule, Route: e.Route, Scope: e.Scope, Patient: e.Subject, ReasonCode: form.reason, ReasonText: form.text, Drill: e.Drill, Stale: stale,
 		Begun: now, Until: now.Add(e.For), Client: p.client(r), Cookies: r.Header["Cookie"],
 	})
 	if err != nil {

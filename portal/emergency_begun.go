@@ -18,6 +18,7 @@ import (
 type begunView struct {
 	ID      string // the reference number
 	Patient string
+	Drill   bool
 	Page    string // the path, for a rule that is about no one patient
 	Until   moment // Clock is the time of day
 	Open    string // address of the record; empty where it is not known
@@ -54,7 +55,7 @@ func (p *Portal) runningFor(r *http.Request, s *session.Session, scope, target s
 
 func newBegun(a emergency.Active, now time.Time) begunView {
 	until := a.Until.Local()
-	v := begunView{ID: a.ID, Patient: a.Patient, Page: a.Scope, Until: newMoment(a.Until, a.Until.Sub(now))}
+	v := begunView{ID: a.ID, Patient: a.Patient, Drill: a.Drill, Page: a.Scope, Until: newMoment(a.Until, a.Until.Sub(now))}
 	v.Until.Clock = until.Format("15:04 MST")
 	if n := now.Local(); until.YearDay() != n.YearDay() || until.Year() != n.Year() {
 		v.Until.Clock = until.Format("2 January, 15:04 MST")

@@ -59,17 +59,18 @@ func readEmergency(w http.ResponseWriter, r *http.Request) (emergencyForm, *erro
 // fieldError is one thing to mend, with the id of the element that it is about.
 type fieldError struct{ Field, Text string }
 
-// problems are what keeps the form from being taken, in the order of the page. Patient
-// is whom its address is about.
-func (f emergencyForm) problems(patient string) (list []fieldError) {
+// problems are what keeps the form from being taken, in the order of the page; e is what
+// the policy opens for its address now.
+func (f emergencyForm) problems(e policy.Emergency) (list []fieldError) {
+	patient := e.Subject
 	add := func(field, text string) { list = append(list, fieldError{field, text}) }
 	if f.patient != patient {
 		add(fieldPatient, "The form was about another patient. Check that this is the one you mean, and confirm again.")
 	}
-	if emergency.ReasonText(f.reason) == "" {
+	if !slices.ContainsFunc(emergency.Reasons(e.Drill), func(r emergency.Reason) bool { return r.Code == f.reason }) {
 		add(fieldReason, "Choose a reason.")
 	}
-	if _, err := emergency.CheckReason(emergency.Reasons()[0].Code, f.text); err != nil {
+	if _, err := emergency.CheckReason(emergency.Reasons(false)[0].Code, f.text); err != nil {
 		// The browser counts a character outside of the Basic Multilingual Plane as two, and
 		// blanks: what it lets through is never too long here, but it may be too short.
 		switch n := utf8.RuneCountInString(strings.TrimSpace(f.text)); {
@@ -98,6 +99,7 @@ type emergencyView struct {
 	Errors          []fieldError
 	Min, Max        int // of the text, in characters
 	Contact         string
+	Stale           bool       // it begins without the fresh sign-in that the rule asks for
 	Running         *begunView // one that is under way for the same
 }
 
@@ -123,7 +125,7 @@ func newEmergencyView(e policy.Emergency, f emergencyForm) *emergencyView {
 		Target: f.target, Patient: e.Subject, Page: e.Scope, For: span(e.For), Text: f.text, Confirmed: f.confirmed && f.patient == e.Subject,
 		Min: emergency.MinReason, Max: emergency.MaxReason,
 	}
-	for i, r := range emergency.Reasons() {
+	for i, r := range emergency.Reasons(e.Drill) {
 		id := fieldReason // the summary of errors leads to the first
 		if i > 0 {
 			id += "-" + r.Code

@@ -29,7 +29,7 @@ func TestEmergency(t *testing.T) {
 	form := b.get(link)
 	expect(t, form, http.StatusOK, "<h1>Emergency access</h1>", `name="return_to" value="/patients/7?tab=lab"`, `name="patient" value="7"`,
 		"<strong>30 minutes</strong>", "only this patient", "alarm", "reviewed", "IT help desk, 5-1234", "record of patient <strong>7</strong>")
-	for _, r := range emergency.Reasons() {
+	for _, r := range emergency.Reasons(false) {
 		expect(t, form, http.StatusOK, `value="`+r.Code+`" required>`, r.Text)
 	}
 	g.mustNothing(b)

@@ -153,6 +153,7 @@ type glassBox struct {
 	emergency  *emergency.Ledger
 	breakGlass BreakGlass
 	glassPace  *pace
+	asked      *answering
 }
 
 // helpers are whom people ask.
@@ -219,7 +220,7 @@ func New(c Config) (*Portal, error) {
 	return &Portal{
 		prefix: c.Prefix, sources: c.Sources, sessions: c.Sessions, store: c.Store, sealer: c.Sealer,
 		hub: hub{originHost(c.Home), c.HomeAlone, c.Served}, posted: c.Posted, reserved: c.Reserved,
-		notices: newLimiter(c.Now), degraded: new(seldom), helpers: helpers{c.Contact, c.ContactOf}, glassBox: glassBox{c.Emergency, c.BreakGlass, newPace(c.Now)},
+		notices: newLimiter(c.Now), degraded: new(seldom), helpers: helpers{c.Contact, c.ContactOf}, glassBox: glassBox{c.Emergency, c.BreakGlass, newPace(c.Now), new(answering)},
 		audit: c.Audit, client: c.ClientAddr, limit: newLimiter(c.Now), handLimit: newLimiter(c.Now), now: c.Now, log: c.Logger,
 	}, nil
 }

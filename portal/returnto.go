@@ -86,11 +86,11 @@ func plainPath(path string) bool {
 }
 
 // ownPath reports whether the path lies among our own pages. Only the pages
-// about oneself may be returned to: signing in, signing out and callbacks
+// about oneself and the form for emergency access may be returned to: signing in, signing out and callbacks
 // would loop, the rest is not for people. Spelling does not matter here,
 // because being too strict costs nothing.
 func ownPath(path, prefix string) bool {
-	if path == prefix || path == prefix+"sessions" {
+	if path == prefix || path == prefix+"sessions" || path == prefix+"emergency" {
 		return false
 	}
 	plain, err := url.PathUnescape(path)

@@ -81,6 +81,7 @@ var (
 	_ identity.Source    = (*Source)(nil)
 	_ identity.Prefixed  = (*Source)(nil)
 	_ identity.Published = (*Source)(nil)
+	_ identity.Answering = (*Source)(nil)
 	_ identity.HomeRealm = (*Source)(nil)
 	_ identity.Vouched   = (*Source)(nil)
 )
@@ -142,6 +143,13 @@ func (s *Source) UsernamePrefix() string { return s.claims.prefix }
 func (s *Source) String() string       { return "oidc.Source(" + s.name + ")" }
 func (s *Source) GoString() string     { return s.String() }
 func (s *Source) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// Answers fetches the provider's metadata, past what is remembered; see
+// identity.Answering. Nothing of it is used.
+func (s *Source) Answers(ctx context.Context) error {
+	_, err := s.client.Discover(ctx)
+	return err
+}
 
 // ready gives the provider's checked metadata, from the cache or the network.
 func (s *Source) ready(ctx context.Context) (*provider, error) {
