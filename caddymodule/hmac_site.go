@@ -19,7 +19,7 @@ type enclosure struct {
 	services int      // how many of this service are in it
 	alone    bool     // nothing else in it answers
 	before   string   // what stands before the service and could take its requests; empty: nothing
-	nested   bool     // the service stands in something that not every request goes through
+	nested   bool     // the service stands in something that not every request goes through, or not as it came
 }
 
 // enclosing finds the site of the handler that is being provisioned. A directive cannot see its site's hosts and a handler
@@ -41,7 +41,9 @@ func enclosingOf(srv *caddyhttp.Server, name string) (enclosure, error) {
 		e.alone = true
 		return e, e.look(site, fmt.Sprintf("routes[%d]", i), srv.NamedRoutes, 0, false)
 	}
-	return e, nil // an error route or a named route: no site that could be known
+	// An error route or a named route: what its requests have gone through cannot be known.
+	e.nested = true
+	return e, nil
 }
 
 // check says what is wrong with the site: one service of a kind, nothing before or around it that could get what is precious
@@ -55,7 +57,7 @@ func (e *enclosure) check(where, precious string) error {
 		refuse("it stands twice in this site; put all lines into one block")
 	}
 	if e.nested {
-		refuse("it stands inside a `handle`, `route` or another block that not every request goes through; write it at the top level of the site")
+		refuse("it stands inside a `handle`, `route`, `handle_errors` or another block that not every request goes through; write it at the top level of the site")
 	}
 	if e.before != "" {
 		refuse("%q stands before it and could get or change its requests, %s included; let Caddy order the directives (no `order` option, no `route` around them)", e.before, precious)
