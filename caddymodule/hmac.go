@@ -243,12 +243,21 @@ func (h *HMACService) ServeHTTP(w http.ResponseWriter, r *http.Request, next cad
 		return nil
 	}
 	defer h.app.guests.leave()
-	var err error
-	h.service.Handle(w, r, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, nil)
-		err = h.behind(w, r, next)
-	}))
-	return err
+	rest := passedOn{service: h, next: next}
+	h.service.Handle(w, r, &rest)
+	return rest.err
+}
+
+// passedOn is what a request meets that is not the service's.
+type passedOn struct {
+	service *HMACService
+	next    caddyhttp.Handler
+	err     error
+}
+
+func (p *passedOn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, nil)
+	p.err = p.service.behind(w, r, p.next)
 }
 
 // behind is the rest of the site. A site with nothing else in it answers 404: Caddy's own end of the chain is an empty 200,

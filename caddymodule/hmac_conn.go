@@ -72,7 +72,9 @@ func factsOf(r *http.Request) loopback.Facts {
 	}
 	if r.TLS != nil {
 		f.TLSVersion, f.HandshakeComplete, f.SNI = r.TLS.Version, r.TLS.HandshakeComplete, r.TLS.ServerName
-		f.ClientCertificate = loopback.CertificateOf(r.TLS, time.Now())
+		if len(r.TLS.PeerCertificates) > 0 {
+			f.ClientCertificate = loopback.CertificateOf(r.TLS, time.Now())
+		}
 	}
 	return f
 }

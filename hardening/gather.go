@@ -82,12 +82,16 @@ func (g *gather) drop(k gatherKey) {
 
 // recordCheap is record for a success that may be added up.
 func (c *call) recordCheap() error {
-	e := c.event("allowed", "", "")
-	k := gatherKey{c.op, c.who, c.spent.versions, e.Site}
-	s := c.service
-	if s.gather.note(k, c.spent.units) {
+	k := gatherKey{c.op, c.who, c.spent.versions, c.site()}
+	if c.service.gather.note(k, c.spent.units) {
 		return nil
 	}
+	return c.recordFirst(k)
+}
+
+// recordFirst writes the event of the first success of a second.
+func (c *call) recordFirst(k gatherKey) error {
+	s, e := c.service, c.event("allowed", "", "")
 	if err := s.cfg.Audit.Record(c.r.Context(), e); err != nil {
 		return fmt.Errorf("recording event: %w: %w", errAudit, err)
 	}

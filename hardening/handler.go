@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"mime"
 	"net/http"
@@ -85,13 +86,14 @@ type call struct {
 	r       *http.Request
 	facts   loopback.Facts
 	op      string
-	lines   bool   // the body is plain lines, and so is the answer
-	reason  string // overrides the reason of the error in the audit event
-	uid     []byte // of a verification; a copy, because a refusal is recorded when the body is gone
-	who     string // the credential by which the caller came
-	cheap   bool   // the success may share its event with others
-	gone    bool   // the answer could not be written
-	place   bool   // it holds one of the places for big bodies
+	lines   bool             // the body is plain lines, and so is the answer
+	reason  string           // overrides the reason of the error in the audit event
+	uid     []byte           // of a verification; a copy, because a refusal is recorded when the body is gone
+	who     string           // the credential by which the caller came
+	cheap   bool             // the success may share its event with others
+	gone    bool             // the answer could not be written
+	place   bool             // it holds one of the places for big bodies
+	limit   io.LimitedReader // of a small body
 	spent   spent
 }
 
@@ -179,6 +181,8 @@ func (c *call) giveAnswer(b *bytes.Buffer) {
 
 // withBody reads a bounded body and clears it afterwards. Big ones wait for a place: memory holds only so many.
 func (c *call) withBody(do func(*call, []byte) error) error {
+	c.limit = io.LimitedReader{R: c.r.Body, N: smallBody + 1} // net/http gives no more than ContentLength
+	from := io.Reader(&c.limit)
 	if c.r.ContentLength < 0 || c.r.ContentLength > smallBody {
 		ctx, cancel := context.WithTimeout(c.r.Context(), waitReady)
 		defer cancel()
@@ -188,6 +192,7 @@ func (c *call) withBody(do func(*call, []byte) error) error {
 		defer c.service.batches.give()
 		// A caller that stands still would hold its place for ever.
 		c.place = true
+		from = http.MaxBytesReader(c.w, c.r.Body, maxBody)
 		control := http.NewResponseController(c.w)
 		_ = control.SetReadDeadline(time.Now().Add(stall))
 		defer func() { _ = control.SetWriteDeadline(time.Time{}) }() // the connection outlives the request
@@ -200,18 +205,22 @@ func (c *call) withBody(do func(*call, []byte) error) error {
 	if c.r.ContentLength > 0 {
 		b.Grow(int(c.r.ContentLength) + bytes.MinRead)
 	}
-	_, err := b.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, maxBody))
+	_, err := b.ReadFrom(from)
 	if c.place && err == nil { // after an error the server must not wait for the rest either
 		_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{})
 	}
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return fmt.Errorf("reading request: %w: the body has more than %d bytes", errTooLarge, maxBody)
-	case err != nil:
-		return fmt.Errorf("reading request: %w: the body ended early", ErrInput)
+	if err != nil || c.limit.N <= 0 {
+		return bodyError(err)
 	}
 	return do(c, b.Bytes())
+}
+
+// bodyError says why a body could not be read.
+func bodyError(err error) error {
+	if tooLarge := (*http.MaxBytesError)(nil); err == nil || errors.As(err, &tooLarge) {
+		return fmt.Errorf("reading request: %w: the body has more than %d bytes", errTooLarge, maxBody)
+	}
+	return fmt.Errorf("reading request: %w: the body ended early", ErrInput)
 }
 
 func (c *call) original() error {
@@ -250,10 +259,7 @@ func (c *call) send(kind string, answer []byte) error {
 		outcome = "denied"
 	}
 	c.service.cfg.Limits.counts.count(c.op, outcome, c.reason)
-	h := c.w.Header()
-	h.Set("Content-Type", kind)
-	noStore(h)
-	h.Set("Content-Length", strconv.Itoa(len(answer)))
+	answerHeaders(c.w.Header(), kind, len(answer))
 	if c.place {
 		_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(stall))
 	}
@@ -262,6 +268,20 @@ func (c *call) send(kind string, answer []byte) error {
 		c.service.cfg.Logger.Debug("a caller of the hmac service went away", "error", err)
 	}
 	return nil
+}
+
+// writtenAtOnce is an answer whose length net/http says by itself, without a text of it on the heap.
+const writtenAtOnce = 1 << 10
+
+// answerHeaders sets the headers of a success: in one piece of memory, and none of it shared with other requests, since
+// whatever stands around this handler may change what is in them.
+func answerHeaders(h http.Header, kind string, size int) {
+	values := [...]string{kind, "no-store", "nosniff", ""}
+	h["Content-Type"], h["Cache-Control"], h["X-Content-Type-Options"] = values[0:1:1], values[1:2:2], values[2:3:3]
+	if size > writtenAtOnce {
+		values[3] = strconv.Itoa(size)
+		h["Content-Length"] = values[3:4:4]
+	}
 }
 
 // refuse records the failure and answers it. A failure that cannot be recorded is answered 503 instead.
@@ -298,11 +318,8 @@ func (c *call) record(decision, reason, ref string) error {
 
 func (c *call) event(decision, reason, ref string) audit.Event {
 	e := audit.Event{
-		Ref: ref, Kind: "hmac-service", Site: c.service.cfg.Hosts[0], Method: "other", Route: c.route(), Decision: decision, Reason: reason,
+		Ref: ref, Kind: "hmac-service", Site: c.site(), Method: "other", Route: c.route(), Decision: decision, Reason: reason,
 		ClientID: c.who, Rule: c.spent.versions, Count: c.spent.units,
-	}
-	if host, ok := loopback.Named(c.facts.Host, c.service.cfg.Hosts); ok {
-		e.Site = host
 	}
 	if m := c.r.Method; m == http.MethodGet || m == http.MethodPost || m == http.MethodHead || m == http.MethodOptions {
 		e.Method = m
@@ -314,6 +331,14 @@ func (c *call) event(decision, reason, ref string) audit.Event {
 		e.Subject = open.uidKey(c.uid).String()
 	}
 	return e
+}
+
+// site is the host that was asked for when it is one of ours, the first of ours otherwise.
+func (c *call) site() string {
+	if host, ok := loopback.Named(c.facts.Host, c.service.cfg.Hosts); ok {
+		return host
+	}
+	return c.service.cfg.Hosts[0]
 }
 
 // route names the endpoint; whatever else was asked for is not repeated.

@@ -19,12 +19,17 @@ type macs struct {
 
 // mac is one HMAC with its scratch space. It belongs to whoever took it.
 type mac struct {
-	h   hash.Hash
-	sub [2]hash.Hash // under keys of their own, for records without the slow step and for sets; made when they are needed
-	in  []byte
-	sum [sha256.Size]byte
-	ops *atomic.Int64
+	h     hash.Hash
+	sub   [2]hash.Hash // under keys of their own, for records without the slow step and for sets; made when they are needed
+	heads *heads
+	salts salts
+	in    []byte
+	sum   [sha256.Size]byte
+	ops   *atomic.Int64
 }
+
+// heads are how the records of one version alone begin, with and without the slow step.
+type heads struct{ slow, fast []byte }
 
 func newMacs(o *openRing, ops *atomic.Int64) *macs {
 	m := &macs{ring: o, pools: map[string]*sync.Pool{}, ops: ops}
@@ -32,7 +37,11 @@ func newMacs(o *openRing, ops *atomic.Int64) *macs {
 		if len(v.Key) == 0 {
 			continue // destroyed
 		}
-		m.pools[v.ID] = &sync.Pool{New: func() any { return &mac{h: hmac.New(sha256.New, v.Key), ops: ops} }}
+		like := record{ring: o.file.Ring, layers: []string{v.ID}}
+		begin := &heads{slow: like.appendHead(nil)}
+		like.fast = true
+		begin.fast = like.appendHead(nil)
+		m.pools[v.ID] = &sync.Pool{New: func() any { return &mac{h: hmac.New(sha256.New, v.Key), heads: begin, ops: ops} }}
 	}
 	return m
 }
@@ -53,6 +62,7 @@ func (m *macs) take(id string, outermost bool) (*mac, error) {
 func (m *macs) give(id string, k *mac) {
 	clear(k.in[:cap(k.in)])
 	clear(k.sum[:])
+	k.salts.end()
 	if cap(k.in) > 1<<13 {
 		k.in = nil
 	}

@@ -66,7 +66,7 @@ func (i Item) raw() raw {
 	return raw{uid: []byte(i.UID), secret: []byte(i.Secret), context: []byte(i.Context), fast: i.Fast}
 }
 
-func (i raw) check() error {
+func (i *raw) check() error {
 	if err := checkAbout(i.uid, i.context); err != nil {
 		return err
 	}
@@ -122,19 +122,21 @@ func parseProtect(body []byte, list *[]raw) (protectRequest, error) {
 	if err != nil {
 		return protectRequest{}, err
 	}
-	set := rawSet{pad: maxSet}
+	var uid, context []byte // and these make up a set
+	var entries [][]byte
+	pad := maxSet
 	seen, err := s.object(protectNames, func(name int) error {
 		switch protectNames[name] {
 		case "items":
 			return s.items(list)
 		case "set":
-			return s.strings("set", &set.entries)
+			return s.strings("set", &entries)
 		case "pad":
-			return s.number("pad", &set.pad)
+			return s.number("pad", &pad)
 		case "uid":
-			return s.string("uid", &set.uid)
+			return s.string("uid", &uid)
 		}
-		return s.string("context", &set.context)
+		return s.string("context", &context)
 	})
 	if err == nil {
 		err = s.end()
@@ -149,7 +151,8 @@ func parseProtect(body []byte, list *[]raw) (protectRequest, error) {
 	case seen&(1<<1) == 0:
 		return protectRequest{}, fmt.Errorf("reading request: %w: \"items\" or \"set\" is missing", ErrInput)
 	}
-	return protectRequest{set: &set}, set.check()
+	set := &rawSet{uid, context, entries, pad}
+	return protectRequest{set: set}, set.check()
 }
 
 var (

@@ -59,23 +59,34 @@ func (v version) number() uint64 {
 
 // find returns the index of a version, -1 when the ring has none of that name.
 func (o *openRing) find(id string) int {
-	return slices.IndexFunc(o.body.Versions, func(v version) bool { return v.ID == id && id != "" })
+	for i := range o.body.Versions {
+		if o.body.Versions[i].ID == id && id != "" {
+			return i
+		}
+	}
+	return -1
 }
 
-// primary is the version that new records are made with. A pending one counts from its time on, whether or not the store
+// primary is the index of the version that new records are made with, -1 when there is none. A pending one counts from its time on, whether or not the store
 // says so yet: all nodes change over at one moment.
-func (o *openRing) primary(now time.Time) version {
-	var newest version
-	for _, v := range o.body.Versions {
-		if v.State == StatePending && !now.Before(v.Activates) || v.State == StatePrimary && newest.ID == "" {
-			newest = v
+func (o *openRing) primary(now time.Time) int {
+	newest := -1
+	for i := range o.body.Versions {
+		v := &o.body.Versions[i] // a copy is two cache lines, for each request
+		if v.State == StatePending && !now.Before(v.Activates) || v.State == StatePrimary && newest < 0 {
+			newest = i
 		}
 	}
 	return newest
 }
 
 // newest is the name of the layer that an upgrade lays over older ones.
-func (o *openRing) newest(now time.Time) string { return o.primary(now).ID }
+func (o *openRing) newest(now time.Time) string {
+	if i := o.primary(now); i >= 0 {
+		return o.body.Versions[i].ID
+	}
+	return ""
+}
 
 // usable returns the key of a layer of a record. outermost says that no newer layer lies over it. [ErrForeign] means that
 // this ring has no such version, as far as this node knows: look again with [Ring.refresh] before that is the answer.
@@ -85,7 +96,7 @@ func (o *openRing) usable(id string, outermost bool) ([]byte, error) {
 	if i < 0 {
 		return nil, fmt.Errorf("reading record: %w: this ring has no pepper %s", ErrForeign, id)
 	}
-	v := o.body.Versions[i]
+	v := &o.body.Versions[i]
 	switch v.State {
 	case StatePending, StatePrimary, StateVerify:
 		return v.Key, nil
@@ -113,10 +124,11 @@ func (o *openRing) upgradeDue() bool {
 
 // promote writes down what primary already says: the pending version whose time has come is the primary.
 func (o *openRing) promote(now time.Time) bool {
-	next := o.primary(now)
-	if next.ID == o.body.Primary {
+	i := o.primary(now)
+	if i < 0 || o.body.Versions[i].ID == o.body.Primary {
 		return false
 	}
+	next := o.body.Versions[i]
 	for i, v := range o.body.Versions {
 		switch {
 		case v.ID == next.ID:

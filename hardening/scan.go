@@ -17,11 +17,11 @@ type scanner struct {
 	i int
 }
 
-func newScanner(body []byte) (*scanner, error) {
+func newScanner(body []byte) (scanner, error) {
 	if !utf8.Valid(body) {
-		return nil, fmt.Errorf("reading request: %w: not UTF-8", ErrInput)
+		return scanner{}, fmt.Errorf("reading request: %w: not UTF-8", ErrInput)
 	}
-	return &scanner{b: body}, nil
+	return scanner{b: body}, nil
 }
 
 func (s *scanner) blanks() {

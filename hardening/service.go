@@ -93,33 +93,27 @@ func (s *Service) protect(ctx context.Context, dst []byte, items []raw, f frame,
 
 // protector makes records that differ in nothing but what is their own.
 type protector struct {
-	service    *Service
-	macs       *macs
-	id         string
-	k          *mac
-	fast, slow []byte // how such a record begins
-	salts      salts
+	service *Service
+	macs    *macs
+	id      string
+	k       *mac
 }
 
 // protector spends the units of n records and begins them. Its caller calls end.
-func (s *Service) protector(ctx context.Context, n int, sp *spent) (*protector, error) {
+func (s *Service) protector(ctx context.Context, n int, sp *spent) (p protector, err error) {
 	ring, err := s.current(ctx)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	if err := sp.spend(s.cfg.Limits, n); err != nil {
-		return nil, err
+		return p, err
 	}
-	p := &protector{service: s, macs: s.macsOf(ring), id: ring.newest(s.cfg.Now())}
+	p = protector{service: s, macs: s.macsOf(ring), id: ring.newest(s.cfg.Now())}
 	if p.k, err = p.macs.take(p.id, true); err != nil {
-		return nil, err
+		return p, err
 	}
 	sp.versions = p.id
-	like := record{ring: ring.file.Ring, layers: []string{p.id}}
-	p.slow = like.appendHead(nil)
-	like.fast = true
-	p.fast = like.appendHead(nil)
-	p.salts.many = n >= 64
+	p.k.salts.many = n >= 64
 	return p, nil
 }
 
@@ -129,16 +123,16 @@ func (p *protector) append(ctx context.Context, dst []byte, item *raw) ([]byte, 
 	if item.bad != "" {
 		return append(append(dst, "! "...), item.bad...), nil
 	}
-	salt := p.salts.next()
+	salt := p.k.salts.next()
 	if item.fast {
-		return appendTail(append(dst, p.fast...), item.context, salt, p.k.fast(kindFast, item.context, item.uid, salt, item.secret)), nil
+		return appendTail(append(dst, p.k.heads.fast...), item.context, salt, p.k.fast(kindFast, item.context, item.uid, salt, item.secret)), nil
 	}
 	slow, err := p.service.slowHash(ctx, item.secret, salt)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(slow)
-	return appendTail(append(dst, p.slow...), item.context, salt, p.k.inner(item.context, item.uid, salt, slow)), nil
+	return appendTail(append(dst, p.k.heads.slow...), item.context, salt, p.k.inner(item.context, item.uid, salt, slow)), nil
 }
 
 // salts hands out fresh random salts. Many are taken from AES-256 in counter mode under a random key, which costs a tenth.
@@ -147,6 +141,12 @@ type salts struct {
 	stream cipher.Stream
 	pool   [16 * saltSize]byte
 	left   []byte
+}
+
+// end forgets what was not handed out.
+func (s *salts) end() {
+	clear(s.left)
+	s.many, s.stream, s.left = false, nil, nil
 }
 
 // next returns one, valid until the next call.

@@ -67,7 +67,7 @@ func (c Callers) Check(f Facts, header http.Header) (who string, err error) {
 
 // bearer wants exactly one "Authorization: Bearer <token>" (RFC 6750 section 2.1).
 func bearer(header http.Header) (string, bool) {
-	lines := header.Values("Authorization")
+	lines := header["Authorization"]
 	if len(lines) != 1 {
 		return "", false
 	}

@@ -129,22 +129,44 @@ var traceNames = map[string]bool{
 
 var tracePrefixes = []string{"x-forwarded", "sec-", "x-envoy-", "x-proxy", "proxy-", "x-original-forwarded", "access-control-request-"}
 
-var hyphens = strings.NewReplacer("_", "-", ".", "-")
+// longestTrace is what is compared of a name; all names and prefixes above are shorter.
+const longestTrace = 32
 
-// trace returns the first header that shows a browser or a proxy, "" when there is none.
+// trace returns the first header that shows a browser or a proxy, "" when there is none. It makes no copies of names.
 func trace(h http.Header) string {
 	for name := range h {
-		n := hyphens.Replace(strings.ToLower(name))
-		if traceNames[n] {
-			return n
+		switch name { // most headers of most callers, without a look at the lists
+		case "Accept", "Accept-Encoding", "Authorization", "Connection", "Content-Length", "Content-Type", "Host", "User-Agent":
+			continue
+		}
+		var b [longestTrace]byte
+		n := foldName(&b, name)
+		if len(name) < longestTrace && traceNames[string(n)] {
+			return string(n)
 		}
 		for _, p := range tracePrefixes {
-			if strings.HasPrefix(n, p) {
-				return n
+			if len(n) >= len(p) && string(n[:len(p)]) == p {
+				return string(n)
 			}
 		}
 	}
 	return ""
+}
+
+// foldName writes the beginning of a name into b as it is compared: lower case, and "-" for "_" and ".".
+func foldName(b *[longestTrace]byte, name string) []byte {
+	n := min(len(name), len(b))
+	for i := range n {
+		switch c := name[i]; {
+		case 'A' <= c && c <= 'Z':
+			b[i] = c + ('a' - 'A')
+		case c == '_' || c == '.':
+			b[i] = '-'
+		default:
+			b[i] = c
+		}
+	}
+	return b[:n]
 }
 
 // Named returns the name of a Host header in lower case and without port, and whether it is one of the allowed ones.
