@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -19,8 +20,8 @@ const (
 	lookEvery = time.Second
 )
 
-// TokenFile is the callers' credential: a file that the calling program can read and others cannot. It is read again when
-// it changes, so that a new token needs no reload: a new one is right at once, an old one for lookEvery at most, because a look
+// TokenFile is the callers' credential: a file that the calling program can read and others cannot. It is read again and
+// again, so that a new token needs no reload: a new one is right at once, an old one for lookEvery at most, because a look
 // for each request would cost as much as the rest of a cheap one. Only its digest is kept.
 type TokenFile struct {
 	path string
@@ -28,16 +29,8 @@ type TokenFile struct {
 
 	mu     sync.Mutex // guards what follows
 	looked time.Time
-	stamp  fileStamp
 	digest [sha256.Size]byte
 	err    error
-}
-
-// fileStamp tells two states of a file apart; the zero value is like no file.
-type fileStamp struct{ info os.FileInfo }
-
-func (s fileStamp) same(o os.FileInfo) bool {
-	return s.info != nil && os.SameFile(s.info, o) && s.info.Size() == o.Size() && s.info.ModTime().Equal(o.ModTime()) && s.info.Mode() == o.Mode()
 }
 
 // OpenTokenFile reads the file once, so that a mistake is found when the configuration loads.
@@ -49,41 +42,29 @@ func OpenTokenFile(path string) (*TokenFile, error) {
 	return t, nil
 }
 
-// refresh reads the file when it changed. After an error no token is right until the file is.
+// refresh reads the file. After an error no token is right until the file is. What a file's times and size say is not asked: a
+// copy with its times kept would look like the token before it.
 func (t *TokenFile) refresh() error {
 	t.looked = t.now()
-	info, err := os.Stat(t.path)
-	if err != nil {
-		t.stamp, t.err = fileStamp{}, fmt.Errorf("reading token file: %w", err)
-		return t.err
-	}
-	if t.stamp.same(info) {
-		return t.err
-	}
-	t.stamp = fileStamp{info}
-	t.err = t.read(info)
+	t.err = t.read()
 	return t.err
 }
 
-// read checks the file before and after opening it: before, because opening a pipe would block; after, because what was
-// opened is what counts.
-func (t *TokenFile) read(info os.FileInfo) error {
-	if err := t.checkMode(info); err != nil {
-		return err
-	}
-	f, err := os.Open(t.path)
+// read checks what was opened, because that is what counts. O_NONBLOCK: opening a pipe would wait for a writer for ever.
+func (t *TokenFile) read() error {
+	f, err := os.OpenFile(t.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return fmt.Errorf("reading token file: %w", err)
 	}
 	defer f.Close()
-	if info, err = f.Stat(); err != nil {
+	info, err := f.Stat()
+	if err != nil {
 		return fmt.Errorf("reading token file: %w", err)
 	}
 	if err := t.checkMode(info); err != nil {
 		return err
 	}
-	t.stamp = fileStamp{info}
-	raw, err := io.ReadAll(io.LimitReader(f, maxToken+1))
+	raw, err := io.ReadAll(io.LimitReader(f, maxToken+3)) // with the end of its line
 	if err != nil {
 		return fmt.Errorf("reading token file: %w", err)
 	}

@@ -128,6 +128,33 @@ func TestTokenChanges(t *testing.T) {
 	}
 }
 
+// TestTokenOfTheSameShape: a new token of the same length that keeps the file's times, as rsync --inplace and cp -p write it, is
+// another token.
+func TestTokenOfTheSameShape(t *testing.T) {
+	path := writeToken(t, testToken, 0o600)
+	f, err := OpenTokenFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := time.Unix(1_800_000_000, 0)
+	f.now = func() time.Time { return clock }
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := strings.Repeat("s", len(testToken))
+	if err := os.WriteFile(path, []byte(second), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	clock = clock.Add(lookEvery)
+	if f.check(testToken) == nil || f.check(second) != nil {
+		t.Error("the old token is in force")
+	}
+}
+
 // TestNothingPrintsTheToken: whatever way a token file gets into a message, the token and its digest stay out of it.
 func TestNothingPrintsTheToken(t *testing.T) {
 	token, err := OpenTokenFile(writeToken(t, testToken, 0o600))
