@@ -278,8 +278,8 @@ func (o *openRing) counted(v version, now time.Time, found func(*Census) int) er
 	switch {
 	case c == nil:
 		return refuse("no census has shown that nothing needs %s; %s", v.ID, how)
-	case c.Records == 0:
-		return refuse("the last census counted no record at all; %s", how)
+	case c.Records <= c.Foreign:
+		return refuse("the last census found no record of this ring among %d; a line of its file is a record and nothing else, no quotes, no other column; %s", c.Records, how)
 	case !c.Began.After(since):
 		return refuse("the last census began at %s, before %s became %s at %s; %s again", c.Began.Format(time.RFC3339), v.ID, v.State, since.Format(time.RFC3339), how)
 	case now.Sub(c.Ended) > censusAge:

@@ -297,6 +297,10 @@ func TestRow142RetireNeedsACensus(t *testing.T) {
 	empty.Records = 0
 	keep(empty)
 	refused("a census of nothing")
+	blind := census(c, "blind", nil) // of a file in which each record stands in quotes
+	blind.Records, blind.Foreign = 100, 100
+	keep(blind)
+	refused("a census that knew no record")
 	keep(census(c, "found", map[string]int{"p1": 1, "p2": 99}))
 	refused("one record needs it")
 	keep(census(c, "old", map[string]int{"p2": 100}))

@@ -114,7 +114,7 @@ func (o *openRing) upgradeDue() bool {
 	for _, v := range o.body.Versions {
 		if v.Compromised && v.State == StateVerify {
 			c := o.body.Census
-			if c == nil || c.Records == 0 || c.Began.Before(v.Changed) || c.Outermost[v.ID] > 0 {
+			if c == nil || c.Records <= c.Foreign || c.Began.Before(v.Changed) || c.Outermost[v.ID] > 0 {
 				return true
 			}
 		}
