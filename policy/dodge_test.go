@@ -2,6 +2,7 @@ package policy
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -63,5 +64,28 @@ func TestShadowChangesNoBudget(t *testing.T) {
 	if _, err := New(Config{Lines: []Line{{Words: []string{"allow", "role", "doctor"}}, {Words: []string{"shadow", "allow", "role", "doctor", "/x/{patient}"}},
 		{Words: []string{"budget", "role", "doctor", "5", "distinct", "{patient}", "per", "1h"}}}}); err == nil {
 		t.Error("a budget that only a shadow line gives a path counts nothing, and loads")
+	}
+}
+
+// TestDenyByCapitalsIsNotDodged: /ADMIN is neither the /Admin of an expression nor, in lower case, its own. A line that must not be
+// dodged therefore takes no capital letter for a path; what is compared with something else, and an allow, may have them.
+func TestDenyByCapitalsIsNotDodged(t *testing.T) {
+	for when, fine := range map[string]bool{
+		`request.path.startsWith("/Admin")`: false, `request.path == "/a" || "/B" == request.path`: false, `request.path in ["/a", "/List"]`: false,
+		`["/a", "/Loop"].exists(x, request.path.startsWith(x))`: false, `request.path.startsWith("/Of/" + user.name)`: false, `!(path.id != "ICU")`: false,
+		`request.path.matches("^/Reports/")`: false, `request.path.matches("^/[A-Z]+$")`: false, `path.id.endsWith(".PDF")`: false,
+		`request.path.startsWith("/admin") && user.name != "Boss"`: true, `request.path.matches("(?i)^/Reports/")`: true, `request.path.matches("^/\\S+/[A-Za-z]+$")`: true,
+		`(request.path == "/a") == (user.name == "Boss")`: true, `request.time.getHours("Europe/Brussels") < 20 && request.path != "/é"`: true,
+		`path.id != user.name && request.method == "POST" && user.roles.exists(r, r.startsWith("Ward"))`: true,
+	} {
+		for kind, mayLoad := range map[string]bool{"deny": fine, "allow": true} {
+			_, err := New(Config{Lines: append(lines("allow any"), Line{Words: []string{kind, "any", "/x/{id}/**", "when", when}})})
+			if (err == nil) != mayLoad || err != nil && !strings.Contains(err.Error(), "capital letter") {
+				t.Errorf("%s when %s: %v", kind, when, err)
+			}
+		}
+	}
+	if _, err := New(Config{Lines: append(lines("allow any"), Line{Words: []string{"require", "when", `request.path != "/Payroll"`}})}); err == nil {
+		t.Error("a require line takes a capital letter for a path")
 	}
 }

@@ -70,6 +70,7 @@ type Condition struct {
 	names    map[string]bool // what it looks at: "request.path", "claim.dept"
 	mentions map[string][]string
 	warnings []*Error
+	capitals []*Error
 }
 
 // Error is one mistake in an expression.
@@ -112,6 +113,7 @@ func Compile(text string, vars, claims []string) (*Condition, error) {
 	if len(s.errs) > 0 {
 		return nil, s.errs.join()
 	}
+	capitals := s.capitalsIn(parsed) // checking writes the names anew
 	env, err := base.Extend(s.options()...)
 	if err != nil {
 		return nil, fmt.Errorf("preparing an expression: %w", err)
@@ -127,7 +129,7 @@ func Compile(text string, vars, claims []string) (*Condition, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Condition{text: text, names: s.names, mentions: s.mentions, warnings: s.warn(checked)}
+	c := &Condition{text: text, names: s.names, mentions: s.mentions, warnings: s.warn(checked), capitals: capitals}
 	c.program, err = env.Program(checked, cel.EvalOptions(cel.OptOptimize))
 	if err == nil && !bounded {
 		c.counting, err = env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
