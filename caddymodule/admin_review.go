@@ -33,6 +33,8 @@ type reviewEntry struct {
 	Rule     string    `json:"rule"`
 	Reason   string    `json:"reason"` // a fixed code
 	Text     string    `json:"text"`   // as the person wrote it
+	Drill    bool      `json:"drill"`  // for practice, as the person said
+	Stale    bool      `json:"without_fresh_sign_in"`
 	Client   string    `json:"client"`
 	Begun    time.Time `json:"begun,omitzero"`
 	Until    time.Time `json:"until,omitzero"`
@@ -51,7 +53,7 @@ type reviewList struct {
 func reviewOf(r emergency.Review) reviewEntry {
 	return reviewEntry{
 		ID: r.ID, State: r.State, Overdue: r.Overdue, User: r.Username, Source: r.Source, Subject: r.Subject, Roles: listed(r.Roles), Session: r.Session,
-		Site: r.Site, Patient: r.Patient, Scope: r.Scope, Rule: r.Rule, Reason: r.ReasonCode, Text: r.ReasonText, Client: r.Client,
+		Site: r.Site, Patient: r.Patient, Scope: r.Scope, Rule: r.Rule, Reason: r.ReasonCode, Text: r.ReasonText, Drill: r.Drill, Stale: r.Stale, Client: r.Client,
 		Begun: r.Begun.UTC(), Until: r.Until.UTC(), Ended: r.Ended.UTC(), Today: r.Today, Alarm: r.Alarm,
 		Reviewer: r.Reviewer, Comment: r.Comment, Reviewed: r.Reviewed.UTC(),
 	}

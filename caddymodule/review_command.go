@@ -34,7 +34,7 @@ func equipReview(c *cobra.Command) {
 	listReviews(c)
 	list := &cobra.Command{Use: "list [--state STATE] [--json]", Short: "Lists emergency accesses, the same as `review` alone"}
 	listReviews(list)
-	c.AddCommand(list, verdictCommand(true), verdictCommand(false))
+	c.AddCommand(list, verdictCommand(true), verdictCommand(false), reviewReportCommand())
 }
 
 // reviewCommand is `review` as a program finds it.
@@ -88,6 +88,12 @@ func printReviews(c *cobra.Command, list reviewList, state string, now time.Time
 		if r.Overdue {
 			age += " OVERDUE"
 			overdue++
+		}
+		if r.Drill {
+			age += " DRILL"
+		}
+		if r.Stale {
+			age += " NO-FRESH-SIGN-IN"
 		}
 		if r.State == emergency.StateOpen || r.State == emergency.StateUnreadable {
 			open++
