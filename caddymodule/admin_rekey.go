@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/audit"
@@ -15,8 +17,9 @@ import (
 // The part of the admin API that is about operations on keys:
 //
 //	GET  /anteroom/keys/status            {"own":[DATAKEY…],"apps":[…],"records":{ID:N},…,"signing":[KEY…],"rings":[RING…]}
-//	GET  /anteroom/keys/operation         {"operation":PROGRESS|null}
-//	POST /anteroom/keys/begin             {"verb":"rotate-data|rotate-master|rotate-ring|migrate",…} → {"operation":…} or {"plan":…}
+//	GET  /anteroom/keys/operation[?id=ID] {"operation":PROGRESS|null}
+//	POST /anteroom/keys/begin             {"verb":"rotate-data|rotate-master|rotate-ring|migrate","ring":"|storage",…} → {"operation":…} or {"plan":…}; "more" names
+//	                                      rings for which the same is to be begun when that has ended
 //	POST /anteroom/keys/compromised       {"id":ID,"dry_run":BOOL,"force":BOOL} → the same; 404 when nothing is called so
 //	POST /anteroom/keys/destroy           {"id":ID,"force":true} → {"apps":[DATAKEY…]}: a data key of applications
 //	GET  /anteroom/keys/reports           {"reports":[…]}
@@ -32,6 +35,7 @@ type keyStatus struct {
 	*rekey.Status
 	Signing []keyEntry             `json:"signing"`
 	Rings   []hardening.RingStatus `json:"rings"`
+	Storage *storageStatus         `json:"storage,omitempty"` // a certificate storage with keys of its own
 }
 
 func (d desk) keyStatus(ctx context.Context) (any, error) {
@@ -45,7 +49,7 @@ func (d desk) keyStatus(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer := keyStatus{Status: s, Signing: list.(keyList).Keys, Rings: []hardening.RingStatus{}}
+	answer := keyStatus{Status: s, Signing: list.(keyList).Keys, Rings: []hardening.RingStatus{}, Storage: d.keys.certs.status(ctx)}
 	for _, r := range d.keys.rings() {
 		answer.Rings = append(answer.Rings, r.(pepperRing).Status())
 	}
@@ -56,11 +60,49 @@ func (d desk) keyStatus(ctx context.Context) (any, error) {
 type keyAnswer struct {
 	Operation *rekey.Progress `json:"operation,omitempty"`
 	Plan      *rekey.Plan     `json:"plan,omitempty"`
+	More      []string        `json:"more,omitempty"` // rings for which the same is to be begun afterwards
 }
 
+// keyOperation tells of the operation of that id; without one, of what is under way or was the last.
 func (d desk) keyOperation(ctx context.Context) (any, error) {
+	id, problem := d.onlyID()
+	if problem != nil {
+		return nil, problem
+	}
 	p, err := d.keys.Current(ctx)
-	return keyAnswer{Operation: p}, keyProblem(err)
+	if err != nil || id != "" && p != nil && p.ID == id {
+		return keyAnswer{Operation: p}, keyProblem(err)
+	}
+	if o, away := d.keys.certs.now(); away == nil {
+		other, err := o.Current(ctx)
+		if err != nil {
+			return nil, keyProblem(err)
+		}
+		if other != nil && (p == nil || other.ID == id || id == "" && p.State == rekey.StateDone && (other.State != rekey.StateDone || other.Began.After(p.Began))) {
+			p = other
+		}
+	}
+	return keyAnswer{Operation: p}, nil
+}
+
+// onlyID reads the one parameter that some paths take.
+func (d desk) onlyID() (id string, problem error) {
+	query := d.r.URL.Query()
+	if len(query) > 1 || len(query) == 1 && len(query["id"]) != 1 {
+		return "", badRequest("The only parameter here is id, once.")
+	}
+	return query.Get("id"), nil
+}
+
+// ringOf is what carries out operations on a ring of data keys: "" is the store's.
+func (d desk) ringOf(name string) (*rekey.Operator, error) {
+	switch name {
+	case "":
+		return d.keys.Operator, nil
+	case ringStorage:
+		return d.keys.certs.now()
+	}
+	return nil, badRequest("The ring is left out, or storage.")
 }
 
 func (d desk) beginKeys(ctx context.Context) (any, error) {
@@ -69,6 +111,7 @@ func (d desk) beginKeys(ctx context.Context) (any, error) {
 		Target string     `json:"target"`
 		DryRun bool       `json:"dry_run"`
 		Remove bool       `json:"remove"`
+		Ring   string     `json:"ring"`
 	}
 	if err := d.read(&want); err != nil {
 		return nil, err
@@ -87,7 +130,14 @@ func (d desk) beginKeys(ctx context.Context) (any, error) {
 	default:
 		return nil, badRequest("The verb is rotate-data, rotate-master, rotate-ring or migrate.")
 	}
-	return d.startKeys(ctx, rekey.Request{Verb: want.Verb, Target: want.Target, Remove: want.Remove}, want.DryRun)
+	if want.Ring != "" && want.Verb != rekey.RotateData && want.Verb != rekey.Migrate {
+		return nil, badRequest("With a ring the verb is rotate-data or migrate.")
+	}
+	answer, err := d.startKeys(ctx, want.Ring, rekey.Request{Verb: want.Verb, Target: want.Target, Remove: want.Remove}, want.DryRun)
+	if err == nil && want.Ring == "" && d.keys.certs != nil && (want.Verb == rekey.RotateData || want.Verb == rekey.Migrate) {
+		answer.More = []string{ringStorage}
+	}
+	return answer, err
 }
 
 func (d desk) compromisedKey(ctx context.Context) (any, error) {
@@ -99,28 +149,58 @@ func (d desk) compromisedKey(ctx context.Context) (any, error) {
 	if err := d.read(&want); err != nil {
 		return nil, err
 	}
-	r, err := d.keys.Resolve(want.ID)
+	ring, r, err := d.keyNamedBy(want.ID)
 	if err != nil {
 		return nil, keyProblem(err)
 	}
 	r.Force = want.Force
-	return d.startKeys(ctx, r, want.DryRun)
+	return d.startKeys(ctx, ring, r, want.DryRun)
 }
 
-func (d desk) startKeys(ctx context.Context, r rekey.Request, dry bool) (any, error) {
+// keyNamedBy finds out which key of which ring somebody names.
+func (d desk) keyNamedBy(name string) (ring string, r rekey.Request, err error) {
+	id, marked := strings.CutPrefix(name, ringStorage+"/")
+	if marked && d.keys.certs.has(id) {
+		o, err := d.ringOf(ringStorage)
+		if err == nil {
+			r, err = o.Resolve("data:" + id)
+		}
+		return ringStorage, r, err
+	}
+	r, err = d.keys.Resolve(name)
+	switch {
+	case errors.Is(err, rekey.ErrTarget) && marked:
+		if _, away := d.keys.certs.now(); away != nil {
+			err = away
+		}
+	case errors.Is(err, rekey.ErrTarget) && d.keys.certs.has(name):
+		err = fmt.Errorf("%w: it is a data key of the certificate storage: write storage/%s", rekey.ErrTarget, name)
+	}
+	return "", r, err
+}
+
+func (d desk) startKeys(ctx context.Context, ring string, r rekey.Request, dry bool) (answer keyAnswer, err error) {
+	o, err := d.ringOf(ring)
+	if err != nil {
+		return answer, err
+	}
 	if dry {
-		plan, err := d.keys.Plan(ctx, r)
-		return keyAnswer{Plan: plan}, keyProblem(err)
+		answer.Plan, err = o.Plan(ctx, r)
+		return answer, keyProblem(err)
 	}
 	r.Asker = d.asker
-	err := d.change(ctx, audit.Event{Rule: string(r.Verb) + " " + r.Target, Reason: "keys-begun"}, func() error {
-		_, err := d.keys.Begin(ctx, r)
+	rule := string(r.Verb) + " " + r.Target
+	if ring != "" {
+		rule = string(r.Verb) + " " + ring + "/" + r.Target
+	}
+	err = d.change(ctx, audit.Event{Rule: rule, Reason: "keys-begun"}, func() error {
+		_, err := o.Begin(ctx, r)
 		return err
 	})
-	if err != nil {
-		return nil, keyProblem(err)
+	if err == nil {
+		answer.Operation, err = o.Current(ctx)
 	}
-	return d.keyOperation(ctx)
+	return answer, keyProblem(err)
 }
 
 func (d desk) destroyKey(ctx context.Context) (any, error) {
@@ -153,7 +233,18 @@ func (d desk) destroyKey(ctx context.Context) (any, error) {
 
 func (d desk) keyReports(ctx context.Context) (any, error) {
 	list, err := d.keys.Reports(ctx)
-	return map[string]any{"reports": list}, keyProblem(err)
+	if err != nil {
+		return nil, keyProblem(err)
+	}
+	if o, away := d.keys.certs.now(); away == nil {
+		more, err := o.Reports(ctx)
+		if err != nil {
+			return nil, keyProblem(err)
+		}
+		list = append(list, more...)
+		slices.SortFunc(list, func(a, b rekey.Kept) int { return a.Ended.Compare(b.Ended) })
+	}
+	return map[string]any{"reports": list}, nil
 }
 
 // keyReport is the answer of keys/report.
@@ -162,11 +253,24 @@ type keyReport struct {
 }
 
 func (d desk) keyReport(ctx context.Context) (any, error) {
-	query := d.r.URL.Query()
-	if len(query) > 1 || len(query) == 1 && len(query["id"]) != 1 {
-		return nil, badRequest("The only parameter here is id, once.")
+	id, problem := d.onlyID()
+	if problem != nil {
+		return nil, problem
 	}
-	text, err := d.keys.Report(ctx, query.Get("id"))
+	o, away := d.keys.certs.now()
+	if id == "" && away == nil { // the last one, of either
+		answer, err := d.keyReports(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if list := answer.(map[string]any)["reports"].([]rekey.Kept); len(list) > 0 {
+			id = list[len(list)-1].ID
+		}
+	}
+	text, err := d.keys.Report(ctx, id)
+	if errors.Is(err, rekey.ErrTarget) && away == nil {
+		text, err = o.Report(ctx, id)
+	}
 	return keyReport{string(text)}, keyProblem(err)
 }
 

@@ -49,10 +49,10 @@ func printKeys(c *cobra.Command, list keyList) error {
 // keysRotateCommand is `keys rotate`.
 func keysRotateCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "rotate [signing | data | master | ring [NAME]]",
+		Use:   "rotate [signing | data | storage | master | ring [NAME]]",
 		Short: "Begins the next signing keys, data keys, master key or peppers now",
 		Long: "Ahead of the schedule, and nobody is signed out. `rotate` or `rotate signing` makes new signing keys for sessions and assertions: they are published at once and sign two minutes later; the old ones verify until their last token is dead. " +
-			"`rotate data` makes new data keys and seals anew what Anteroom keeps; applications are told to do the same. `rotate master` makes a new master key file and wraps the data keys under it; no record changes. " +
+			"`rotate data` makes new data keys and seals anew what Anteroom keeps; applications are told to do the same. A certificate storage with data keys of its own gets new ones, too; `rotate storage` is about that one alone. `rotate master` makes a new master key file and wraps the data keys under it; no record changes. " +
 			"`rotate ring` makes a new pepper for the password rings, which is used five minutes later. When a key may have leaked, use `keys compromised` instead, or `keys kill` for a signing key.",
 		Example: "  anteroom keys rotate\n  anteroom keys rotate data",
 		Args:    cobra.MaximumNArgs(2),
@@ -68,9 +68,12 @@ func keysRotateCommand() *cobra.Command {
 		verb, known := rotations[args[0]]
 		switch {
 		case len(args) == 2 && args[0] != "ring", !known && args[0] != "signing":
-			return fmt.Errorf("rotating keys: write signing, data, master, or ring and its name, not %q", strings.Join(args, " "))
+			return fmt.Errorf("rotating keys: write signing, data, storage, master, or ring and its name, not %q", strings.Join(args, " "))
 		case known:
 			want := map[string]any{"verb": verb}
+			if args[0] == ringStorage {
+				want["ring"] = ringStorage
+			}
 			if len(args) == 2 {
 				want["target"] = args[1]
 			}

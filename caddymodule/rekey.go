@@ -53,12 +53,12 @@ func keyTurn(store string) chan struct{} {
 }
 
 // openKeys makes what carries out operations on keys. sessions is nil before they are open: then only Mend may be called.
-func (a *App) openKeys(st openStore, log audit.Recorder, sessions *session.Manager) (*rekey.Operator, error) {
+func (a *App) openKeys(st openStore, log audit.Recorder, sessions *session.Manager, certs *storageDesk) (*rekey.Operator, error) {
 	_, alone := a.storeFrom.(*Bolt)
 	sealed, _ := st.Store.(store.Sealed)
 	c := rekey.Config{
 		Store: st.Store, Sealed: sealed, Own: dataKeys{st.envelope}, KeyOf: envelope.KeyOf, LabelOf: labelOf, First: session.SealedFirst(),
-		Rings: a.pepperRings, Audit: log, Alone: alone, Node: keyNode(), Turn: keyTurn(a.storeRef.key),
+		Rings: a.pepperRings, Audit: log, Alone: alone, Node: keyNode(), Turn: keyTurn(a.storeFrom.Name(a.Directory)),
 		Timing: rekey.Timing{Logger: poolLogger("keys")},
 	}
 	if st.apps != nil {
@@ -67,7 +67,10 @@ func (a *App) openKeys(st openStore, log audit.Recorder, sessions *session.Manag
 	if sessions != nil {
 		c.Sessions = func() rekey.Sessions { return signers{sessions} }
 	}
-	a.keyFiles(st, alone, &c)
+	if files, ok := a.certificates(); ok && certs == nil && files.place == a.storeFrom.Name(a.Directory) {
+		c.Exposed = []string{noteCertificates}
+	}
+	a.keyFiles(st, certs, alone, &c)
 	return rekey.New(c)
 }
 
@@ -76,13 +79,19 @@ type keyDesk struct {
 	*rekey.Operator
 	apps   *envelope.Envelope
 	rings  func() []rekey.Ring
+	certs  *storageDesk
 	cancel func()
 }
 
 // openKeyDesk begins to carry operations out, also those that an earlier process left behind, until stop is called.
 func (a *App) openKeyDesk(st openStore, log audit.Recorder, sessions *session.Manager) (keyDesk, error) {
-	o, err := a.openKeys(st, log, sessions)
+	certs, err := a.openStorageDesk(st, log)
 	if err != nil {
+		return keyDesk{}, err
+	}
+	o, err := a.openKeys(st, log, sessions, certs)
+	if err != nil {
+		certs.stop()
 		return keyDesk{}, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -91,7 +100,7 @@ func (a *App) openKeyDesk(st openStore, log audit.Recorder, sessions *session.Ma
 		defer close(done)
 		o.Follow(ctx)
 	}()
-	return keyDesk{o, st.apps, a.pepperRings, func() { cancel(); <-done }}, nil
+	return keyDesk{o, st.apps, a.pepperRings, certs, func() { cancel(); certs.stop(); <-done }}, nil
 }
 
 // stop may be called again.
@@ -103,7 +112,7 @@ func (k keyDesk) stop() {
 
 // mendKeys looks, before sessions are opened, after what an operation that was cut short has left.
 func (a *App) mendKeys(st openStore, log audit.Recorder) error {
-	o, err := a.openKeys(st, log, nil)
+	o, err := a.openKeys(st, log, nil, nil)
 	if err != nil {
 		return err
 	}

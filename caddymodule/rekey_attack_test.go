@@ -70,7 +70,7 @@ func TestRow155RemoveKeepsTheMaster(t *testing.T) {
 		a.master = &MasterLocal{File: path("other")}
 		a.master.(*MasterLocal).former = []Master{&MasterLocal{File: path(c.former)}}
 		was, there := os.ReadFile(path(c.former))
-		detail, err := a.putAway(st, true)
+		detail, err := a.putAway(st, nil, true)
 		if err != nil {
 			t.Errorf("%s: %v", c.former, err)
 		}

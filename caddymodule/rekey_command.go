@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"os/signal"
 	"slices"
@@ -66,6 +67,15 @@ func printStatus(c *cobra.Command, s keyStatus) error {
 			row(cell(id), "anteroom", "former", fmt.Sprint(s.Records[id], more), "-", "-", "-")
 		}
 	}
+	if s.Storage != nil && s.Storage.Status != nil {
+		for _, k := range s.Storage.Own {
+			if n := s.Storage.Records[k.ID]; n > 0 || !strings.HasPrefix(k.ID, "v1:") {
+				row(ringStorage+"/"+cell(k.ID), "certificates", cell(k.State), fmt.Sprint(n), localTime(k.Created), cell(k.Master), localTime(k.Wrapped))
+			}
+		}
+	} else if s.Storage != nil {
+		row(ringStorage+"/?", "certificates", "not known", "-", "-", "-", "-")
+	}
 	for _, k := range s.Apps {
 		row(cell(k.ID), "applications", cell(k.State), "-", localTime(k.Created), cell(k.Master), localTime(k.Wrapped))
 	}
@@ -93,6 +103,10 @@ func printStatus(c *cobra.Command, s keyStatus) error {
 			row(cell(r.Name), cell(v.ID), cell(string(v.State)), localTime(v.Created), remark)
 		}
 	}
+	if s.Storage != nil {
+		row()
+		row("The keys storage/… are those of " + printable(s.Storage.Name) + ". " + printable(s.Storage.Problem))
+	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
@@ -104,7 +118,7 @@ func printStatus(c *cobra.Command, s keyStatus) error {
 }
 
 // rotations are what `keys rotate` takes beside nothing at all.
-var rotations = map[string]rekey.Verb{"data": rekey.RotateData, "master": rekey.RotateMaster, "ring": rekey.RotateRing}
+var rotations = map[string]rekey.Verb{"data": rekey.RotateData, ringStorage: rekey.RotateData, "master": rekey.RotateMaster, "ring": rekey.RotateRing}
 
 // keysCompromisedCommand is `keys compromised`.
 func keysCompromisedCommand() *cobra.Command {
@@ -112,7 +126,7 @@ func keysCompromisedCommand() *cobra.Command {
 		Use:   "compromised ID [--dry-run] [--yes] [--force]",
 		Short: "Ends the use of a key that somebody else may have, and seals everything anew",
 		Long: "For the moment in which a key may have been stolen. From then on the key seals nothing on any node, a new one is there, everything that it had sealed is sealed anew, sessions that it protected are over, and when a second reading of the whole store finds nothing under it, it is destroyed. " +
-			"ID is what `keys status` shows: a data key (16 digits), a pepper (ring/p3, or NAME/p3), a TLS key that opens a ring (16 or more digits of its name), a signing key, or `master`. " +
+			"ID is what `keys status` shows: a data key (16 digits; storage/ and 16 digits for one of the certificate storage), a pepper (ring/p3, or NAME/p3), a TLS key that opens a ring (16 or more digits of its name), a signing key, or `master`. " +
 			"It goes on when this command is ended or the program is killed; run the command again to watch. First look what would happen with --dry-run. `keys report` prints the report at the end.",
 		Example: "  anteroom keys compromised 5f0c9a4be1d27380 --dry-run\n  anteroom keys compromised 5f0c9a4be1d27380",
 		Args:    cobra.ExactArgs(1),
@@ -168,8 +182,11 @@ func runKeys(c *cobra.Command, f adminFlags, path string, want map[string]any, d
 		if err := f.call(adminPath+path, want, &answer); err != nil {
 			return err
 		}
-		if err := printPlan(out, answer.Plan); err != nil || dry {
+		if err := printPlan(out, answer.Plan); err != nil {
 			return err
+		}
+		if dry {
+			return moreRings(c, f, path, want, answer.More, dry)
 		}
 		if err := confirm(c, out); err != nil {
 			return err
@@ -182,7 +199,24 @@ func runKeys(c *cobra.Command, f adminFlags, path string, want map[string]any, d
 	if answer.Operation == nil {
 		return errors.New("the program does not say what it does: ask `anteroom keys status`")
 	}
-	return watchKeys(c, f, answer.Operation.ID)
+	if err := watchKeys(c, f, answer.Operation.ID); err != nil {
+		return err
+	}
+	return moreRings(c, f, path, want, answer.More, dry)
+}
+
+// moreRings does the same for the other rings of data keys.
+func moreRings(c *cobra.Command, f adminFlags, path string, want map[string]any, more []string, dry bool) error {
+	for _, ring := range more {
+		if _, err := fmt.Fprintf(c.OutOrStdout(), "\nThe same for the certificate storage:\n"); err != nil {
+			return err
+		}
+		want["ring"] = ring
+		if err := runKeys(c, f, path, want, dry, true); err != nil {
+			return fmt.Errorf("the store is done, the certificate storage is not: %w", err)
+		}
+	}
+	return nil
 }
 
 func printPlan(w io.Writer, p *rekey.Plan) error {
@@ -237,7 +271,7 @@ func watchKeys(c *cobra.Command, f adminFlags, id string) error {
 	var lost time.Time
 	for {
 		var answer keyAnswer
-		err := f.call(adminPath+"keys/operation", nil, &answer)
+		err := f.call(adminPath+"keys/operation?id="+url.QueryEscape(id), nil, &answer)
 		op := answer.Operation
 		switch {
 		case err != nil && lost.IsZero():

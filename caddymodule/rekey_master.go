@@ -22,13 +22,13 @@ const (
 )
 
 // keyFiles says what operations may do with master key files.
-func (a *App) keyFiles(st openStore, alone bool, c *rekey.Config) {
+func (a *App) keyFiles(st openStore, certs *storageDesk, alone bool, c *rekey.Config) {
 	site, local := a.from().(*MasterLocal)
-	other := a.storageElsewhere(st)
+	other := a.storageElsewhere()
 	switch {
-	case local && alone && other != "":
-		c.NoMaster = "the certificate storage " + other + " has data keys of its own, which no operation reaches: a new master key file would lose the certificates. Keep the file; when it was stolen, run `anteroom keys compromised ID` for each data key, " +
-			"and obtain the certificates anew in a storage with another `directory`"
+	case local && alone && other != nil:
+		c.NoMaster = "the certificate storage " + other.name + " has data keys of its own under a master key, and other nodes use them: make a new key file, write `master local NEW` with the line `former local OLD` in its block into the option `anteroom` and into `storage anteroom_redis`, on every node, restart them all, and run `anteroom keys migrate`, which moves both. " +
+			"When the old file was stolen, run `anteroom keys compromised ID` for each data key afterwards, also for storage/ID"
 	case local && alone:
 		c.Master = keyFile{path: site.path(a.Directory), own: st.envelope, apps: st.apps}
 	case local:
@@ -38,25 +38,12 @@ func (a *App) keyFiles(st openStore, alone bool, c *rekey.Config) {
 		c.NoMaster = "the master key is in AWS KMS: rotate it there (the data keys stay wrapped under its older material until `anteroom keys migrate`). When its users were compromised, make a new KMS key, write `master awskms NEW` with the line `former awskms OLD` in its block, " +
 			"restart, run `anteroom keys migrate`, and then `anteroom keys compromised ID` for each data key"
 	}
-	c.PutAway = func(remove bool) (string, error) { return a.putAway(st, remove) }
-}
-
-// storageElsewhere names a certificate storage whose ring is not the store's. Its data keys are under a master key too, perhaps
-// under the same one.
-func (a *App) storageElsewhere(st openStore) string {
-	if a.ctx.Context == nil {
-		return ""
-	}
-	files, ok := a.ctx.Storage().(*redisFiles)
-	if held, same := st.Store.(*heldRedis); !ok || same && held.client == files.client {
-		return ""
-	}
-	return files.name
+	c.PutAway = func(remove bool) (string, error) { return a.putAway(st, certs, remove) }
 }
 
 // putAway is the end of a migration from a key file: to KMS, or to another file. A file that wraps something still stays,
 // whatever the lines say: they may have changed since the migration began, or name one file twice.
-func (a *App) putAway(st openStore, remove bool) (string, error) {
+func (a *App) putAway(st openStore, certs *storageDesk, remove bool) (string, error) {
 	var paths []string
 	switch m := a.from().(type) {
 	case *MasterLocal:
@@ -71,7 +58,7 @@ func (a *App) putAway(st openStore, remove bool) (string, error) {
 	}
 	detail := "no former key file is there"
 	for _, path := range paths {
-		switch why, err := a.needed(st, path); {
+		switch why, err := a.needed(st, certs, path); {
 		case err != nil:
 			return "", err
 		case !exists(path):
@@ -90,7 +77,7 @@ func (a *App) putAway(st openStore, remove bool) (string, error) {
 }
 
 // needed says why a key file must stay, "" when nothing needs it.
-func (a *App) needed(st openStore, path string) (why string, err error) {
+func (a *App) needed(st openStore, certs *storageDesk, path string) (why string, err error) {
 	info, err := os.Lstat(path)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -109,10 +96,7 @@ func (a *App) needed(st openStore, path string) (why string, err error) {
 			}
 		}
 	}
-	if other := a.storageElsewhere(st); other != "" {
-		return "the certificate storage " + other + " has data keys of its own, which may be under it", nil
-	}
-	return "", nil
+	return certs.needs(m.ID()), nil
 }
 
 // keyFile replaces the master key file of an embedded store. Whatever moment the process dies at, a start opens everything: while

@@ -23,6 +23,7 @@ var errStorageOver = errors.New("the configuration of this certificate storage i
 // the process ends, gives its lock back instead of leaving it to its lease.
 type redisFiles struct {
 	name    string
+	place   string // the data that it works on, whatever the credentials and the master key
 	connect func() (redisClient, func() error, error)
 	client  string // which connections of the pool
 	master  string // settings of the master key; the client's must be the same

@@ -75,7 +75,8 @@ func (r *RedisStorage) Provision(ctx caddy.Context) error {
 	}
 	r.files = &redisFiles{
 		ref: ref, client: ref.key, logger: logger, master: r.from().Key(r.Directory), held: map[string]bool{},
-		name: fmt.Sprintf("anteroom_redis %s %s", strings.Join(conn.Addresses, ","), conn.Prefix),
+		name:  fmt.Sprintf("anteroom_redis %s %s", strings.Join(conn.Addresses, ","), conn.Prefix),
+		place: (&Redis{conn: conn}).Name(""),
 		connect: func() (redisClient, func() error, error) {
 			m, err := r.open(r.Directory)
 			if err != nil {

@@ -33,6 +33,9 @@ func (o *Operator) Begin(ctx context.Context, r Request) (*Operation, error) {
 		return nil, fmt.Errorf("%w: %s %s, at step %s", ErrBusy, present.Verb, present.Target, present.Phase)
 	}
 	op, err := o.draft(r)
+	if err == nil {
+		err = o.able(ctx, r.Verb)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -236,6 +239,9 @@ type Plan struct {
 // Plan says what Begin would do, and changes nothing.
 func (o *Operator) Plan(ctx context.Context, r Request) (*Plan, error) {
 	op, err := o.draft(r)
+	if err == nil {
+		err = o.able(ctx, r.Verb)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -250,11 +256,13 @@ func (o *Operator) Plan(ctx context.Context, r Request) (*Plan, error) {
 		}
 		p.Total, p.Reseal, p.Purpose, p.Unknown = c.looked, c.left, c.byPurpose, c.foreign
 		op.Exposed = c.byPurpose
-		op.noteExposed()
+		o.noteExposed(op)
 	}
 	switch op.Verb {
 	case CompromisedData, CompromisedMaster:
-		op.note(noteSessions)
+		if o.c.Sessions != nil {
+			op.note(noteSessions)
+		}
 	case CompromisedSigning:
 		op.note(noteSigning)
 	case CompromisedRing:

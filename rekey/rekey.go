@@ -126,8 +126,10 @@ type Config struct {
 	NoMaster string
 	PutAway  func(remove bool) (detail string, err error) // at the end of a migration: the key file that it has left; nil: there is none
 	Audit    audit.Recorder
-	Alone    bool   // nobody but this process uses the store: what another one began is ours at once
-	Node     string // of this process; Operators of one process share it, and take Turn by turn
+	Place    string   // which store it is, for reports; "": the only one
+	Exposed  []string // what an operator has to know when a data key of this store leaked
+	Alone    bool     // nobody but this process uses the store: what another one began is ours at once
+	Node     string   // of this process; Operators of one process share it, and take Turn by turn
 	Turn     chan struct{}
 	Timing
 }
@@ -215,6 +217,10 @@ func (o *Operator) look(ctx context.Context) (again bool) {
 	if op.State != StateRunning || !o.ours(op, raw) {
 		return false
 	}
+	if err := o.able(ctx, op.Verb); err != nil {
+		o.c.Logger.Debug("an operation on keys is left to another node", "operation", op.ID, "error", err)
+		return false
+	}
 	err = o.work(ctx, op, raw)
 	if err != nil && ctx.Err() == nil {
 		o.c.Logger.Warn("an operation on keys does not come on; it is tried again", "operation", op.ID, "error", err)
@@ -232,6 +238,22 @@ func (o *Operator) ours(op *Operation, raw []byte) bool {
 		o.heard, o.since = raw, now
 	}
 	return op.Owner == "" || op.Owner == o.c.Node || o.c.Alone || now.Sub(o.since) >= leaseTime
+}
+
+// able refuses what ends sessions where this Operator has none but the store has: signing keys that were exposed would live on.
+func (o *Operator) able(ctx context.Context, verb Verb) error {
+	if o.c.Sessions != nil || verb != CompromisedData && verb != CompromisedMaster {
+		return nil
+	}
+	for _, key := range o.c.First {
+		switch _, err := o.c.Store.Get(ctx, key); {
+		case err == nil:
+			return fmt.Errorf("%w: other nodes keep their sessions in this place, and only they can replace its signing keys: run the command on one of them", ErrRefused)
+		case !errors.Is(err, store.ErrNotFound):
+			return fmt.Errorf("looking for signing keys: %w", err)
+		}
+	}
+	return nil
 }
 
 // Mend seals anew, before anything else starts, what nothing starts without: after a crash in the middle of an operation it

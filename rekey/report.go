@@ -22,6 +22,7 @@ type Report struct {
 	ID      string    `json:"id"`
 	Verb    Verb      `json:"verb"`
 	Target  string    `json:"target"`
+	Place   string    `json:"place,omitempty"` // which store, when it is not the one of sessions
 	Asker   string    `json:"asker,omitempty"`
 	Began   time.Time `json:"began"`
 	Ended   time.Time `json:"ended"`
@@ -70,7 +71,7 @@ func (t *task) report(ctx context.Context) error {
 
 func (o *Operator) reportOf(op *Operation) *Report {
 	r := &Report{
-		Version: journalVersion, ID: op.ID, Verb: op.Verb, Target: op.Target, Asker: op.Asker, Began: op.Began, Ended: o.c.Now().UTC(),
+		Version: journalVersion, ID: op.ID, Verb: op.Verb, Target: op.Target, Place: o.c.Place, Asker: op.Asker, Began: op.Began, Ended: o.c.Now().UTC(),
 		Starts: op.Starts, Forced: op.Force, Values: op.Total, Exposed: op.Exposed, Before: op.Before, After: op.After, Notes: op.Notes,
 		Keys: o.c.Own.Keys(),
 	}

@@ -301,12 +301,12 @@ func (t *task) count(ctx context.Context) error {
 	return t.change(ctx, true, func(op *Operation) {
 		op.Total, op.Before, op.Exposed = c.looked, c.byKey, c.byPurpose
 		op.Steps[len(op.Steps)-1].Detail = fmt.Sprintf("%d of %d values are under keys that go", c.left, c.looked)
-		op.noteExposed()
+		t.o.noteExposed(op)
 	})
 }
 
 // noteExposed tells what a person has to do about secrets that a thief of the key may have read.
-func (op *Operation) noteExposed() {
+func (o *Operator) noteExposed(op *Operation) {
 	if op.Verb != CompromisedData && op.Verb != CompromisedMaster {
 		return
 	}
@@ -316,7 +316,12 @@ func (op *Operation) noteExposed() {
 	if op.Exposed["anteroom/session/kept/v1"]+op.Exposed["anteroom/portal/move-keep-id/v1"] > 0 {
 		op.note(noteTokens)
 	}
-	op.note(noteCookies)
+	for _, text := range o.c.Exposed {
+		op.note(text)
+	}
+	if o.c.Sessions != nil {
+		op.note(noteCookies)
+	}
 	op.note(noteBackups)
 }
 

@@ -77,7 +77,7 @@ func keyOf(keys DataKeys, id string) (Key, bool) {
 // the records of new keys are sealed by the new data key, so that a process that starts now can read them.
 func (t *task) revoke(ctx context.Context) error {
 	if t.o.c.Sessions == nil {
-		return nil
+		return t.detail(ctx, false, "no sessions are kept here")
 	}
 	sessions, op := t.o.c.Sessions(), t.now()
 	if op.Steps[len(op.Steps)-1].Detail == "" { // once: what this step makes is not to go
