@@ -230,6 +230,9 @@ func checkPrefix(prefix string) error {
 // the whole load back: at start nothing serves, at a reload the old config stays. A master key that is away is
 // waited for in the background, unless something that works would be replaced.
 func (a *App) Start() error {
+	if a.Audit == "off" {
+		a.logger.Warn("the audit log is off: nobody will be able to tell who read what; remove `audit off` to keep one")
+	}
 	err := a.begin()
 	if !away(err) || !mayWait() {
 		return err
@@ -247,15 +250,13 @@ func (a *App) begin() error {
 	if err := a.same(a.Directory, st.masters.key); err != nil {
 		return err
 	}
-	if err := st.await(); err != nil {
-		return err
-	}
 	log, err := a.auditRef.open(a.openAudit)
 	if err != nil {
 		return fmt.Errorf("opening the audit log: %w", err)
 	}
-	if a.Audit == "off" {
-		a.logger.Warn("the audit log is off: nobody will be able to tell who read what; remove `audit off` to keep one")
+	openingAudit.set(log)
+	if err := st.await(); err != nil {
+		return err
 	}
 	if err := a.mendKeys(st, log); err != nil {
 		return err

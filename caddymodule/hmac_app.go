@@ -97,6 +97,7 @@ func (a *hmacApp) Start() error {
 		return fmt.Errorf("opening the audit log: %w", err)
 	}
 	a.audit.set(log)
+	openingAudit.set(log)
 	err = a.begin()
 	if !away(err) || !mayWait() {
 		return err

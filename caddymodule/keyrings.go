@@ -29,6 +29,9 @@ type masters struct {
 	dir    string        // where this node notes what it has seen of the rings; "": nowhere
 }
 
+// openingAudit takes what envelopes do not open: the log of the config that began last. Envelopes outlive configs.
+var openingAudit lateAudit
+
 // ringMark keeps the epoch of a ring beside the master key, as feed.mark does for the revocation feed.
 type ringMark struct{ markFile }
 
@@ -47,6 +50,7 @@ func (m masters) mark(store, ring string) envelope.Mark {
 func (m masters) ring(ctx context.Context, store, name string, keys envelope.KeyStore, logger *slog.Logger) (*envelope.Envelope, error) {
 	e, err := envelope.New(envelope.Config{
 		Name: name, Master: m.master, Former: m.former, Store: keys, CacheAge: m.age, CacheUses: m.uses, Mark: m.mark(store, name), Logger: logger,
+		Audit: &openingAudit,
 		// Applications reseal what is theirs when they can; until the key is destroyed they must be able to read it.
 		OpenCondemned: name == ringApps,
 	})

@@ -16,6 +16,9 @@ type failure struct {
 	err error
 }
 
+// errMasterSaid marks what is about a data key, and not about the value that needs it.
+var errMasterSaid = errors.New("asking the master key")
+
 const (
 	retryAfter = time.Second
 	renewAfter = 10 * time.Second // the same for what is renewed ahead of time
@@ -68,6 +71,10 @@ func (c *core) load(ctx context.Context, entry *ringKey, had *dataKey) (*dataKey
 	ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), masterTime)
 	defer cancel()
 	k, err := c.ask(ask, entry)
+	if err != nil {
+		c.refuse(ctx, reasonUnwrap, entry.ID, err)
+		err = fmt.Errorf("%w: %w", errMasterSaid, err)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {

@@ -42,6 +42,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/anteroom-proxy/anteroom/audit"
 )
 
 // Config says what an Envelope works with. Name, Master and Store are required.
@@ -56,6 +58,8 @@ type Config struct {
 	RotateAfter time.Duration // age of a primary at which Follow makes the next; default 90 days, negative: never
 
 	Mark Mark // where this node notes what it has seen of the ring; nil: nowhere
+
+	Audit audit.Recorder // takes what does not open (values of the service apart, which names their caller); nil: nobody
 
 	OpenCondemned bool // Open goes on opening what is sealed under a condemned key, until it is destroyed
 
@@ -151,7 +155,11 @@ func (e *Envelope) Open(ctx context.Context, label string, sealed []byte) ([]byt
 	if c == nil {
 		return nil, fmt.Errorf("%w: %w", ErrSealed, errZero)
 	}
-	return c.open(ctx, label, sealed, c.cfg.OpenCondemned)
+	plain, err := c.open(ctx, label, sealed, c.cfg.OpenCondemned)
+	if err != nil {
+		c.refuseValue(ctx, label, sealed, err)
+	}
+	return plain, err
 }
 
 // Reseal brings a sealed value under the primary. It opens also what is condemned. What
@@ -169,6 +177,7 @@ func (e *Envelope) Reseal(ctx context.Context, label string, sealed []byte) (out
 	}
 	plain, err := c.open(ctx, label, sealed, true)
 	if err != nil {
+		c.refuseValue(ctx, label, sealed, err)
 		return nil, false, err
 	}
 	defer clear(plain)

@@ -31,12 +31,13 @@ type core struct {
 	masters map[string]Master // Master and Former, by ID
 	locals  map[string]*Local // those that values of version 1 open under, by their KeyOf
 
-	view   atomic.Pointer[view] // what is known of the ring; nil before Start
-	turn   chan struct{}        // held by the one who looks
-	looks  atomic.Uint64        // looks that were begun
-	latest lookResult           // of the last look; only who holds turn reads and writes it
-	marked string               // what was last saved in Mark; likewise
-	change chan struct{}        // held by the one who changes the ring
+	view     atomic.Pointer[view] // what is known of the ring; nil before Start
+	turn     chan struct{}        // held by the one who looks
+	looks    atomic.Uint64        // looks that were begun
+	latest   lookResult           // of the last look; only who holds turn reads and writes it
+	marked   string               // what was last saved in Mark; likewise
+	refusals refusals
+	change   chan struct{} // held by the one who changes the ring
 
 	mu     sync.Mutex // guards the fields below
 	keys   map[string]*dataKey
@@ -152,13 +153,12 @@ func (c *core) lookNow(ctx context.Context) error {
 		return nil
 	}
 	next, err := c.judge(ctx, known, record)
-	if err != nil {
-		return err
+	if err == nil && known == nil {
+		err = c.checkMark(next)
 	}
-	if known == nil {
-		if err := c.checkMark(next); err != nil {
-			return err
-		}
+	if err != nil {
+		c.refuse(ctx, reasonRing, "", err)
+		return err
 	}
 	c.view.Store(&view{next, record, looked})
 	c.saveMark(next)
@@ -227,6 +227,7 @@ func (e *Envelope) Follow(ctx context.Context) {
 		case <-tick.C:
 		}
 		c = e.core() // Adopt may have replaced it
+		c.flushRefused(ctx)
 		if c.view.Load() == nil {
 			if late.due(c.cfg.Now()) {
 				said.tell(e.Await(ctx))

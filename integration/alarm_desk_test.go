@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/anteroom-proxy/anteroom/store/redis/redistest"
 )
@@ -86,7 +85,7 @@ func (d *desk) heard(t testing.TB, kind string) []alarmed {
 // hears waits until n alarms of a kind have come.
 func (d *desk) hears(t testing.TB, kind string, n int) []alarmed {
 	t.Helper()
-	eventually(t, 15*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if got := d.heard(t, kind); len(got) != n {
 			return fmt.Errorf("%d alarms of the kind %s, want %d", len(got), kind, n)
 		}

@@ -90,7 +90,7 @@ func (r *rig) mutate(t *testing.T, app *appServer, host, paths string, n int) {
 	}
 	began := time.Now()
 	volley(t, probes, r.authority(host), func() (net.Conn, error) {
-		return tls.DialWithDialer(&net.Dialer{Timeout: 10 * time.Second}, "tcp", r.addr(), clientTLS(host, "http/1.1"))
+		return tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", r.addr(), clientTLS(host, "http/1.1"))
 	})
 	statuses, handlers, seen := map[int]int{}, map[string]int{}, map[int]bool{}
 	for _, p := range probes {
@@ -223,7 +223,7 @@ func (c *keptConn) ask(payload string) (int, error) {
 			}
 			c.conn, c.reader = conn, bufio.NewReader(conn)
 		}
-		c.conn.SetDeadline(time.Now().Add(10 * time.Second))
+		c.conn.SetDeadline(time.Now().Add(patience))
 		status, err := c.exchange(payload)
 		if err == nil || fresh || try > 0 {
 			return status, err
@@ -257,7 +257,7 @@ func straight(t *testing.T, app *appServer) {
 	for i := range 4000 {
 		probes = append(probes, &probe{id: i, target: clean(m.target())})
 	}
-	volley(t, probes, app.addr, func() (net.Conn, error) { return net.DialTimeout("tcp", app.addr, 5*time.Second) })
+	volley(t, probes, app.addr, func() (net.Conn, error) { return net.DialTimeout("tcp", app.addr, patience) })
 	odd := map[string]int{}
 	for _, h := range app.hits(t) {
 		for _, read := range append(h.reads, h.handler) {

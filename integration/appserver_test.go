@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // appServer is an application of one kind: Go's net/http, WSGI, PHP behind FastCGI, a servlet container. Each routes by its own
@@ -82,7 +81,7 @@ func (a *appServer) hits(t testing.TB) []hit {
 // wait waits until the application answers.
 func (a *appServer) wait(t testing.TB, p *process) *appServer {
 	t.Helper()
-	p.waitFor(t, 60*time.Second, func() error {
+	p.waitFor(t, patience, func() error {
 		res, err := http.Get("http://" + a.addr + "/public/")
 		if err != nil {
 			return err

@@ -181,7 +181,7 @@ func TestBudgetWithoutStore(t *testing.T) {
 		h.everywhere(t, "before", "GET", appHost, "/patients/"+patient+"/x", dana, 200)
 	}
 	h.everywhere(t, "before", "GET", wideHost, "/patients/1/x", wide, 200)
-	time.Sleep(1500 * time.Millisecond) // the store must have been heard after the sessions were seen
+	r.hear(t) // after the sessions were seen
 	server.Kill()
 	killed := time.Now()
 	r.dump.take()
@@ -193,9 +193,7 @@ func TestBudgetWithoutStore(t *testing.T) {
 	if got := r.dump.take(); len(got) > 0 {
 		t.Errorf("without a store the application saw %s", got[0].Head)
 	}
-	for time.Since(killed) < 33*time.Second {
-		time.Sleep(500 * time.Millisecond)
-	}
+	time.Sleep(time.Until(killed.Add(33 * time.Second)))
 	if got := r.status(t, appHost, "/patients/1/x", dana); got != 503 {
 		t.Errorf("half a minute after the store went, the site that denies answers %d", got)
 	}
@@ -211,7 +209,7 @@ func TestBudgetWithoutStore(t *testing.T) {
 		t.Errorf("%d different records pass without a store, the budget is 4", passed)
 	}
 	server.Start()
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if got := r.status(t, appHost, "/patients/1/x", dana); got != 200 {
 			return fmt.Errorf("with the store back: %d", got)
 		}

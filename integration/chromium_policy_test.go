@@ -291,7 +291,7 @@ func TestChromiumPolicyMatrix(t *testing.T) {
 	c.do(t, "a window as high as the first two sites", chromedp.EmulateViewport(1000, high))
 	c.eval(t, `window.scrollTo(0, window.scrollY + `+top+`[0] - 16), ""`)
 	c.screenshot(t, "docs-matrix")
-	ctx, cancel := context.WithTimeout(c.ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(c.ctx, patience)
 	defer cancel()
 	if _, err := chromedp.Call(ctx, cdppage.PrintToPDF, cdppage.PrintToPDFParams{}); err != nil {
 		t.Errorf("it cannot be printed: %v", err)

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/anteroom-proxy/anteroom/store/redis/redistest"
 	cdppage "github.com/chromedp/cdproto/page"
@@ -150,7 +149,7 @@ func TestChromiumBackAfterMove(t *testing.T) {
 		t.Fatal("no page to go back to: the check saw nothing")
 	}
 	c.goBack(t, history[i].ID)
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if text := c.text(t); strings.Contains(text, patient) {
 			c.screenshot(t, "failed-back")
 			t.Fatalf("at the locked workstation, going back to %s shows the patient", history[i].URL)
@@ -175,7 +174,7 @@ func (c *chromium) readPatients(t testing.TB, r *rig) {
 // reload asks for a page as soon as the node knows that the session has ended.
 func (c *chromium) reload(t testing.TB, r *rig) {
 	t.Helper()
-	eventually(t, 5*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if status := r.status(t, appHost, "/members/x", c.session(t, r.url(appHost, "/"))); status != 401 {
 			return errText("the ended session is answered " + strconv.Itoa(status))
 		}
@@ -196,7 +195,7 @@ func (c *chromium) seesNothing(t *testing.T, r *rig) {
 		}
 		entry := history[i]
 		c.goBack(t, entry.ID)
-		eventually(t, 10*time.Second, func() error {
+		eventually(t, patience, func() error {
 			if text := c.text(t); strings.Contains(text, patient) {
 				c.screenshot(t, "failed-back")
 				t.Fatalf("going back to %s shows the patient", entry.URL)
@@ -217,7 +216,7 @@ func (c *chromium) seesNothing(t *testing.T, r *rig) {
 // remembers is the browser's history, and where in it the first page with a patient stands: -1 for nowhere.
 func (c *chromium) remembers(t *testing.T, r *rig) (int, []*cdppage.NavigationEntry) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(c.ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(c.ctx, patience)
 	defer cancel()
 	history, err := chromedp.Run(ctx, chromedp.NavigationEntries())
 	if err != nil {
@@ -231,7 +230,7 @@ func (c *chromium) remembers(t *testing.T, r *rig) (int, []*cdppage.NavigationEn
 // goBack goes to an entry of the history and waits until the page has changed.
 func (c *chromium) goBack(t testing.TB, id int64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(c.ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(c.ctx, patience)
 	defer cancel()
 	c.eval(t, `window.left = "yes"`)
 	if _, err := chromedp.Call(ctx, cdppage.NavigateToHistoryEntry, cdppage.NavigateToHistoryEntryParams{EntryID: id}); err != nil {

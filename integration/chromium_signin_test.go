@@ -116,7 +116,7 @@ func TestDeadProvider(t *testing.T) {
 	r.op.run(t)
 	r.op.ready(t)
 	b = newBrowser(t)
-	eventually(t, 30e9, func() error {
+	eventually(t, patience, func() error {
 		p := b.visit(t, r.url(appHost, "/members/x"))
 		if !strings.Contains(p.Body, "password") {
 			return errText("no form yet: " + p.Body[:min(200, len(p.Body))])

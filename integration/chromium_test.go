@@ -38,6 +38,7 @@ func newChromium(t testing.TB, roots ...[]byte) *chromium {
 		chromedp.WindowSize(1000, 1200), chromedp.Env("HOME="+home),
 		chromedp.Flag("host-resolver-rules", "MAP *.test 127.0.0.1, MAP *.localhost 127.0.0.1"),
 		chromedp.Flag("disable-component-update", true),
+		chromedp.WSURLReadTimeout(patience), // until the browser has started
 	)
 	alloc, stopAlloc := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, stop := chromedp.NewContext(alloc)
@@ -57,10 +58,10 @@ func certutil(t testing.TB, home string, args ...string) {
 	}
 }
 
-// do runs steps; it fails the test after 20 s, with a screenshot of what was there then.
+// do runs steps; it fails the test when its patience ends, with a screenshot of what was there then.
 func (c *chromium) do(t testing.TB, what string, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(c.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(c.ctx, patience)
 	defer cancel()
 	if err := chromedp.Do(ctx, steps...); err != nil {
 		c.screenshot(t, "failed")
@@ -71,7 +72,7 @@ func (c *chromium) do(t testing.TB, what string, steps ...chromedp.Action[chrome
 // navigate opens a URL and returns the status of the page it ends at.
 func (c *chromium) navigate(t testing.TB, rawURL string) int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(c.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(c.ctx, patience)
 	defer cancel()
 	res, err := chromedp.Run(ctx, chromedp.NavigateResponse(rawURL))
 	if err != nil {
@@ -86,7 +87,7 @@ func (c *chromium) navigate(t testing.TB, rawURL string) int {
 // click presses what the CSS selector names and waits for the page that follows; it returns its status.
 func (c *chromium) click(t testing.TB, css string) int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(c.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(c.ctx, patience)
 	defer cancel()
 	res, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.CSS(css)))
 	if err != nil {
@@ -109,7 +110,7 @@ func (c *chromium) location(t testing.TB) string {
 
 func (c *chromium) eval(t testing.TB, js string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(c.ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(c.ctx, patience)
 	defer cancel()
 	s, err := chromedp.Run(ctx, chromedp.Evaluate[string](js))
 	if err != nil {
@@ -121,7 +122,7 @@ func (c *chromium) eval(t testing.TB, js string) string {
 // waitText waits until the page shows a text.
 func (c *chromium) waitText(t testing.TB, want string) {
 	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !strings.Contains(c.text(t), want) {
 		if time.Now().After(deadline) {
 			c.screenshot(t, "failed")
@@ -134,7 +135,7 @@ func (c *chromium) waitText(t testing.TB, want string) {
 // screenshot keeps a picture of the page as <name>.png.
 func (c *chromium) screenshot(t testing.TB, name string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(c.ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(c.ctx, patience)
 	defer cancel()
 	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
 	if err != nil {

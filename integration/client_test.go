@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/net/html"
 )
@@ -36,7 +35,7 @@ func newBrowser(t testing.TB, roots ...[]byte) *browser {
 			t.Fatal("a root certificate does not parse")
 		}
 	}
-	dialer := &net.Dialer{Timeout: 5 * time.Second}
+	dialer := &net.Dialer{Timeout: patience}
 	transport := &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13},
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -49,7 +48,7 @@ func newBrowser(t testing.TB, roots ...[]byte) *browser {
 		ForceAttemptHTTP2: true,
 	}
 	t.Cleanup(transport.CloseIdleConnections)
-	b := &browser{client: &http.Client{Jar: jar, Transport: transport, Timeout: 20 * time.Second}}
+	b := &browser{client: &http.Client{Jar: jar, Transport: transport, Timeout: patience}}
 	b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return b
 }

@@ -156,7 +156,7 @@ func copyDisk(t testing.TB, from, to string) {
 
 // admin asks the admin API over its socket.
 func (r *rig) askAdmin(method, path, body string) (int, []byte, error) {
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(r.dir, "admin.sock"))
 	}}}
 	req, err := http.NewRequest(method, "http://localhost/anteroom/"+path, strings.NewReader(body))

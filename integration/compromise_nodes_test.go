@@ -24,14 +24,14 @@ func TestRow156CompromiseNodes(t *testing.T) {
 	if err != nil || status != http.StatusOK {
 		t.Fatalf("%d, %v: %s", status, err, body)
 	}
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if op := h.nodes[0].operation(); op == nil || op.Phase != "wait" {
 			return fmt.Errorf("%+v", op)
 		}
 		return nil
 	})
 	h.nodes[0].proc.kill()
-	eventually(t, 100*time.Second, func() error {
+	eventually(t, 4*time.Minute, func() error {
 		op := h.nodes[1].operation()
 		if op == nil || op.State != rekey.StateDone {
 			return fmt.Errorf("%+v", op)
@@ -40,7 +40,7 @@ func TestRow156CompromiseNodes(t *testing.T) {
 	})
 	h.nodes[0].run(t)
 	for i, n := range h.nodes {
-		eventually(t, 10*time.Second, func() error { // a node looks every two seconds
+		eventually(t, patience, func() error { // a node looks every two seconds
 			if state := n.keyState(t); state.of(old) != rekey.Destroyed || state.Records[old] != 0 {
 				return fmt.Errorf("node %d: the old key is %s, with %d records", i+1, state.of(old), state.Records[old])
 			}

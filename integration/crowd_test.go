@@ -25,7 +25,7 @@ type crowd struct {
 
 	mu       sync.Mutex // guards what follows
 	live     []*session
-	ended    map[*session]time.Time // → when the sign-out was acknowledged
+	ended    map[*session]stopwatch // since the sign-out was acknowledged
 	counts   map[string]int         // "node 1: 200" → how often
 	latest   []time.Duration        // by node: the longest time after a sign-out at which the session still got in
 	wrong    []string
@@ -38,7 +38,7 @@ type crowd struct {
 // sets another.
 func newCrowd(t *testing.T, h *hall, n int) *crowd {
 	t.Helper()
-	c := &crowd{h: h, t: t, ended: map[*session]time.Time{}, counts: map[string]int{}, lost: -1, latest: make([]time.Duration, len(h.nodes))}
+	c := &crowd{h: h, t: t, ended: map[*session]stopwatch{}, counts: map[string]int{}, lost: -1, latest: make([]time.Duration, len(h.nodes))}
 	for range h.nodes {
 		c.bound = append(c.bound, time.Second)
 	}
@@ -80,20 +80,21 @@ func (c *crowd) stop() {
 	c.visitors.Wait()
 }
 
-// quick is a client that follows nothing and does not wait long.
+// quick is a client that follows nothing and keeps nothing.
 func quick(t testing.TB) *http.Client {
 	client := newBrowser(t).client
-	client.Jar, client.Timeout = nil, 3*time.Second
+	client.Jar = nil
 	return client
 }
 
 // visit asks one node again and again.
 func (c *crowd) visit(node int) {
 	client := quick(c.t)
+	client.Timeout = 3 * time.Second // whoever gets no answer asks again
 	for !c.stopped.Load() {
+		began := time.Now() // before the choice: a session that is taken out meanwhile has to say nothing
 		s, acknowledged := c.pick()
 		req := call(c.t, http.MethodGet, c.h.nodes[node].url(appHost, "/members/x"), "", "Cookie", strings.TrimPrefix(s.line(), "Cookie: "))
-		began := time.Now()
 		status := "error"
 		if res, err := client.Do(req); err == nil {
 			_, err = io.Copy(io.Discard, res.Body)
@@ -108,33 +109,33 @@ func (c *crowd) visit(node int) {
 }
 
 // pick chooses a session, and tells since when it is known to have ended.
-func (c *crowd) pick() (*session, time.Time) {
+func (c *crowd) pick() (*session, *stopwatch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := len(c.ended); n > 0 && rand.IntN(2) == 0 {
-		for s, at := range c.ended { // any: a map's order is random
-			return s, at
+		for s, since := range c.ended { // any: a map's order is random
+			return s, &since
 		}
 	}
-	return c.live[rand.IntN(len(c.live))], time.Time{}
+	return c.live[rand.IntN(len(c.live))], nil
 }
 
-func (c *crowd) note(node int, status string, began, acknowledged time.Time) {
+func (c *crowd) note(node int, status string, began time.Time, acknowledged *stopwatch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	who := "live"
-	if !acknowledged.IsZero() {
+	if acknowledged != nil {
 		who = "ended"
 	}
 	c.counts[fmt.Sprintf("node %d, %s: %s", node+1, who, status)]++
 	switch {
-	case !acknowledged.IsZero() && status == "200":
-		after := began.Sub(acknowledged)
+	case acknowledged != nil && status == "200":
+		after := began.Sub(acknowledged.began)
 		c.latest[node] = max(c.latest[node], after)
-		if after > c.bound[node] {
+		if acknowledged.over(after, c.bound[node]) {
 			c.wrong = append(c.wrong, fmt.Sprintf("node %d let a session in %v after its sign-out was acknowledged", node+1, after))
 		}
-	case acknowledged.IsZero() && status == "401" && began.After(c.changed) && node != c.lost:
+	case acknowledged == nil && status == "401" && began.After(c.changed) && node != c.lost:
 		c.wrong = append(c.wrong, fmt.Sprintf("node %d does not know a session that nobody ended", node+1))
 	}
 }
@@ -164,16 +165,17 @@ func (c *crowd) signOut(node, n int) (acknowledged int) {
 		}
 		acknowledged++
 		c.mu.Lock()
-		c.ended[s] = time.Now()
+		c.ended[s] = startWatch()
 		c.mu.Unlock()
 	}
 	return acknowledged
 }
 
-// settle waits until every node lets a live session in again, and then asks each for every session of the ledger.
+// settle waits until every node lets a live session in again, and then asks each for every session of the ledger. The limit is
+// for what comes back by itself on a machine that has time; see stopwatch.
 func (c *crowd) settle(within time.Duration) {
 	c.t.Helper()
-	deadline := time.Now().Add(within)
+	over := startWatch()
 	c.mu.Lock()
 	live, ended := slices.Clone(c.live), make([]*session, 0, len(c.ended))
 	for s := range c.ended {
@@ -183,16 +185,21 @@ func (c *crowd) settle(within time.Duration) {
 	client := quick(c.t)
 	for i, n := range c.h.nodes {
 		for c.ask(client, n, live[0]) != 200 {
-			if time.Now().After(deadline) {
-				c.t.Fatalf("node %d does not let a live session in %v after the fault was over: %d", i+1, within, c.ask(client, n, live[0]))
+			if over.over(over.elapsed(), within) {
+				c.t.Fatalf("node %d does not let a live session in %v after the fault was over: %d", i+1, over.elapsed(), c.ask(client, n, live[0]))
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
 	}
-	time.Sleep(time.Second) // what a node may still not have heard
+	back := startWatch() // a second for what a node may still not have heard
 	for i, n := range c.h.nodes {
 		for _, s := range ended {
-			if got := c.ask(client, n, s); got != 401 {
+			got := 0
+			for asked := time.Duration(0); got != 401 && !back.over(asked, time.Second); {
+				asked = back.elapsed()
+				got = c.ask(client, n, s)
+			}
+			if got != 401 {
 				c.t.Errorf("after the fault node %d answers a session that signed out with %d", i+1, got)
 			}
 		}

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 )
@@ -41,7 +40,7 @@ func (d *demo) run(t testing.TB) {
 	ready := filepath.Join(t.TempDir(), "ready")
 	d.proc = start(t, "demo", []string{"HOME=" + d.home, "XDG_DATA_HOME=" + filepath.Join(d.home, "data"), "XDG_CONFIG_HOME=" + filepath.Join(d.home, "config")},
 		binary(t, "anteroom-demo"), "--port", strconv.Itoa(d.port), "--dir", d.dir, "--no-browser", "--ready-file", ready)
-	d.proc.waitFor(t, 90*time.Second, func() error {
+	d.proc.waitFor(t, 2*patience, func() error {
 		_, err := os.Stat(ready)
 		return err
 	})

@@ -227,9 +227,9 @@ func streams(r *received, conn net.Conn) {
 	}
 }
 
-// ticks writes text every 50 ms until the peer is gone, one minute at most.
+// ticks writes text every 50 ms until the peer is gone, for longer than any test lasts.
 func ticks(conn net.Conn, text string) {
-	for range 1200 {
+	for range 20 * 60 * 20 {
 		if _, err := io.WriteString(conn, text); err != nil {
 			return
 		}

@@ -105,16 +105,16 @@ func TestFaultRedisFrozen(t *testing.T) {
 	}
 	c := newCrowd(t, h, 6)
 	c.signOut(0, 1)
-	time.Sleep(2 * time.Second) // the store must have been heard after dana was seen: a second at most
+	r.hear(t) // after dana was seen
 	server.Freeze()
 	frozen := time.Now()
 	if got := c.signOut(0, 1); got != 0 {
 		t.Error("a sign-out was acknowledged that nobody has written down")
 	}
-	for time.Since(frozen) < 33*time.Second {
-		time.Sleep(time.Second)
-	}
+	time.Sleep(time.Until(frozen.Add(33 * time.Second)))
+	served := 0
 	for time.Since(frozen) < 60*time.Second {
+		served++
 		if got := r.status(t, appHost, "/members/x", c.live[0]); got != 503 {
 			t.Errorf("%v after Redis froze the site that denies answers %d", time.Since(frozen).Round(time.Second), got)
 		}
@@ -144,8 +144,8 @@ func TestFaultRedisFrozen(t *testing.T) {
 			marked++
 		}
 	}
-	if marked < 5 {
-		t.Errorf("%d requests are marked in the audit log as served while the store was silent", marked)
+	if marked < served {
+		t.Errorf("%d of %d requests are marked in the audit log as served while the store was silent", marked, served)
 	}
 }
 
@@ -164,17 +164,17 @@ func TestFaultNodeCutOff(t *testing.T) {
 	c := newCrowd(t, h, 10)
 	c.bound[2] = 36 * time.Second // 30 s, and the time of a call that was under way
 	line.set(true)
-	cut := time.Now()
+	cut := startWatch()
 	if got := c.signOut(0, 3); got != 3 {
 		t.Errorf("%d of 3 sign-outs were acknowledged", got)
 	}
 	for lone.status(t, appHost, "/members/x", c.live[0]) != 503 {
-		if time.Since(cut) > 40*time.Second {
+		if cut.over(cut.elapsed(), 40*time.Second) {
 			t.Fatal("the node that is cut off goes on letting people in")
 		}
 		time.Sleep(500 * time.Millisecond)
 	}
-	t.Logf("the node that was cut off refuses everybody after %v", time.Since(cut).Round(100*time.Millisecond))
+	t.Logf("the node that was cut off refuses everybody after %v", cut.elapsed().Round(100*time.Millisecond))
 	c.signOut(1, 1)
 	line.set(false)
 	c.settle(15 * time.Second)
@@ -203,14 +203,14 @@ func TestFaultClockMoved(t *testing.T) {
 			c.signOut(0, 1)
 			c.distrust(2) // until it has compared the clocks, within a second
 			shift(offset)
-			moved := time.Now()
+			moved := startWatch()
 			for h.nodes[2].status(t, appHost, "/members/x", c.live[0]) != 503 {
-				if time.Since(moved) > 10*time.Second {
+				if moved.over(moved.elapsed(), 10*time.Second) {
 					t.Fatal("a node whose clock is ten minutes off goes on letting people in")
 				}
 				time.Sleep(50 * time.Millisecond)
 			}
-			t.Logf("the node refuses everybody %v after its clock moved", time.Since(moved).Round(time.Millisecond))
+			t.Logf("the node refuses everybody %v after its clock moved", moved.elapsed().Round(time.Millisecond))
 			if got := c.signOut(1, 2); got != 2 {
 				t.Errorf("%d of 2 sign-outs were acknowledged at a node whose clock is right", got)
 			}
@@ -249,15 +249,15 @@ func TestFaultReloads(t *testing.T) {
 		}
 		time.Sleep(time.Until(began.Add(time.Duration(reloads) * time.Second)))
 	}
-	stream.SetReadDeadline(time.Now().Add(5 * time.Second))
+	stream.SetReadDeadline(time.Now().Add(patience))
 	if _, err := stream.Read(make([]byte, 1)); err != nil {
 		t.Logf("the stream that was open before the reloads has ended: %v", err)
 	}
 	// A stream of a config that was replaced long ago ends with its session all the same.
 	again := r.open(t, "/members/sse", watcher, events, "200 OK")
 	h.nodes[1].signOut(t, appHost, watcher)
-	again.SetReadDeadline(time.Now().Add(5 * time.Second))
-	stream.SetReadDeadline(time.Now().Add(5 * time.Second))
+	again.SetReadDeadline(time.Now().Add(patience))
+	stream.SetReadDeadline(time.Now().Add(patience))
 	for _, conn := range []io.Reader{stream, again} {
 		if _, err := io.Copy(io.Discard, conn); err != nil && strings.Contains(err.Error(), "timeout") {
 			t.Error("a stream outlives its session")

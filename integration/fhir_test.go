@@ -148,7 +148,7 @@ func (c *clinic) run(t *testing.T, j job, person func(t *testing.T, address stri
 		node, filepath.Join(root, "integration/op/client.mjs"))
 	if person != nil {
 		var address string
-		p.waitFor(t, 20*time.Second, func() error {
+		p.waitFor(t, patience, func() error {
 			_, rest, found := strings.Cut(p.log(), "AUTHORIZE ")
 			line, _, whole := strings.Cut(rest, "\n")
 			if !found || !whole {
@@ -161,7 +161,7 @@ func (c *clinic) run(t *testing.T, j job, person func(t *testing.T, address stri
 	}
 	select {
 	case <-p.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * patience):
 		t.Fatalf("the client does not end:\n%s", p.tail())
 	}
 	log, err := os.ReadFile(p.logPath)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +32,7 @@ func newH2(t testing.TB, addr, serverName string) *h2conn {
 	if got := conn.ConnectionState().NegotiatedProtocol; got != "h2" {
 		t.Fatalf("negotiated %q, want h2", got)
 	}
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	io.WriteString(conn, http2.ClientPreface)
 	framer := http2.NewFramer(conn, conn)
 	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
@@ -164,14 +166,15 @@ func TestH2Attacks(t *testing.T) {
 		"H7 transfer-encoding": true, "H7 upgrade": true, "H9 body shorter than said": true,
 		"H9 two lengths": true, // the first one is kept, and it is the body's
 	}
-	for _, test := range rows {
+	for i, test := range rows {
 		t.Run(test.id, func(t *testing.T) {
 			r.dump.take()
-			answer := newH2(t, r.addr(), appHost).ask(test.fields, test.data...)
+			field, mark := marked(i)
+			answer := newH2(t, r.addr(), appHost).ask(append(slices.Clone(test.fields), field), test.data...)
 			if strings.HasPrefix(test.id, "H9") {
 				time.Sleep(60 * time.Millisecond) // a head may arrive after the stream was ended
 			}
-			got := r.dump.take()
+			got := row{mark: mark}.arrived(r.dump)
 			refused := answer.reset || strings.HasPrefix(answer.status, "4") || strings.HasPrefix(answer.status, "5")
 			if !refused && !tolerated[test.id] {
 				t.Errorf("not refused: %s", answer)
@@ -198,11 +201,13 @@ func TestH2Attacks(t *testing.T) {
 	}
 	t.Run("a good request", func(t *testing.T) {
 		r.dump.take()
-		answer := newH2(t, r.addr(), appHost).ask(base("/members/x", cookie, [2]string{"remote-user", "eve"}))
-		if answer.status != "200" {
-			t.Errorf("answered %s", answer)
+		field, mark := marked(len(rows))
+		answer := newH2(t, r.addr(), appHost).ask(base("/members/x", cookie, [2]string{"remote-user", "eve"}, field))
+		got := row{mark: mark}.arrived(r.dump)
+		if answer.status != "200" || len(got) != 1 {
+			t.Errorf("answered %s, %d arrived", answer, len(got))
 		}
-		for _, problem := range broken(row{targets: []string{"/members/x"}, who: dana}, &exchange{}, r.dump.take()) {
+		for _, problem := range broken(row{targets: []string{"/members/x"}, who: dana}, &exchange{}, got) {
 			t.Error(problem)
 		}
 	})
@@ -231,6 +236,11 @@ func TestH2Attacks(t *testing.T) {
 			}
 		}
 	})
+}
+
+// marked is a field that tells the i-th row from the others, and how it arrives.
+func marked(i int) (field [2]string, line string) {
+	return [2]string{"x-row", strconv.Itoa(i)}, fmt.Sprintf("X-Row: %d\r\n", i)
 }
 
 // trailer sends a POST with a body and one trailer field.

@@ -35,7 +35,7 @@ func h3Call(t testing.TB, addr, serverName, method, rawURL, body string, headers
 
 func h3Do(t testing.TB, transport *http3.Transport, method, rawURL, body string, headers ...string) (int, string, http.Header) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, rawURL, strings.NewReader(body))
 	if err != nil {
@@ -98,7 +98,7 @@ func TestHTTP3(t *testing.T) {
 		}
 		time.Sleep(200 * time.Millisecond) // the session ticket comes after the answer
 		first.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		config := clientTLS(appHost, http3.NextProtoH3)
 		config.ClientSessionCache = tickets

@@ -59,7 +59,7 @@ func TestA142HMACSurvivesRenewals(t *testing.T) {
 		return body
 	}
 	var record string
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, patience, func() error {
 		status, body := client("/hmac-service/v1/protect", mustJSON(map[string]any{"items": []any{map[string]string{"uid": "u", "secret": "s"}}}))
 		var answer struct{ Items []struct{ Record string } }
 		if err := json.Unmarshal([]byte(body), &answer); status != 200 || err != nil || len(answer.Items) != 1 {
@@ -89,7 +89,7 @@ func TestA142HMACSurvivesRenewals(t *testing.T) {
 	}
 	r.proc.stop(t)
 	r.run(t)
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if status, body := client("/hmac-service/v1/verify", verify); status != 200 || !strings.Contains(body, `"match":true`) {
 			return fmt.Errorf("after the restart: %d %s", status, body)
 		}

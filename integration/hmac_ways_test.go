@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // TestHMACWays: rows 136 to 138, every way to the service that is not a local application's own.
@@ -150,7 +149,7 @@ func (l *local) ways(t *testing.T) {
 				t.Errorf("answered %s, want %s", got, r.want)
 			}
 			if r.reason != "" {
-				eventually(t, 5*time.Second, func() error {
+				eventually(t, patience, func() error {
 					if !strings.Contains(l.proc.log()[before:], fmt.Sprintf(`"reason":%q`, r.reason)) {
 						return fmt.Errorf("the log does not say %s", r.reason)
 					}

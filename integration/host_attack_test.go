@@ -105,7 +105,7 @@ func TestPlaintextAndOldTLS(t *testing.T) {
 			t.Run(tls.VersionName(version)+" "+host, func(t *testing.T) {
 				config := clientTLS(host)
 				config.MinVersion, config.MaxVersion, config.InsecureSkipVerify = version, version, true
-				conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", r.addr(), config)
+				conn, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", r.addr(), config)
 				if err == nil {
 					conn.Close()
 					t.Fatalf("a handshake with %s succeeded", tls.VersionName(version))
@@ -139,7 +139,7 @@ func (r *rig) plain(t *testing.T, payload string) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	io.WriteString(conn, payload)
 	b, err := io.ReadAll(conn)
 	if err != nil && !strings.Contains(err.Error(), "reset") {

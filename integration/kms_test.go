@@ -104,7 +104,7 @@ func kmsDown(t *testing.T, kms kmsDouble) *rig {
 		t.Error("the log does not say that KMS is away")
 	}
 	kms.heal()
-	eventually(t, 15*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if got := r.loginStatus(t); got != http.StatusFound {
 			return fmt.Errorf("KMS is back and a sign-in begins with %d", got)
 		}
@@ -172,7 +172,7 @@ func TestRow157KMSRefuses(t *testing.T) {
 	again := start(t, "anteroom-disabled", r.env(), binary(t, "anteroom"), "run", "--config", filepath.Join(r.dir, "Caddyfile"), "--adapter", "caddyfile")
 	select {
 	case <-again.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * patience):
 		t.Fatal("it starts with a disabled key")
 	}
 	if !strings.Contains(again.log(), "aws kms enable-key --key-id "+fake.Key()) {

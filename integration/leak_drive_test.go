@@ -208,7 +208,7 @@ func (l *leak) credentials(t *testing.T) {
 // adminAsk asks the admin API whatever it is, and keeps the answer.
 func (l *leak) adminAsk(t testing.TB, method, path, body string) {
 	t.Helper()
-	client := http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(l.dir, "admin.sock"))
 	}}}
 	req, err := http.NewRequest(method, "http://localhost"+path, strings.NewReader(body))
@@ -304,7 +304,7 @@ func (l *leak) driveLocked(t *testing.T) {
 	}
 	l.run(t)
 	l.hmac(t, 200, "protect", object("items", []any{object("uid", l.say["uid's secret"], "secret", l.say["password"])}))
-	eventually(t, time.Minute, func() error {
+	eventually(t, 3*time.Minute, func() error {
 		if op := l.operation(); op == nil || op.State != rekey.StateDone {
 			return fmt.Errorf("the operation is not done: %+v", op)
 		}
@@ -333,7 +333,7 @@ func (l *leak) collect(t *testing.T) {
 func (l *leak) finish(t *testing.T) {
 	t.Helper()
 	l.collect(t)
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, patience, func() error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if !strings.Contains(l.spans.String(), "app") {
@@ -344,7 +344,7 @@ func (l *leak) finish(t *testing.T) {
 	l.proc.signal(syscall.SIGABRT)
 	select {
 	case <-l.proc.done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("it does not end")
 	}
 	l.hay.add("the log", []byte(l.proc.log()))

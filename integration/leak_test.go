@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // leakConfig has all that writes: the log at DEBUG, access logs, metrics, tracing, and an application behind each site, behind
@@ -113,7 +112,7 @@ func newLeak(t *testing.T, master string, environment ...string) *leak {
 	t.Cleanup(collector.Close)
 	l.environment = append(environment, "OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf", "OTEL_BSP_SCHEDULE_DELAY=100", "GOTRACEBACK=all")
 	l.client = l.streamClient(t)
-	l.client.Timeout = 20 * time.Second
+	l.client.Timeout = patience
 	return l
 }
 

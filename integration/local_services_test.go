@@ -199,7 +199,7 @@ func (l *local) call(t *testing.T, w way) string {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(15 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	io.WriteString(conn, w.line)
 	if !w.plain {
 		config := clientTLS(or(w.sni, "localhost"), "http/1.1")
@@ -243,7 +243,7 @@ func (l *local) call(t *testing.T, w way) string {
 
 func (l *local) dial(w way) (net.Conn, error) {
 	if w.socket != "" {
-		return net.DialTimeout("unix", filepath.Join(l.sockets, w.socket), 5*time.Second)
+		return net.DialTimeout("unix", filepath.Join(l.sockets, w.socket), patience)
 	}
 	from, to := w.from, w.to
 	if to == "" {
@@ -252,7 +252,7 @@ func (l *local) dial(w way) (net.Conn, error) {
 	if from == "" {
 		from = to
 	}
-	dialer := &net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	dialer := &net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	return dialer.Dial("tcp", net.JoinHostPort(to, l.portOf(w.port)))
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -40,7 +41,7 @@ func startOrthanc(t testing.TB) *orthanc {
 	o := &orthanc{addr: "127.0.0.1:" + strconv.Itoa(port)}
 	// The shim keeps it on loopback: Orthanc 1.10 has no option for that.
 	o.proc = start(t, "orthanc", []string{"LD_PRELOAD=" + part(t, "bindlo.so")}, program, "--verbose", filepath.Join(dir, "orthanc.json"))
-	o.proc.waitFor(t, 30*time.Second, func() error {
+	o.proc.waitFor(t, patience, func() error {
 		res, err := http.Get("http://" + o.addr + "/system")
 		if err != nil {
 			return err
@@ -53,6 +54,11 @@ func startOrthanc(t testing.TB) *orthanc {
 	})
 	assertLoopback(t, o.proc)
 	return o
+}
+
+// asked are the requests in Orthanc's log.
+func (o *orthanc) asked() []string {
+	return regexp.MustCompile(`\(http\) [A-Z]+ /[^\s?]*`).FindAllString(o.proc.log(), -1)
 }
 
 // studies asks Orthanc itself, past the proxy.
@@ -130,7 +136,7 @@ func TestOrthanc(t *testing.T) {
 
 	// A program without a session: 401, and Orthanc sees no request at all.
 	image := dicom(t)
-	before := strings.Count(o.proc.log(), "\n")
+	before := len(o.asked())
 	nobody := newBrowser(t)
 	for _, req := range []*http.Request{
 		call(t, "GET", r.url(host, "/studies"), ""),
@@ -142,9 +148,15 @@ func TestOrthanc(t *testing.T) {
 			t.Errorf("%s %s without a session: %d %s", req.Method, req.URL.Path, p.Status, p.Body)
 		}
 	}
-	time.Sleep(200 * time.Millisecond)
-	if after := strings.Count(o.proc.log(), "\n"); after != before {
-		t.Errorf("Orthanc logged %d lines for requests without a session:\n%s", after-before, o.proc.tail())
+	o.studies(t) // past us: what it was asked for earlier stands in its log before this
+	eventually(t, patience, func() error {
+		if len(o.asked()) == before {
+			return errText("Orthanc's log tells of no request:\n" + o.proc.tail())
+		}
+		return nil
+	})
+	if asked := o.asked()[before:]; len(asked) != 1 || asked[0] != "(http) GET /studies" {
+		t.Errorf("without a session Orthanc was asked for %q", asked)
 	}
 
 	// A patient: 403, and the upload is not there.

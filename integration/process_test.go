@@ -161,8 +161,8 @@ func (p *process) stop(t testing.TB) {
 	p.signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
-	case <-time.After(10 * time.Second):
-		t.Logf("%s did not end within 10 s of SIGTERM", p.name)
+	case <-time.After(patience):
+		t.Logf("%s did not end within %v of SIGTERM", p.name, patience)
 	}
 	p.kill()
 }
@@ -242,7 +242,7 @@ type result struct {
 	stdout, stderr string
 }
 
-// output runs a program to its end, at most one minute.
+// output runs a program to its end, at most three minutes.
 func output(t testing.TB, env []string, argv ...string) result {
 	t.Helper()
 	return outputIn(t, "", env, argv...)
@@ -250,7 +250,7 @@ func output(t testing.TB, env []string, argv ...string) result {
 
 func outputIn(t testing.TB, stdin string, env []string, argv ...string) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(cleanEnv(), env...)

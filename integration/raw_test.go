@@ -38,7 +38,7 @@ func (e *exchange) status() int {
 // rawTLS connects with TLS 1.3 and HTTP/1.1.
 func rawTLS(t testing.TB, addr, serverName string) *tls.Conn {
 	t.Helper()
-	dialer := &net.Dialer{Timeout: 5 * time.Second}
+	dialer := &net.Dialer{Timeout: patience}
 	conn, err := tls.DialWithDialer(dialer, "tcp", addr, clientTLS(serverName, "http/1.1"))
 	if err != nil {
 		t.Fatalf("connecting to %s as %s: %v", addr, serverName, err)
@@ -46,13 +46,17 @@ func rawTLS(t testing.TB, addr, serverName string) *tls.Conn {
 	return conn
 }
 
-// send writes payload to a new connection and reads what comes back until the peer closes, until want answers are there and
-// nothing follows for quiet, or until 5 s have passed.
+// send writes payload to a new connection and reads what comes back until the peer closes, or until want answers are there and
+// nothing follows for quiet.
 func send(t testing.TB, addr, serverName, payload string, want int) *exchange {
 	t.Helper()
-	conn := rawTLS(t, addr, serverName)
+	return over(rawTLS(t, addr, serverName), payload, want, patience)
+}
+
+// over is send over a connection that is there, which it closes. Without an answer it ends when the limit is over.
+func over(conn *tls.Conn, payload string, want int, limit time.Duration) *exchange {
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	conn.SetDeadline(time.Now().Add(limit))
 	// The peer may answer and close before it has read all: not an error of ours.
 	_, _ = io.WriteString(conn, payload)
 

@@ -62,7 +62,7 @@ func TestReload(t *testing.T) {
 	if wrong.Load() > 0 || served.Load() < reloads {
 		t.Errorf("%d of %d answers during %d reloads were no 200, for example %v", wrong.Load(), served.Load(), reloads, example.Load())
 	}
-	stream.SetReadDeadline(time.Now().Add(5 * time.Second))
+	stream.SetReadDeadline(time.Now().Add(patience))
 	if _, err := stream.Read(make([]byte, 1000)); err != nil {
 		t.Errorf("a stream did not survive the reloads: %v", err)
 	}
@@ -80,7 +80,7 @@ func TestReload(t *testing.T) {
 		t.Errorf("after the policy changed: %d", status)
 	}
 	r.signOut(t, appHost, dana)
-	stream.SetReadDeadline(time.Now().Add(5 * time.Second))
+	stream.SetReadDeadline(time.Now().Add(patience))
 	if _, err := io.Copy(io.Discard, stream); err != nil && strings.Contains(err.Error(), "timeout") {
 		t.Error("a stream of an old configuration outlives the sign-out")
 	}

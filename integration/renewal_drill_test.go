@@ -53,7 +53,7 @@ func startACME(t testing.TB, dir string, tlsPort int) int {
 		"profiles":   map[string]any{"default": map[string]any{"description": "a minute", "validityPeriod": 60}},
 	}}))
 	p := start(t, "pebble", []string{"PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0"}, part(t, "pebble/pebble"), "-config", config)
-	p.waitFor(t, 20*time.Second, func() error {
+	p.waitFor(t, patience, func() error {
 		transport := &http.Transport{TLSClientConfig: clientTLS("localhost"), DisableKeepAlives: true}
 		res, err := (&http.Client{Transport: transport}).Get(fmt.Sprintf("https://localhost:%d/dir", port))
 		if err != nil {
@@ -100,7 +100,7 @@ func TestA142RenewalDrill(t *testing.T) {
 	t.Logf("%d keys, %d records", len(d.keys), len(d.records))
 	r.proc.stop(t)
 	r.run(t)
-	eventually(t, 30*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if d.served(t) == "" {
 			return fmt.Errorf("no certificate yet")
 		}

@@ -60,7 +60,7 @@ func TestKill(t *testing.T) {
 			select {
 			case who := <-acks:
 				acknowledged = append(acknowledged, who)
-			case <-time.After(20 * time.Second):
+			case <-time.After(patience):
 				t.Fatalf("round %d: no sign-out is answered", round)
 			}
 		}

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // rig is one bin/anteroom with its provider, its backend and its folder.
@@ -174,7 +173,7 @@ func (r *rig) run(t testing.TB) {
 		argv = append([]string{"bash", "-c", fmt.Sprintf(`ulimit -f %d; exec "$@"`, r.limitKiB), "bash"}, argv...)
 	}
 	r.proc = start(t, "anteroom", r.env(), argv...)
-	r.proc.waitFor(t, 30*time.Second, func() error { return r.ready(t) })
+	r.proc.waitFor(t, patience, func() error { return r.ready(t) })
 	assertLoopback(t, r.proc)
 }
 
@@ -316,7 +315,7 @@ func (p *provider) run(t testing.TB) {
 // ready waits until the provider answers.
 func (p *provider) ready(t testing.TB) {
 	t.Helper()
-	p.proc.waitFor(t, 30*time.Second, func() error {
+	p.proc.waitFor(t, patience, func() error {
 		res, err := http.Get(p.issuer + "/.well-known/openid-configuration")
 		if err != nil {
 			return err
@@ -328,7 +327,7 @@ func (p *provider) ready(t testing.TB) {
 // counts says how often each path of the provider was asked for.
 func (p *provider) counts(t testing.TB) map[string]int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, "GET", p.issuer+"/_test/counts", nil)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -13,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // Whoever follows an example must not be less safe than the tests' own configuration. Each configuration that this repository ships
@@ -198,14 +196,9 @@ func sendTrusting(t *testing.T, addr, serverName string, authority []byte, paylo
 	t.Helper()
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(authority)
-	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", addr, &tls.Config{RootCAs: pool, ServerName: serverName, MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}})
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", addr, &tls.Config{RootCAs: pool, ServerName: serverName, MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(500 * time.Millisecond)) // a connection that stays open has nothing more to say then
-	_, _ = io.WriteString(conn, payload)
-	b, _ := io.ReadAll(conn)
-	method, _, _ := strings.Cut(payload, " ")
-	return &exchange{Answers: answersIn(b, method), Raw: string(b)}
+	return over(conn, payload, 1, patience)
 }

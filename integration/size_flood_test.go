@@ -20,6 +20,7 @@ import (
 // decodes nothing of an answer but the status, so that the time goes to the server.
 type flood struct {
 	total   int
+	longer  atomic.Bool // it goes on beyond the total
 	request func(i int) (path string, extra [][2]string)
 	begun   atomic.Int64
 	conns   sync.WaitGroup
@@ -64,7 +65,7 @@ func newFlood(t testing.TB, r *rig, host string, n int, request func(i int) (str
 func (f *flood) next() (int, bool) {
 	for {
 		i := f.begun.Load()
-		if i >= int64(f.total) {
+		if i >= int64(f.total) && !f.longer.Load() {
 			return 0, false
 		}
 		if f.begun.CompareAndSwap(i, i+1) {
@@ -76,7 +77,7 @@ func (f *flood) next() (int, bool) {
 // reach waits until n requests have begun.
 func (f *flood) reach(t testing.TB, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); f.begun.Load() < int64(n); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); f.begun.Load() < int64(n); time.Sleep(time.Millisecond) {
 		f.mu.Lock()
 		err := errors.Join(f.errs...)
 		f.mu.Unlock()
@@ -144,7 +145,7 @@ func (c *floodConn) run(f *flood) error {
 				c.send(f.request(i))
 			}
 		}
-		c.conn.SetDeadline(time.Now().Add(20 * time.Second))
+		c.conn.SetDeadline(time.Now().Add(patience))
 		if err := c.out.Flush(); err != nil {
 			return err
 		}

@@ -75,9 +75,9 @@ func (v *viewers) refuse(how string) {
 }
 
 // want waits until so many streams are open.
-func (v *viewers) want(t testing.TB, within time.Duration, open int) {
+func (v *viewers) want(t testing.TB, open int) {
 	t.Helper()
-	eventually(t, within, func() error {
+	eventually(t, patience, func() error {
 		v.mu.Lock()
 		defer v.mu.Unlock()
 		if v.open != open {
@@ -101,7 +101,7 @@ func TestSizeStreams(t *testing.T) {
 	t.Cleanup(func() { cancel(); mine.done.Wait(); theirs.done.Wait() })
 
 	mine.watch(t, ctx, r, dana, streams)
-	eventually(t, 30*time.Second, func() error {
+	eventually(t, patience, func() error {
 		mine.mu.Lock()
 		defer mine.mu.Unlock()
 		answered := mine.open + mine.ended
@@ -113,9 +113,9 @@ func TestSizeStreams(t *testing.T) {
 		}
 		return nil
 	})
-	mine.want(t, 5*time.Second, most)
+	mine.want(t, most)
 	theirs.watch(t, ctx, r, other, 1)
-	theirs.want(t, 5*time.Second, 1)
+	theirs.want(t, 1)
 	during := r.usage(t)
 	t.Logf("before: %v", before)
 	t.Logf("during: %v; refused: %v", during, mine.refused)
@@ -130,15 +130,19 @@ func TestSizeStreams(t *testing.T) {
 	}
 
 	r.signOut(t, appHost, dana)
-	signedOut := time.Now()
-	mine.want(t, 2*time.Second, 0)
-	t.Logf("%d streams ended %v after the sign-out", most, time.Since(signedOut).Round(time.Millisecond))
+	signedOut := startWatch()
+	mine.want(t, 0)
+	took := signedOut.elapsed()
+	if signedOut.over(took, 2*time.Second) {
+		t.Errorf("%d streams ended only %v after the sign-out", most, took)
+	}
+	t.Logf("%d streams ended %v after the sign-out", most, took.Round(time.Millisecond))
 	if got := r.status(t, appHost, "/members/x", other); got != 200 {
 		t.Errorf("another session of the same person is answered %d", got)
 	}
-	theirs.want(t, time.Second, 1)
+	theirs.want(t, 1)
 	cancel()
-	theirs.want(t, 5*time.Second, 0)
+	theirs.want(t, 0)
 	after := r.settled(t, before)
 	t.Logf("after:  %v", after)
 	if grown := after.heap - before.heap; grown > left {

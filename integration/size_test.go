@@ -113,7 +113,7 @@ func bytesBelow(t testing.TB, path string) (n int) {
 // admin reads a page of Caddy's admin API.
 func (r *rig) admin(t testing.TB, path string) string {
 	t.Helper()
-	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(r.dir, "admin.sock"))
@@ -135,7 +135,7 @@ func (r *rig) admin(t testing.TB, path string) string {
 func (r *rig) settled(t testing.TB, before usage) usage {
 	t.Helper()
 	var u usage
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if u = r.usage(t); u.goroutines > before.goroutines+sizeRoutines {
 			return fmt.Errorf("%d goroutines, there were %d", u.goroutines, before.goroutines)
 		}
@@ -207,6 +207,7 @@ func TestSizeAttempts(t *testing.T) {
 			f := newFlood(t, r, appHost, attempts, func(i int) (string, [][2]string) {
 				return "/.anteroom/login?return_to=/members/x", [][2]string{stranger(i)}
 			})
+			f.longer.Store(true) // until all people are in, however slow the machine is
 			longest := time.Duration(0)
 			for i := range people { // over three quarters of the flood
 				f.reach(t, i*attempts*3/4/people)
@@ -216,17 +217,15 @@ func TestSizeAttempts(t *testing.T) {
 				}
 				longest = max(longest, time.Since(asked))
 			}
-			if f.begun.Load() >= attempts {
-				t.Error("the flood was over before all people had signed in")
-			}
+			f.longer.Store(false)
 			answers := f.wait(t)
-			took := time.Since(began)
-			if answers["302"] != attempts || len(answers) != 1 {
-				t.Errorf("answers by status: %v, want %d times 302", answers, attempts)
+			took, begun := time.Since(began), int(f.begun.Load())
+			if answers["302"] != begun || len(answers) != 1 {
+				t.Errorf("answers by status: %v, want %d times 302", answers, begun)
 			}
 			after := r.settled(t, before)
-			t.Logf("%d attempts in %v (%.0f/s); of %d people meanwhile the slowest was in after %v", attempts, took.Round(time.Millisecond),
-				attempts/took.Seconds(), people, longest.Round(time.Millisecond))
+			t.Logf("%d attempts in %v (%.0f/s); of %d people meanwhile the slowest was in after %v", begun, took.Round(time.Millisecond),
+				float64(begun)/took.Seconds(), people, longest.Round(time.Millisecond))
 			bounded(t, before, after)
 			unstored(t, storedBefore, stored())
 			if grown := after.audit - before.audit; grown > sizeFile {

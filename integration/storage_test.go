@@ -47,7 +47,7 @@ func TestCertificatesAreShared(t *testing.T) {
 // leaf is the certificate that a node shows for app.test, as soon as it has one. Whoever signed it, it is only looked at.
 func leaf(t testing.TB, n *rig) *x509.Certificate {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		conn, err := tls.Dial("tcp", n.addr(), &tls.Config{ServerName: appHost, MinVersion: tls.VersionTLS13, InsecureSkipVerify: true})
 		if err == nil {
 			defer conn.Close()

@@ -26,7 +26,8 @@ func (o *Operator) Begin(ctx context.Context, r Request) (*Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	if present != nil && present.State != StateDone && present.Verb == r.Verb && present.Target == r.Target {
+	jumped := present != nil && present.State == StateStopped && present.Phase == stepReport // to the end, and the key lives: from the beginning
+	if present != nil && !jumped && present.State != StateDone && present.Verb == r.Verb && present.Target == r.Target {
 		return o.goOn(ctx, present, raw, r)
 	}
 	if present != nil && present.State == StateRunning && !gives(present.Verb, r.Verb) {

@@ -47,10 +47,13 @@ type Report struct {
 // counts: its hash stands in the log.
 func (t *task) report(ctx context.Context) error {
 	op := t.now()
-	key := labelReport + "/" + op.ID
+	if id := t.o.living(op); id != "" {
+		return &stop{notEnded(id)}
+	}
+	key, report := labelReport+"/"+op.ID, t.o.reportOf(op)
 	text, err := t.o.c.Store.Get(ctx, key)
-	if errors.Is(err, store.ErrNotFound) {
-		if text, err = t.o.reportOf(op).encode(); err != nil {
+	if errors.Is(err, store.ErrNotFound) || err == nil && !report.same(text) {
+		if text, err = report.encode(); err != nil {
 			return err
 		}
 		err = t.o.c.Store.Put(ctx, key, text, time.Time{})
@@ -129,6 +132,7 @@ func (o *Operator) Current(ctx context.Context) (*Progress, error) {
 		}
 		p.Operation = *op
 	}
+	o.believed(&p.Operation)
 	steps := plans[p.Verb]
 	p.Title, p.Step, p.Of = titles[p.Phase], slices.Index(steps, p.Phase)+1, len(steps)
 	p.Cursor, p.Owner = "", "" // nobody's business
