@@ -155,6 +155,12 @@ func (k *RecoveryKey) open(ring string, ct []byte) ([]byte, error) {
 // Recover opens a locked ring with the offline key and wraps it for the live TLS keys in cfg. Nothing else in the ring
 // changes: every record stays valid. The service opens the ring at its next look.
 func Recover(ctx context.Context, cfg RingConfig, secret *RecoveryKey) error {
+	return recoverRing(ctx, cfg, secret, nil)
+}
+
+// recoverRing is Recover beside a service that may hold the ring as it was before. What the recovery key opens must go on from
+// that: everybody can seal a ring of his own to its public half.
+func recoverRing(ctx context.Context, cfg RingConfig, secret *RecoveryKey, held *openRing) error {
 	if secret == nil {
 		return errors.New("recovering ring: no recovery key")
 	}
@@ -163,7 +169,7 @@ func Recover(ctx context.Context, cfg RingConfig, secret *RecoveryKey) error {
 	if err != nil {
 		return fmt.Errorf("recovering ring: %w", err)
 	}
-	r.secret = secret
+	r.secret, r.open = secret, held
 	if keys, err := cfg.Keys(ctx); err != nil || len(keys) == 0 {
 		return errors.Join(errors.New("recovering ring: no TLS key to wrap it for"), err)
 	}
@@ -176,7 +182,7 @@ func Recover(ctx context.Context, cfg RingConfig, secret *RecoveryKey) error {
 // Recover opens a locked ring where its service runs, and wraps it for the TLS keys that are live: several nodes may share the
 // store, and none of them has to stop.
 func (r *Ring) Recover(ctx context.Context, secret *RecoveryKey) error {
-	if err := Recover(ctx, r.cfg, secret); err != nil {
+	if err := recoverRing(ctx, r.cfg, secret, r.held()); err != nil {
 		return err
 	}
 	if err := r.Sync(ctx); err != nil {
