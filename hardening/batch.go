@@ -53,10 +53,13 @@ func (s *Service) protectLines(ctx context.Context, dst []byte, body []byte, n i
 		return nil, err
 	}
 	defer p.end()
-	for more := true; more; {
-		var line []byte
-		line, body, more = bytes.Cut(body, newline)
-		item := parseLine(line)
+	var item raw
+	for end := 0; end >= 0; {
+		line := body
+		if end = bytes.IndexByte(body, '\n'); end >= 0 {
+			line, body = body[:end], body[end+1:]
+		}
+		parseLine(&item, line)
 		if dst, err = p.append(ctx, dst, &item); err != nil {
 			return nil, err
 		}
@@ -65,21 +68,28 @@ func (s *Service) protectLines(ctx context.Context, dst []byte, body []byte, n i
 	return dst, nil
 }
 
-var newline, tab = []byte("\n"), []byte("\t")
-
 var badLine = refusalFor(ErrInput).kind
 
-func parseLine(line []byte) raw {
-	uid, rest, ok1 := bytes.Cut(line, tab)
-	context, secret, ok2 := bytes.Cut(rest, tab)
+// parseLine reads one line into an item.
+func parseLine(item *raw, line []byte) {
+	*item = raw{bad: badLine}
+	uid := bytes.IndexByte(line, '\t')
+	if uid < 0 {
+		return
+	}
+	rest := line[uid+1:]
+	context := bytes.IndexByte(rest, '\t')
+	if context < 0 {
+		return
+	}
+	secret := rest[context+1:]
 	n, err := noPadding.Decode(secret, secret)
 	// The decoder skips line ends, which a line has none of but "\r".
-	if !ok1 || !ok2 || err != nil || noPadding.EncodedLen(n) != len(secret) {
-		return raw{bad: badLine}
+	if err != nil || noPadding.EncodedLen(n) != len(secret) {
+		return
 	}
-	item := raw{uid: uid, context: context, secret: secret[:n], fast: true}
-	if item.check() != nil {
-		return raw{bad: badLine}
+	item.uid, item.context, item.secret, item.fast = line[:uid], rest[:context], secret[:n], true
+	if item.check() == nil {
+		item.bad = ""
 	}
-	return item
 }

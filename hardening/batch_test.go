@@ -141,7 +141,9 @@ func FuzzLines(f *testing.F) {
 		}
 		var items []raw
 		for _, l := range lines {
-			items = append(items, parseLine(bytes.Clone(l)))
+			var item raw
+			parseLine(&item, bytes.Clone(l))
+			items = append(items, item)
 		}
 		if _, n, err := countLines(body); n != len(items) || err != nil || n > maxBatch {
 			t.Fatalf("%d items of %d lines, %v", len(items), n, err)
