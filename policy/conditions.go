@@ -118,19 +118,13 @@ func (p *reader) checkWhen() {
 		names = here
 	}
 	when, err := condition.Compile(p.when, names, p.config.Claims)
-	var list []error
 	if err == nil {
 		p.rule.when = when
-		if !p.rule.folds() {
-			return
-		}
-		for _, fault := range when.Capitals() {
-			list = append(list, fault)
-		}
-	} else if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return
+	}
+	list := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		list = joined.Unwrap()
-	} else {
-		list = []error{err}
 	}
 	for _, err := range list {
 		var fault *condition.Error

@@ -9,7 +9,9 @@ func newQuery(r *Request, path *Path) query {
 // to put several require lines together for a step-up, to evaluate a `when`, and in a site that ignores case for a path with escapes.
 //
 // A path with several readings is judged in each of them, and the strictest answer counts.
-func (p *Policy) Decide(r Request) Decision {
+func (p *Policy) Decide(r Request) Decision { return p.decideAll(&r) }
+
+func (p *Policy) decideAll(r *Request) Decision {
 	switch {
 	case p == nil:
 		return Decision{Reason: ReasonNoPolicy}
@@ -18,10 +20,10 @@ func (p *Policy) Decide(r Request) Decision {
 	case !p.Knows(r.Method):
 		return Decision{Reason: ReasonMethod}
 	}
-	d := p.decide(&r, &r.Path)
+	d := p.decide(r, &r.Path)
 	others := r.Path.readings()
 	for i := range others {
-		d = stricter(d, p.decide(&r, &others[i]))
+		d = stricter(d, p.decide(r, &others[i]))
 	}
 	return d
 }

@@ -78,27 +78,47 @@ func (e *entry) lacks(q *query) (m Missing) {
 }
 
 // says reports whether the expression holds, for a deny that it holds or has no answer. In a line that must not be dodged it sees the
-// path as it is, in lower case, and both without a slash at the end, and the stricter answer counts: the app may make one of them.
+// path as it is, in lower case (with what it is compared with in lower case, too), and each without a slash at the end, and the stricter
+// answer counts: the app may make one of them.
 func (e *entry) says(q *query) bool {
 	strict := e.kind == kindDeny // the answer that refuses
-	says := func(path string) bool {
-		holds, err := e.when.Eval(input(q, path, e.variables))
+	ask := func(when *condition.Condition, path string) bool {
+		in := input(q, path, e.variables)
+		if !q.request.affords(when.Steps(in)) {
+			return strict
+		}
+		holds, err := when.Eval(in)
 		return holds && err == nil || err != nil && strict
 	}
-	first := says(q.path.decoded)
+	first := ask(e.when, q.path.decoded)
 	if !e.folds() || first == strict {
 		return first
 	}
-	isOther := q.path.folded != q.path.decoded
-	if isOther && says(q.path.folded) == strict {
+	isOther, folded := q.path.folded != q.path.decoded, e.when.Folded()
+	refuses := func(n int) bool {
+		return n < len(q.path.decoded) && ask(e.when, q.path.decoded[:n]) == strict || isOther && ask(e.when, q.path.folded[:n]) == strict ||
+			folded != nil && ask(folded, q.path.folded[:n]) == strict
+	}
+	n := len(q.path.decoded)
+	if refuses(n) || n > 1 && q.path.decoded[n-1] == '/' && e.when.Uses("request.path") && refuses(n-1) {
 		return strict
 	}
-	if n := len(q.path.decoded) - 1; n > 0 && q.path.decoded[n] == '/' && e.when.Uses("request.path") {
-		if says(q.path.decoded[:n]) == strict || isOther && says(q.path.folded[:n]) == strict {
-			return strict
-		}
-	}
 	return first
+}
+
+// maxSteps bounds what all expressions of one decision cost together, some milliseconds: what they cost follows the length of a path,
+// which a stranger chooses. It is one pattern of the largest size for a path of 2600 characters, or some thousand usual expressions.
+const maxSteps = 1 << 18
+
+// affords reports whether an expression of so many steps fits into what is left, and takes them. What does not fit has no answer, and
+// neither has any that comes after.
+func (r *Request) affords(steps int) bool {
+	if steps > maxSteps-r.spent {
+		r.spent = maxSteps + 1
+		return false
+	}
+	r.spent += steps
+	return true
 }
 
 // input copies what an expression can see, so that a request that meets none allocates nothing.

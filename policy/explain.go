@@ -6,6 +6,8 @@ import "strings"
 type Explanation struct {
 	Decision Decision
 	Matched  []Match
+	// Costly says that the expressions of all lines together cost more than one decision may: those that came last had no answer.
+	Costly bool
 }
 
 // Match is one line whose path and method match a request.
@@ -32,7 +34,8 @@ type Term struct {
 
 // Explain answers r as Decide does, and says which lines had a part in it. It tries each line by itself, and is for people.
 func (p *Policy) Explain(r Request) Explanation {
-	explanation := Explanation{Decision: p.Decide(r)}
+	explanation := Explanation{Decision: p.decideAll(&r)}
+	explanation.Costly = r.spent > maxSteps
 	if p == nil || r.Path.raw == "" {
 		return explanation
 	}
@@ -41,6 +44,7 @@ func (p *Policy) Explain(r Request) Explanation {
 		if !rule.lists(r.Method) {
 			continue
 		}
+		r.spent = 0 // each line is judged as if it stood alone
 		if m, ok := p.matchOf(rule, &r, readings); ok {
 			explanation.Matched = append(explanation.Matched, m)
 		}

@@ -27,6 +27,7 @@ type plainCond struct {
 	level bool
 	user  bool // a sign-in may change it
 	yes   func(r Request, path string, vars map[string]string) *bool
+	low   func(r Request, path string, vars map[string]string) *bool // with what a path is compared with in lower case; nil: the same
 }
 
 func (p plainRule) line() []string {
@@ -166,6 +167,9 @@ func (p plainRule) state(r Request, path Path, vars map[string]string) (s state)
 		answers := []*bool{c.yes(r, text, large)}
 		if p.folds() {
 			answers = append(answers, c.yes(r, lower(text), small))
+			if c.low != nil {
+				answers = append(answers, c.low(r, lower(text), small))
+			}
 			if short := strings.TrimSuffix(text, "/"); short != "" {
 				answers = append(answers, c.yes(r, short, large), c.yes(r, lower(short), small))
 			}
@@ -428,7 +432,8 @@ func plainConds(p bool) []plainCond {
 	}
 	if p {
 		list = append(list, plainCond{words: []string{"when", `path.p == "a"`}, yes: func(_ Request, _ string, vars map[string]string) *bool { return yes(vars["p"] == "a") }},
-			plainCond{words: []string{"when", `path.p == "B"`}, yes: func(_ Request, _ string, vars map[string]string) *bool { return yes(vars["p"] == "B") }},
+			plainCond{words: []string{"when", `path.p == "B"`}, yes: func(_ Request, _ string, vars map[string]string) *bool { return yes(vars["p"] == "B") },
+				low: func(_ Request, _ string, vars map[string]string) *bool { return yes(vars["p"] == "b") }},
 			plainCond{words: []string{"when", `path.p == user.name`}, user: true, yes: func(r Request, _ string, vars map[string]string) *bool {
 				if r.Who == nil || r.Who.Username == "" {
 					return nil

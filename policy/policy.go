@@ -73,6 +73,8 @@ type Request struct {
 	Now    time.Time // the zero Time meets no max_age, and is within no hours
 	Host   string    // for `when`
 	Addr   netip.Addr
+
+	spent int // steps of expressions, of this decision
 }
 
 // Need is what a sign-in has to show. The zero Need asks nothing.

@@ -1,63 +1,74 @@
 package condition
 
 import (
-	"fmt"
 	"regexp/syntax"
 	"slices"
 	"strings"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/types"
 )
 
 // comparing are the functions that hold a text against another one.
 var comparing = []string{"_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "@in", "startsWith", "endsWith", "contains", "matches"}
 
-// Capitals returns the constants with a capital letter A to Z that a path is compared with. A line that must not be dodged sees the path in
-// lower case as well, which such a constant never equals: /ADMIN would be neither /Admin nor /admin.
-func (c *Condition) Capitals() []*Error { return slices.Clone(c.capitals) }
+// Folded returns the expression with the constants that a path is compared with in lower case, nil when they are already. A line that must
+// not be dodged sees the path in lower case as well, which a constant with a capital letter never equals: /ADMIN would be neither /Admin
+// nor /admin.
+func (c *Condition) Folded() *Condition { return c.folded }
 
-// capitalsIn looks for them in every comparison that has a path on one side, and in the list that a loop around one goes through.
-func (s *scanner) capitalsIn(parsed *cel.Ast) (found []*Error) {
-	seen := map[int64]bool{}
-	note := func(of ast.Expr, isPattern bool) {
-		ast.PreOrderVisit(of, ast.NewExprVisitor(func(e ast.Expr) {
-			text, ok := literal(e)
-			if !ok || seen[e.ID()] || !isPattern && !hasCapital(text) || isPattern && !patternHasCapital(text) {
+// foldConstants changes these constants, and patterns so that they ignore case, and reports whether there were any.
+func foldConstants(parsed *cel.Ast) (changed bool) {
+	factory := ast.NewExprFactory()
+	fold := func(of ast.Expr, isPattern bool) {
+		ast.PostOrderVisit(of, ast.NewExprVisitor(func(e ast.Expr) {
+			switch text, ok := literal(e); {
+			case !ok:
+				return
+			case isPattern && patternHasCapital(text):
+				e.SetKindCase(factory.NewLiteral(e.ID(), types.String("(?i)"+text)))
+			case !isPattern && hasCapital(text):
+				e.SetKindCase(factory.NewLiteral(e.ID(), types.String(lower(text))))
+			default:
 				return
 			}
-			seen[e.ID()] = true
-			write := fmt.Sprintf("%q", strings.ToLower(text))
-			if isPattern {
-				write = fmt.Sprintf("%q, which ignores case", "(?i)"+text)
-			}
-			at := s.info.GetStartLocation(e.ID())
-			found = append(found, &Error{Line: at.Line(), Column: at.Column() + 1, Wrong: fmt.Sprintf("%q has a capital letter, and the path is compared in lower case, too, so that nobody dodges the line", text), Write: write})
+			changed = true
 		}))
 	}
-	ast.PreOrderVisit(parsed.NativeRep().Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+	ast.PostOrderVisit(parsed.NativeRep().Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		switch e.Kind() {
-		case ast.ComprehensionKind:
+		case ast.ComprehensionKind: // ["/A", "/B"].exists(x, request.path.startsWith(x))
 			if looksAtPath(e) {
-				note(e.AsComprehension().IterRange(), false)
+				fold(e.AsComprehension().IterRange(), false)
 			}
 		case ast.CallKind:
 			call := e.AsCall()
 			if !slices.Contains(comparing, call.FunctionName()) || !looksAtPath(e) {
 				return
 			}
-			sides := call.Args()
+			sides := slices.Clone(call.Args())
 			if call.IsMemberFunction() {
-				sides = append(slices.Clone(sides), call.Target())
+				sides = append(sides, call.Target())
 			}
 			for _, side := range sides {
 				if !compares(side) { // (request.path == "/a") == (user.name == "Boss")
-					note(side, call.FunctionName() == "matches")
+					fold(side, call.FunctionName() == "matches")
 				}
 			}
 		}
 	}))
-	return found
+	return changed
+}
+
+// lower returns a text with the letters A to Z in lower case, as paths are folded.
+func lower(text string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, text)
 }
 
 // looksAtPath reports whether an expression looks at the path or a part of it.

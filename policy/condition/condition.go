@@ -21,7 +21,8 @@
 // network are constants, and are read at Compile.
 //
 // Whoever writes an expression is trusted, and whoever sends the request is not: the cost of an expression is estimated for the
-// longest texts and usual lists when it is compiled, counted when it is evaluated for longer lists, and limited in both.
+// longest texts and usual lists when it is compiled, counted when it is evaluated for longer lists, and limited in both. What all
+// conditions of one decision cost together is for the caller to bound: Steps says what one will cost.
 package condition
 
 import (
@@ -70,7 +71,9 @@ type Condition struct {
 	names    map[string]bool // what it looks at: "request.path", "claim.dept"
 	mentions map[string][]string
 	warnings []*Error
-	capitals []*Error
+	folded   *Condition
+	costs    [len(sizes)]int
+	matches  []match
 }
 
 // Error is one mistake in an expression.
@@ -113,7 +116,6 @@ func Compile(text string, vars, claims []string) (*Condition, error) {
 	if len(s.errs) > 0 {
 		return nil, s.errs.join()
 	}
-	capitals := s.capitalsIn(parsed) // checking writes the names anew
 	env, err := base.Extend(s.options()...)
 	if err != nil {
 		return nil, fmt.Errorf("preparing an expression: %w", err)
@@ -129,15 +131,33 @@ func Compile(text string, vars, claims []string) (*Condition, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Condition{text: text, names: s.names, mentions: s.mentions, warnings: s.warn(checked), capitals: capitals}
+	c := &Condition{text: text, names: s.names, mentions: s.mentions, warnings: s.warn(checked), matches: s.matches}
+	if err := c.prepare(env, checked, bounded); err != nil {
+		return nil, err
+	}
+	if parsed, issues = base.Parse(text); issues.Err() != nil || !foldConstants(parsed) { // checking had changed what was parsed
+		return c, issues.Err()
+	}
+	if checked, issues = env.Check(parsed); issues.Err() != nil {
+		return nil, explain(issues, text)
+	}
+	c.folded = &Condition{text: text, names: s.names, matches: s.matches}
+	return c, c.folded.prepare(env, checked, bounded)
+}
+
+// prepare makes the programs of an expression that was checked.
+func (c *Condition) prepare(env *cel.Env, checked *cel.Ast, bounded bool) (err error) {
 	c.program, err = env.Program(checked, cel.EvalOptions(cel.OptOptimize))
 	if err == nil && !bounded {
 		c.counting, err = env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
 	}
-	if err != nil {
-		return nil, &Error{Wrong: "it cannot be prepared: " + oneLine(err.Error()), Write: "it in another way"}
+	if err == nil {
+		c.costs, err = estimates(env, checked)
 	}
-	return c, nil
+	if err != nil {
+		return &Error{Wrong: "it cannot be prepared: " + oneLine(err.Error()), Write: "it in another way"}
+	}
+	return nil
 }
 
 // checkText looks at what can be said without a parser.

@@ -23,7 +23,7 @@ func (s *scanner) constants(call ast.CallExpr) {
 	case name == "inNetwork" && !isMember && len(args) == 2:
 		s.network(args[1])
 	case name == "matches" && len(args) > 0:
-		s.pattern(args[len(args)-1])
+		s.pattern(call, args[len(args)-1])
 	case (name == "timestamp" || name == "duration") && !isMember && len(args) == 1:
 		s.moment(name, args[0])
 	}
@@ -99,7 +99,7 @@ func ParseNetwork(text string) (network netip.Prefix, wrong string) {
 	return p, ""
 }
 
-func (s *scanner) pattern(arg ast.Expr) {
+func (s *scanner) pattern(call ast.CallExpr, arg ast.Expr) {
 	pattern, ok := literal(arg)
 	if !ok {
 		s.wrong(arg.ID(), "the pattern is no text between quotes", "one such as `request.path.matches(\"^/x[0-9]+$\")`")
@@ -109,6 +109,8 @@ func (s *scanner) pattern(arg ast.Expr) {
 		s.wrong(arg.ID(), "the pattern cannot be read: "+oneLine(err.Error()), "a pattern of RE2, such as `\"^/x[0-9]+$\"`")
 	} else if steps > maxRegexp {
 		s.wrong(arg.ID(), fmt.Sprintf("the pattern has %d parts when its repetitions are written out, more than %d", steps, maxRegexp), "it with fewer or smaller repetitions")
+	} else {
+		s.matched(call, steps)
 	}
 }
 

@@ -19,7 +19,7 @@ const (
 	maxDepth   = 32
 	maxNodes   = 400
 	maxPattern = 512    // characters of a regular expression
-	maxRegexp  = 100    // instructions of it: what it does for each character of a path, at most; some milliseconds for the longest
+	maxRegexp  = 100    // instructions of it: what it does for each character of a path, at most; see Steps
 	maxCost    = 20_000 // some hundred microseconds
 )
 
@@ -99,7 +99,10 @@ func checkCost(e *cel.Env, checked *cel.Ast) (bounded bool, err error) {
 }
 
 // estimator knows how long the values of a request can be, or takes them for endless.
-type estimator struct{ endless bool }
+type estimator struct {
+	endless bool
+	limit   size // zero: the longest
+}
 
 // EstimateSize returns the size of a value that is not in the expression itself.
 func (e estimator) EstimateSize(element checker.AstNode) *checker.SizeEstimate {
@@ -117,6 +120,11 @@ func (e estimator) EstimateSize(element checker.AstNode) *checker.SizeEstimate {
 		size = longList
 	case strings.HasPrefix(path[0], "path."):
 		size = longPath
+	}
+	if limit := e.limit; limit.text > 0 && element.Type().Kind() == types.ListKind {
+		size = min(size, limit.list)
+	} else if limit.text > 0 {
+		size = min(size, limit.text)
 	}
 	return &checker.SizeEstimate{Max: size}
 }

@@ -18,6 +18,8 @@ type scanner struct {
 	info         *ast.SourceInfo
 	vars, claims []string
 	bound        []string // variables of loops
+	turns        []int    // how often each of these goes round; -1: as often as a list of the user is long
+	matches      []match
 	names        map[string]bool
 	mentions     map[string][]string
 	tables       tables
@@ -107,11 +109,15 @@ func (s *scanner) loop(c ast.ComprehensionExpr, id int64) {
 		s.wrong(id, fmt.Sprintf("%q is already the name of something else", c.IterVar()), "another word for each element, such as `x`")
 		return
 	}
-	s.bound = append(s.bound, c.IterVar())
+	turns := -1
+	if c.IterRange().Kind() == ast.ListKind {
+		turns = len(c.IterRange().AsList().Elements())
+	}
+	s.bound, s.turns = append(s.bound, c.IterVar()), append(s.turns, turns)
 	for _, e := range []ast.Expr{c.AccuInit(), c.LoopCondition(), c.LoopStep(), c.Result()} {
 		s.expr(e)
 	}
-	s.bound = s.bound[:len(s.bound)-1]
+	s.bound, s.turns = s.bound[:len(s.bound)-1], s.turns[:len(s.turns)-1]
 }
 
 func (s *scanner) call(e ast.Expr) {
