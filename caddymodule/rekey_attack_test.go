@@ -362,3 +362,13 @@ func TestRow165RingSetBack(t *testing.T) {
 		t.Errorf("on purpose: %v", err)
 	}
 }
+
+// Row 156: the end of another operation that somebody wrote under the same name is not the end of the one that was begun.
+func TestRow156AnotherUnderTheSameName(t *testing.T) {
+	begun := &rekey.Progress{Operation: rekey.Operation{ID: "7K2M9Q4T1V", Verb: rekey.CompromisedData, Target: "5f0c9a4be1d27380"}}
+	same, verb, target := *begun, *begun, *begun
+	same.State, verb.Verb, target.Target = rekey.StateDone, rekey.RotateRing, "0000000000000000"
+	if !goesOn(begun, &same) || goesOn(begun, &verb) || goesOn(begun, &target) || goesOn(begun, nil) {
+		t.Error("an operation is taken for another one")
+	}
+}

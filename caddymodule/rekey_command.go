@@ -199,7 +199,7 @@ func runKeys(c *cobra.Command, f adminFlags, path string, want map[string]any, d
 	if answer.Operation == nil {
 		return errors.New("the program does not say what it does: ask `anteroom keys status`")
 	}
-	if err := watchKeys(c, f, answer.Operation.ID); err != nil {
+	if err := watchKeys(c, f, answer.Operation); err != nil {
 		return err
 	}
 	return moreRings(c, f, path, want, answer.More, dry)
@@ -263,7 +263,8 @@ const watchEvery = 500 * time.Millisecond
 
 // watchKeys shows the progress of an operation until it has ended. When the program is away it waits for it: a restart goes on
 // with the operation. Interrupting the command leaves the operation running.
-func watchKeys(c *cobra.Command, f adminFlags, id string) error {
+func watchKeys(c *cobra.Command, f adminFlags, begun *rekey.Progress) error {
+	id := begun.ID
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt)
 	defer signal.Stop(interrupted)
@@ -280,7 +281,7 @@ func watchKeys(c *cobra.Command, f adminFlags, id string) error {
 			bar.end()
 			return fmt.Errorf("the operation %s goes on when the program runs again: %w", id, err)
 		case err != nil:
-		case op == nil || op.ID != id:
+		case !goesOn(begun, op):
 			bar.end()
 			return fmt.Errorf("another operation has taken the place of %s; its report, if it came to its end: anteroom keys report %s", id, id)
 		default:
@@ -303,6 +304,11 @@ func watchKeys(c *cobra.Command, f adminFlags, id string) error {
 		case <-time.After(watchEvery):
 		}
 	}
+}
+
+// goesOn says whether what is under way is what was begun: its name alone could stand on something else in the journal.
+func goesOn(begun, op *rekey.Progress) bool {
+	return op != nil && op.ID == begun.ID && op.Verb == begun.Verb && op.Target == begun.Target
 }
 
 func printDone(w io.Writer, op *rekey.Progress) error {

@@ -45,7 +45,7 @@ func keysReportCommand() *cobra.Command {
 			if answer.Operation == nil {
 				return errors.New("no operation on keys is under way")
 			}
-			return watchKeys(c, f, answer.Operation.ID)
+			return watchKeys(c, f, answer.Operation)
 		}
 		path := adminPath + "keys/report"
 		if len(args) == 1 {
