@@ -111,6 +111,9 @@ func (s *Source) assertion(ctx context.Context, p *provider) (string, error) {
 
 // clientKey is the configured key for private_key_jwt, or the one that was made.
 func (s *Source) clientKey(ctx context.Context) (crypto.Signer, error) {
+	if key, ok := ctx.Value(asKey{}).(crypto.Signer); ok {
+		return key, nil
+	}
 	if s.given.signer != nil {
 		return s.given.signer, nil
 	}

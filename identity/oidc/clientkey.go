@@ -1,17 +1,15 @@
 package oidc
 
 import (
+	"bytes"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/identity"
@@ -41,19 +39,29 @@ func (s *Source) Use(r Resources) {
 
 // madeKey is a private key that some node made the first time one was needed:
 // sealed in the store, the same for all nodes and after every restart. What lies
-// there and does not open is never replaced: the provider knows the old key, and
-// somebody has to find out why.
+// there and does not open is never replaced by itself: the provider knows the old
+// key, and somebody has to find out why. keychange.go replaces it on demand.
 type madeKey struct {
 	label string // seals it; with a hash the name in the store
 	owner keyOwner
+	now   func() time.Time
 
-	turn  chan struct{} // holds one while somebody looks at what follows
-	from  Resources
-	ready crypto.Signer
+	turn   chan struct{} // holds one while somebody looks at what follows
+	from   Resources
+	ready  *heldKeys
+	looked time.Time // when the store was asked last
 }
 
-func newMadeKey(label string, owner keyOwner) *madeKey {
-	return &madeKey{label: label, owner: owner, turn: make(chan struct{}, 1)}
+const (
+	// keyFresh is how long a node uses a key before it looks whether another one
+	// has replaced it.
+	keyFresh = 10 * time.Second
+	// keyLook bounds that look, for the key that is there is good meanwhile.
+	keyLook = 2 * time.Second
+)
+
+func newMadeKey(label string, owner keyOwner, now func() time.Time) *madeKey {
+	return &madeKey{label: label, owner: owner, now: now, turn: make(chan struct{}, 1)}
 }
 
 // keyOwner ties a key to one client of one provider, inside what is sealed: a
@@ -63,10 +71,27 @@ type keyOwner struct {
 	Client string `json:"client"`
 }
 
-// keyRecord is a key in the store.
+// keyRecord is a key in the store. Versions that know the first three members only
+// sign with the right one.
 type keyRecord struct {
 	keyOwner
-	Key []byte `json:"key"` // PKCS #8
+	Key     []byte       `json:"key"`               // PKCS #8
+	Created int64        `json:"created,omitempty"` // Unix; 0: not known
+	Next    *nextRecord  `json:"next,omitempty"`
+	Former  []formerPart `json:"former,omitempty"`
+}
+
+// nextRecord is a key that is published and does not sign yet.
+type nextRecord struct {
+	Key     []byte `json:"key"`
+	Created int64  `json:"created"`
+}
+
+// formerPart is a key that is still published and signs no more: its private half
+// is gone.
+type formerPart struct {
+	Public []byte `json:"public"` // PKIX
+	Until  int64  `json:"until"`
 }
 
 // String, GoString and MarshalJSON name the purpose and nothing else.
@@ -80,52 +105,103 @@ func (k *madeKey) use(r Resources) {
 	k.from = r
 }
 
-// get gives the key, from the store when it is asked for the first time. Failures
-// are of kind [identity.ErrUnavailable]. Whoever waits for a store that hangs stops
-// when their own time is over.
-func (k *madeKey) get(ctx context.Context) (crypto.Signer, error) {
+// take waits for the turn. Whoever waits for a store that hangs stops when their
+// own time is over.
+func (k *madeKey) take(ctx context.Context) (leave func(), err error) {
 	select {
 	case k.turn <- struct{}{}:
-		defer func() { <-k.turn }()
+		return func() { <-k.turn }, nil
 	case <-ctx.Done():
 		return nil, fail(identity.ErrUnavailable, "cancelled", ctx.Err())
 	}
-	if k.ready != nil {
-		return k.ready, nil
-	}
-	key, err := k.load(ctx)
-	if err != nil {
-		return nil, fail(identity.ErrUnavailable, "client.key", err)
-	}
-	k.ready = key
-	return key, nil
 }
 
-func (k *madeKey) load(ctx context.Context) (crypto.Signer, error) {
-	if k.from.Store == nil || k.from.Sealer == nil {
-		return nil, errors.New("loading client key: there is no store to keep it in")
+// get gives the key that signs.
+func (k *madeKey) get(ctx context.Context) (crypto.Signer, error) {
+	held, err := k.held(ctx)
+	if err != nil {
+		return nil, err
 	}
+	return held.signs, nil
+}
+
+// held gives the keys, from the store when that was not asked for a while. Failures
+// are of kind [identity.ErrUnavailable]; a store that does not answer leaves the keys
+// that were read before.
+func (k *madeKey) held(ctx context.Context) (*heldKeys, error) {
+	leave, err := k.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	now := k.now()
+	if k.ready != nil {
+		if age := now.Sub(k.looked); age >= 0 && age < keyFresh {
+			return k.ready, nil
+		}
+		var cancel func()
+		ctx, cancel = context.WithTimeout(ctx, keyLook)
+		defer cancel()
+	}
+	held, err := k.load(ctx)
+	switch {
+	case err == nil:
+		k.ready = held
+	case k.ready == nil:
+		return nil, fail(identity.ErrUnavailable, "client.key", err)
+	}
+	k.looked = now
+	return k.ready, nil
+}
+
+// load reads the keys, and makes the first one.
+func (k *madeKey) load(ctx context.Context) (*heldKeys, error) {
 	for range 2 { // the second time another node was faster
-		sealed, err := k.from.Store.Get(ctx, k.name())
-		if err == nil {
-			return k.open(ctx, sealed)
-		}
+		held, err := k.read(ctx)
 		if !errors.Is(err, store.ErrNotFound) {
-			return nil, fmt.Errorf("loading client key: %w", err)
+			return held, err
 		}
-		key, sealed, err := k.make(ctx)
-		if err != nil {
+		held = &heldKeys{created: k.now()}
+		if held.signs, err = makeKey(); err != nil {
 			return nil, err
 		}
-		err = k.from.Store.CompareAndSwap(ctx, k.name(), nil, sealed, time.Time{})
+		err = k.write(ctx, nil, held)
 		if err == nil {
-			return key, nil
+			return held, nil
 		}
 		if !errors.Is(err, store.ErrConflict) {
-			return nil, fmt.Errorf("storing client key: %w", err)
+			return nil, err
 		}
 	}
 	return nil, errors.New("loading client key: it comes and goes in the store")
+}
+
+// read reads the keys; store.ErrNotFound when there are none yet.
+func (k *madeKey) read(ctx context.Context) (*heldKeys, error) {
+	if k.from.Store == nil || k.from.Sealer == nil {
+		return nil, errors.New("loading client key: there is no store to keep it in")
+	}
+	sealed, err := k.from.Store.Get(ctx, k.name())
+	if err != nil {
+		return nil, fmt.Errorf("loading client key: %w", err)
+	}
+	if k.ready != nil && bytes.Equal(sealed, k.ready.sealed) {
+		return k.ready, nil
+	}
+	return k.open(ctx, sealed)
+}
+
+// write puts keys in the place of what was read, and notes the bytes in them.
+func (k *madeKey) write(ctx context.Context, was []byte, keys *heldKeys) error {
+	sealed, err := k.seal(ctx, keys)
+	if err != nil {
+		return err
+	}
+	if err := k.from.Store.CompareAndSwap(ctx, k.name(), was, sealed, time.Time{}); err != nil {
+		return fmt.Errorf("storing client key: %w", err)
+	}
+	keys.sealed = sealed
+	return nil
 }
 
 // name is where the key lies. Both parts of the owner are what an operator or a
@@ -136,88 +212,66 @@ func (k *madeKey) name() string {
 	return k.label + "/" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-func (k *madeKey) make(ctx context.Context) (crypto.Signer, []byte, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, fmt.Errorf("making client key: %w", err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, nil, fmt.Errorf("making client key: %w", err)
-	}
-	defer clear(der)
-	text, err := json.Marshal(keyRecord{k.owner, der})
-	if err != nil {
-		return nil, nil, fmt.Errorf("making client key: %w", err)
-	}
-	defer clear(text)
-	sealed, err := k.from.Sealer.Seal(ctx, k.label, text)
-	if err != nil {
-		return nil, nil, fmt.Errorf("sealing client key: %w", err)
-	}
-	return key, sealed, nil
-}
-
-func (k *madeKey) open(ctx context.Context, sealed []byte) (crypto.Signer, error) {
-	text, err := k.from.Sealer.Open(ctx, k.label, sealed)
-	if err != nil {
-		return nil, fmt.Errorf("opening client key: %w; it is not replaced, because the provider knows it: bring back the master key that sealed it", err)
-	}
-	defer clear(text)
-	var record keyRecord
-	if err := json.Unmarshal(text, &record); err != nil || record.keyOwner != k.owner {
-		return nil, errors.New("opening client key: the record is another client's")
-	}
-	defer clear(record.Key)
-	parsed, err := x509.ParsePKCS8PrivateKey(record.Key)
-	key, ok := parsed.(*ecdsa.PrivateKey)
-	if err != nil || !ok {
-		return nil, errors.New("opening client key: the record holds no key")
-	}
-	return key, nil
-}
-
 // JWKS is the set of our public keys that the provider fetches (RFC 7517): the
 // one for private_key_jwt, or the one of our own certificate. Without either it is
 // nil. See identity.Published.
 func (s *Source) JWKS(ctx context.Context) ([]byte, error) {
-	var public crypto.PublicKey
-	var member map[string]any
-	switch s.config.Client.Auth {
-	case privateKeyJWT:
-		key, err := s.clientKey(ctx)
+	var members []map[string]any
+	switch {
+	case s.config.Client.Auth == privateKeyJWT && s.given.signer == nil:
+		held, err := s.signs.held(ctx)
 		if err != nil {
 			return nil, err
 		}
-		public, member = key.Public(), map[string]any{"use": "sig"}
-		// An RSA key may sign with either of two: which is said by nobody
-		// before the provider's metadata was read.
-		if algs := s.keyAlgs(public); len(algs) == 1 {
-			member["alg"] = algs[0]
+		for _, public := range held.published(s.now()) {
+			members = append(members, s.signingMember(public))
 		}
-	case selfSignedTLS:
+	case s.config.Client.Auth == privateKeyJWT:
+		members = []map[string]any{s.signingMember(s.given.signer.Public())}
+	case s.config.Client.Auth == selfSignedTLS:
 		leaf, err := leafOf(s.config.Fetch.Certificate)
 		if err != nil {
 			return nil, fail(identity.ErrUnavailable, "client.key", err)
 		}
 		// RFC 8705, section 2.2.2
-		public, member = leaf.PublicKey, map[string]any{"use": "sig", "x5c": []string{base64.StdEncoding.EncodeToString(leaf.Raw)}}
+		members = []map[string]any{{publicMember: leaf.PublicKey, "use": "sig", "x5c": []string{base64.StdEncoding.EncodeToString(leaf.Raw)}}}
 	default:
 		return nil, nil
 	}
-	own, err := jws.JWK(public)
-	if err != nil {
-		return nil, fail(identity.ErrUnavailable, "client.key", err)
+	for _, member := range members {
+		if err := spellOut(member); err != nil {
+			return nil, fail(identity.ErrUnavailable, "client.key", err)
+		}
 	}
-	for name, value := range own {
-		member[name] = value
-	}
-	if member["kid"], err = jws.Thumbprint(public); err != nil {
-		return nil, fail(identity.ErrUnavailable, "client.key", err)
-	}
-	text, err := json.Marshal(map[string]any{"keys": []any{member}})
+	text, err := json.Marshal(map[string]any{"keys": members})
 	if err != nil {
 		return nil, fail(identity.ErrUnavailable, "client.key", err)
 	}
 	return text, nil
+}
+
+// publicMember stands for the key in a member of a set until spellOut.
+const publicMember = ""
+
+// signingMember is a key that signs assertions. An RSA key may sign with either of
+// two algorithms: which is said by nobody before the provider's metadata was read.
+func (s *Source) signingMember(public crypto.PublicKey) map[string]any {
+	member := map[string]any{publicMember: public, "use": "sig"}
+	if algs := s.keyAlgs(public); len(algs) == 1 {
+		member["alg"] = algs[0]
+	}
+	return member
+}
+
+// spellOut writes the key and its name into a member.
+func spellOut(member map[string]any) error {
+	public := member[publicMember]
+	delete(member, publicMember)
+	own, err := jws.JWK(public)
+	if err != nil {
+		return err
+	}
+	maps.Copy(member, own)
+	member["kid"], err = jws.Thumbprint(public)
+	return err
 }

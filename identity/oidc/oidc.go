@@ -99,13 +99,13 @@ func New(c Config) (*Source, error) {
 	}
 	owner := keyOwner{Issuer: c.Issuer, Client: c.Client.ID}
 	s.secret, s.given = secret{&c.Client.Secret}, &signerBox{c.Client.Key}
-	s.signs, s.proves = newMadeKey(labelClientKey, owner), newMadeKey(labelDPoPKey, owner)
 	if s.title == "" {
 		s.title = c.Name
 	}
 	if s.now == nil {
 		s.now = time.Now
 	}
+	s.signs, s.proves = newMadeKey(labelClientKey, owner, s.now), newMadeKey(labelDPoPKey, owner, s.now)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
