@@ -83,7 +83,11 @@ func (e *entry) lacks(q *query) (m Missing) {
 func (e *entry) says(q *query) bool {
 	strict := e.kind == kindDeny // the answer that refuses
 	ask := func(when *condition.Condition, path string) bool {
-		holds, err := when.Eval(input(q, path, e.variables))
+		in := input(q, path, e.variables)
+		if !q.request.affords(when.Steps(in)) {
+			return strict
+		}
+		holds, err := when.Eval(in)
 		return holds && err == nil || err != nil && strict
 	}
 	first := ask(e.when, q.path.decoded)
@@ -100,6 +104,21 @@ func (e *entry) says(q *query) bool {
 		return strict
 	}
 	return first
+}
+
+// maxSteps bounds what all expressions of one decision cost together, some milliseconds: what they cost follows the length of a path,
+// which a stranger chooses. It is one pattern of the largest size for a path of 2600 characters, or some thousand usual expressions.
+const maxSteps = 1 << 18
+
+// affords reports whether an expression of so many steps fits into what is left, and takes them. What does not fit has no answer, and
+// neither has any that comes after.
+func (r *Request) affords(steps int) bool {
+	if steps > maxSteps-r.spent {
+		r.spent = maxSteps + 1
+		return false
+	}
+	r.spent += steps
+	return true
 }
 
 // input copies what an expression can see, so that a request that meets none allocates nothing.

@@ -21,7 +21,8 @@
 // network are constants, and are read at Compile.
 //
 // Whoever writes an expression is trusted, and whoever sends the request is not: the cost of an expression is estimated for the
-// longest texts and usual lists when it is compiled, counted when it is evaluated for longer lists, and limited in both.
+// longest texts and usual lists when it is compiled, counted when it is evaluated for longer lists, and limited in both. What all
+// conditions of one decision cost together is for the caller to bound: Steps says what one will cost.
 package condition
 
 import (
@@ -71,6 +72,8 @@ type Condition struct {
 	mentions map[string][]string
 	warnings []*Error
 	folded   *Condition
+	costs    [len(sizes)]int
+	matches  []match
 }
 
 // Error is one mistake in an expression.
@@ -128,7 +131,7 @@ func Compile(text string, vars, claims []string) (*Condition, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Condition{text: text, names: s.names, mentions: s.mentions, warnings: s.warn(checked)}
+	c := &Condition{text: text, names: s.names, mentions: s.mentions, warnings: s.warn(checked), matches: s.matches}
 	if err := c.prepare(env, checked, bounded); err != nil {
 		return nil, err
 	}
@@ -138,7 +141,7 @@ func Compile(text string, vars, claims []string) (*Condition, error) {
 	if checked, issues = env.Check(parsed); issues.Err() != nil {
 		return nil, explain(issues, text)
 	}
-	c.folded = &Condition{text: text, names: s.names}
+	c.folded = &Condition{text: text, names: s.names, matches: s.matches}
 	return c, c.folded.prepare(env, checked, bounded)
 }
 
@@ -147,6 +150,9 @@ func (c *Condition) prepare(env *cel.Env, checked *cel.Ast, bounded bool) (err e
 	c.program, err = env.Program(checked, cel.EvalOptions(cel.OptOptimize))
 	if err == nil && !bounded {
 		c.counting, err = env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
+	}
+	if err == nil {
+		c.costs, err = estimates(env, checked)
 	}
 	if err != nil {
 		return &Error{Wrong: "it cannot be prepared: " + oneLine(err.Error()), Write: "it in another way"}
