@@ -4,10 +4,12 @@
 //
 // A few tests that failed are run once more, each alone: real browsers and servers on a busy machine fail for reasons that are
 // not ours. One that passes then is listed as unsteady, with what it printed the first time above: it is a bug to be found,
-// but not a reason to throw a run of half an hour away. A data race, a failed build, a process that died or more than a
-// handful of failures is never given a second chance.
+// but not a reason to throw a run of half an hour away. A data race, a panic, also one of the program under test, a failed
+// build, a process that died or ran out of time, or more than a handful of failures is never given a second chance.
 //
-// It exits 1 when a test failed twice, when a build failed and when no test ran at all.
+// Whoever runs go test tells its exit code behind its events, as {"Action":"exit","Output":"1"}: what go test fails for and no
+// event tells of, such as a package that is not there, is found by that. The verdict is this program's exit code, and not go
+// test's: it is 1 when a test failed twice, when anything else failed and when no test ran at all.
 package main
 
 import (
@@ -17,10 +19,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 )
 
-// event is one line of `go test -json` (see `go doc test2json`).
+// event is one line of `go test -json` (see `go doc test2json`), or the exit code of one go test.
 type event struct {
 	Action     string
 	Package    string
@@ -68,9 +71,10 @@ func (v verdict) good(out io.Writer, again func(testID) bool) bool {
 	return good
 }
 
-// alone runs one test by itself.
+// alone runs one test by itself, with all its subtests and what its package starts for all tests. The longest takes four minutes
+// on a busy machine.
 func alone(t testID) bool {
-	cmd := exec.Command("go", "test", "-race", "-count=1", "-timeout", "10m", "-run", "^"+t.name+"$", t.pkg)
+	cmd := exec.Command("go", "test", "-race", "-count=1", "-timeout", "20m", "-run", "^"+t.name+"$", t.pkg)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd.Run() == nil
 }
@@ -83,6 +87,8 @@ func run(in io.Reader, out io.Writer) (v verdict, err error) {
 	var passed int
 	var skipped []string
 	failing := map[string]bool{} // packages with a failed test
+	explained := false           // an event told of a failure since the last exit code
+	exits := 0
 	for lines.Scan() {
 		var e event
 		if json.Unmarshal(lines.Bytes(), &e) != nil || e.Action == "" {
@@ -92,6 +98,7 @@ func run(in io.Reader, out io.Writer) (v verdict, err error) {
 		key := e.Package + "\x00" + e.Test
 		switch e.Action {
 		case "output", "build-output":
+			v.worse = v.worse || races(e.Output) // which stands with any test that ran then, also with one that passes
 			switch {
 			case e.Action == "build-output", e.Test == "" && packageLine(e.Output):
 				fmt.Fprint(out, e.Output)
@@ -108,7 +115,14 @@ func run(in io.Reader, out io.Writer) (v verdict, err error) {
 				skipped = append(skipped, e.Package+" "+e.Test+": "+reason(pending[key]))
 			}
 			delete(pending, key)
+		case "exit":
+			if exits++; e.Output != "0" && (e.Output != "1" || !explained) {
+				v.worse = true
+				fmt.Fprintf(out, "go test failed with the exit code %s, for more than a test\n", e.Output)
+			}
+			explained = false
 		case "fail", "build-fail":
+			explained = true
 			switch {
 			case e.Test == "" && !failing[e.Package]:
 				v.worse = true // a build, or a process that died
@@ -134,6 +148,10 @@ func run(in io.Reader, out io.Writer) (v verdict, err error) {
 	if passed == 0 {
 		v.worse = true
 	}
+	if exits == 0 {
+		v.worse = true
+		fmt.Fprintln(out, "nobody told how go test ended")
+	}
 	fmt.Fprintf(out, "tests: %d passed, %d skipped\n", passed, len(skipped))
 	for _, s := range skipped {
 		fmt.Fprintln(out, "skipped:", s)
@@ -141,9 +159,17 @@ func run(in io.Reader, out io.Writer) (v verdict, err error) {
 	return v, nil
 }
 
+// races reports whether a line says that the race detector found something.
+func races(line string) bool {
+	return strings.HasPrefix(line, "WARNING: DATA RACE") || strings.Contains(line, "race detected")
+}
+
+// panics are those of a test, and, in the logs that a failed test shows, those of the programs under test.
+var panics = regexp.MustCompile(`(?m)^\s*(panic|fatal error): |panic serving `)
+
 // hopeless reports whether the output of a failed test or package shows what is never forgiven.
 func hopeless(text string) bool {
-	return strings.Contains(text, "DATA RACE") || strings.HasPrefix(text, "panic: ") || strings.Contains(text, "\npanic: ")
+	return strings.Contains(text, "DATA RACE") || panics.MatchString(text)
 }
 
 // packageLine reports whether a line of a package's output is go test's verdict, not something that code printed.

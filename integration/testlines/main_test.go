@@ -39,7 +39,7 @@ func TestRun(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			var out strings.Builder
-			v, err := run(strings.NewReader(test.in), &out)
+			v, err := run(strings.NewReader(strings.TrimSuffix(test.in, "\n")+"\n"+exited("0")), &out)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -66,6 +66,14 @@ func TestSecondChance(t *testing.T) {
 {"Action":"fail","Package":"p"}
 `
 	const passes = `{"Action":"pass","Package":"p","Test":"TestA"}` + "\n"
+	const ends = "testing.go:1: race detected during execution of test"
+	const timeout = `{"Action":"output","Package":"p","Test":"TestB","Output":"=== RUN   TestB\n"}
+{"Action":"output","Package":"p","Test":"TestB","Output":"panic: test timed out after 45m0s\n"}
+{"Action":"output","Package":"p","Test":"TestB","Output":"\trunning tests:\n"}
+{"Action":"fail","Package":"p","Test":"TestB"}
+{"Action":"output","Package":"p","Output":"FAIL\tp\t2700.1s\n"}
+{"Action":"fail","Package":"p"}
+`
 	many := passes
 	for _, name := range []string{"TestB", "TestC", "TestD", "TestE"} {
 		many += strings.ReplaceAll(fails, "TestB", name)
@@ -85,12 +93,22 @@ func TestSecondChance(t *testing.T) {
 		{"the build", passes + fails + `{"ImportPath":"q","Action":"build-fail"}` + "\n", true, false, 0, ""},
 		{"a process that died", passes + `{"Action":"fail","Package":"q"}` + "\n" + fails, true, false, 0, ""},
 		{"a panic", passes + strings.Replace(fails, "    b_test.go:1: TEXT", "panic: boom", 1), true, false, 0, ""},
+		{"a panic of the program under test", passes + strings.Replace(fails, "TEXT", "end of anteroom.log:\\n        panic: boom", 1), true, false, 0, ""},
+		{"a panic in a handler", passes + strings.Replace(fails, "TEXT", `{\"level\":\"error\",\"msg\":\"http: panic serving 127.0.0.1:1: boom`, 1), true, false, 0, ""},
+		{"a word about panic", passes + strings.Replace(fails, "TEXT", "no need to panic: boom", 1), true, true, 1, "unsteady: p TestB"},
+		{"a data race that another test shows", `{"Action":"output","Package":"p","Test":"TestA","Output":"WARNING: DATA RACE\n"}` + "\n" + passes + fails, true, false, 0, ""},
+		{"a data race that no test shows", passes + strings.Replace(fails, "TEXT", ends, 1), true, false, 0, ""},
+		{"out of time", passes + timeout, true, false, 0, ""},
 		{"no test ran", fails, true, false, 0, ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			var out strings.Builder
-			v, err := run(strings.NewReader(test.in), &out)
+			code := "0"
+			if strings.Contains(test.in, "fail") {
+				code = "1"
+			}
+			v, err := run(strings.NewReader(test.in+exited(code)), &out)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -101,6 +119,39 @@ func TestSecondChance(t *testing.T) {
 			})
 			if good != test.good || tried != test.tried || !strings.Contains(out.String(), test.wantPrint) {
 				t.Errorf("good = %v after %d tries, want %v after %d; it printed:\n%s", good, tried, test.good, test.tried, out.String())
+			}
+		})
+	}
+}
+
+// exited is what whoever runs go test tells of its end.
+func exited(code string) string { return `{"Action":"exit","Output":"` + code + `"}` + "\n" }
+
+// What no event tells of fails a run as well.
+func TestExitCodes(t *testing.T) {
+	const passes = `{"Action":"pass","Package":"p","Test":"TestA"}` + "\n"
+	const fails = `{"Action":"fail","Package":"p","Test":"TestB"}` + "\n"
+	tests := []struct {
+		name, in string
+		good     bool
+	}{
+		{"two good ends", passes + exited("0") + passes + exited("0"), true},
+		{"a failed test explains it, and passes alone", passes + fails + exited("1") + passes + exited("0"), true},
+		{"nothing explains it", passes + exited("1"), false},
+		{"only the other run's failure would", passes + fails + exited("1") + passes + exited("1"), false},
+		{"it was killed", passes + exited("137"), false},
+		{"it was killed after a failure", passes + fails + exited("137"), false},
+		{"it was not told", passes, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var out strings.Builder
+			v, err := run(strings.NewReader(test.in), &out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := v.good(&out, func(testID) bool { return true }); got != test.good {
+				t.Errorf("good = %v, want %v; it printed:\n%s", got, test.good, out.String())
 			}
 		})
 	}
