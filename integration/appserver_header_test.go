@@ -10,6 +10,7 @@ import (
 // TestHeadersReachNoApp: WSGI, CGI and servlets fold names of headers; whoever finds a spelling that we keep and they fold is, to the
 // application, whoever he says.
 func TestHeadersReachNoApp(t *testing.T) {
+	t.Parallel() // work for a processor, beside the tests that wait
 	spellings := map[string]func(string) string{
 		"I1 as is":                      func(s string) string { return s },
 		"I3 upper case":                 strings.ToUpper,

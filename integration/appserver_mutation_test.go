@@ -63,6 +63,7 @@ type probe struct {
 // TestMutatedPaths, CVE-2023-33189: of 10,000 mutated paths for each kind of application none reaches a handler that the policy
 // denies, however the application reads it. Fewer are tried again with each exception.
 func TestMutatedPaths(t *testing.T) {
+	t.Parallel() // work for a processor, beside the tests that wait
 	for name, startApp := range appServers {
 		t.Run("CVE-2023-33189 "+name, func(t *testing.T) {
 			app := startApp(t)

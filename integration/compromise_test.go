@@ -39,6 +39,7 @@ const drillRecords = 100_000
 // data key was stolen, with a copy of the disk. The program dies five times on the way, and the operation comes to its end all
 // the same: nothing opens with what the thief has, everything opens with the new key, nothing is lost. Then the pepper.
 func TestRow156CompromiseDrill(t *testing.T) {
+	t.Parallel() // work for a processor, beside the tests that wait
 	r := prepare(t, drillConfig)
 	write(t, filepath.Join(r.dir, "hmac.token"), hmacToken)
 	data := filepath.Join(r.dataDir(), "anteroom")

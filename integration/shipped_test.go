@@ -91,6 +91,7 @@ func (s shipped) opens(target string) bool {
 }
 
 func TestShippedConfigs(t *testing.T) {
+	t.Parallel() // work for a processor, beside the tests that wait
 	configs := shippedConfigs(t)
 	if len(configs) < 7 {
 		t.Fatalf("found only %d configurations", len(configs))
