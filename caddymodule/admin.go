@@ -94,6 +94,7 @@ var adminRoutes = map[string]struct {
 	"keys/begin":        {http.MethodPost, desk.beginKeys},
 	"keys/compromised":  {http.MethodPost, desk.compromisedKey},
 	"keys/destroy":      {http.MethodPost, desk.destroyKey},
+	"keys/client":       {http.MethodPost, desk.rotateClient},
 	"keys/reports":      {http.MethodGet, desk.keyReports},
 	"keys/report":       {http.MethodGet, desk.keyReport},
 	"reviews":           {http.MethodGet, desk.listReviews},

@@ -22,6 +22,7 @@ import (
 //	                                      rings for which the same is to be begun when that has ended
 //	POST /anteroom/keys/compromised       {"id":ID,"dry_run":BOOL,"force":BOOL} → the same; 404 when nothing is called so
 //	POST /anteroom/keys/destroy           {"id":ID,"force":true} → {"apps":[DATAKEY…]}: a data key of applications
+//	POST /anteroom/keys/client            {"name":NAME,"activate":BOOL,"force":BOOL} → CLIENT: the next key of a client, or its use
 //	GET  /anteroom/keys/reports           {"reports":[…]}
 //	GET  /anteroom/keys/report[?id=ID]    {"report":TEXT}: byte by byte what the audit log has the SHA-256 of
 //
@@ -35,6 +36,7 @@ type keyStatus struct {
 	*rekey.Status
 	Signing []keyEntry             `json:"signing"`
 	Rings   []hardening.RingStatus `json:"rings"`
+	Clients []clientEntry          `json:"clients,omitempty"` // keys with which we prove ourselves to identity providers
 	Storage *storageStatus         `json:"storage,omitempty"` // a certificate storage with keys of its own
 }
 
@@ -49,7 +51,7 @@ func (d desk) keyStatus(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer := keyStatus{Status: s, Signing: list.(keyList).Keys, Rings: []hardening.RingStatus{}, Storage: d.keys.certs.status(ctx)}
+	answer := keyStatus{Status: s, Signing: list.(keyList).Keys, Rings: []hardening.RingStatus{}, Clients: d.clientEntries(ctx), Storage: d.keys.certs.status(ctx)}
 	for _, r := range d.keys.rings() {
 		answer.Rings = append(answer.Rings, r.(pepperRing).Status())
 	}

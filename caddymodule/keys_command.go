@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -49,26 +50,33 @@ func printKeys(c *cobra.Command, list keyList) error {
 // keysRotateCommand is `keys rotate`.
 func keysRotateCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "rotate [signing | data | storage | master | ring [NAME]]",
+		Use:   "rotate [signing | data | storage | master | ring [NAME] | client NAME [--activate]]",
 		Short: "Begins the next signing keys, data keys, master key or peppers now",
 		Long: "Ahead of the schedule, and nobody is signed out. `rotate` or `rotate signing` makes new signing keys for sessions and assertions: they are published at once and sign two minutes later; the old ones verify until their last token is dead. " +
 			"`rotate data` makes new data keys and seals anew what Anteroom keeps; applications are told to do the same. A certificate storage with data keys of its own gets new ones, too; `rotate storage` is about that one alone. `rotate master` makes a new master key file and wraps the data keys under it; no record changes. " +
-			"`rotate ring` makes a new pepper for the password rings, which is used five minutes later. When a key may have leaked, use `keys compromised` instead, or `keys kill` for a signing key.",
+			"`rotate ring` makes a new pepper for the password rings, which is used five minutes later. `rotate client NAME` makes the next key with which Anteroom proves itself to the identity provider NAME, and publishes it; with --activate that key signs, after the provider has shown that it knows it. When a key may have leaked, use `keys compromised` instead, or `keys kill` for a signing key.",
 		Example: "  anteroom keys rotate\n  anteroom keys rotate data",
 		Args:    cobra.MaximumNArgs(2),
 	}
 	var f adminFlags
 	f.add(c)
-	dry := c.Flags().Bool("dry-run", false, "only print what would be done; not for signing keys")
+	dry := c.Flags().Bool("dry-run", false, "only print what would be done; not for signing keys and client keys")
+	activate := c.Flags().Bool("activate", false, "of a client: the next key signs from now on")
+	force := c.Flags().Bool("force", false, "with --activate: do not ask the provider whether it knows the key")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		c.SilenceUsage = true
 		if len(args) == 0 {
 			args = []string{"signing"}
 		}
 		verb, known := rotations[args[0]]
+		client := args[0] == "client"
 		switch {
-		case len(args) == 2 && args[0] != "ring", !known && args[0] != "signing":
-			return fmt.Errorf("rotating keys: write signing, data, storage, master, or ring and its name, not %q", strings.Join(args, " "))
+		case len(args) == 2 && args[0] != "ring" && !client, client && len(args) == 1, !known && !client && args[0] != "signing":
+			return fmt.Errorf("rotating keys: write signing, data, storage, master, ring and its name, or client and its name, not %q", strings.Join(args, " "))
+		case (*activate || *force) && !client, *force && !*activate, *dry && client:
+			return errors.New("rotating keys: --activate belongs to `rotate client NAME`, --force to --activate, and --dry-run to neither")
+		case client:
+			return rotateClientKey(c, f, args[1], *activate, *force)
 		case known:
 			want := map[string]any{"verb": verb}
 			if args[0] == ringStorage {

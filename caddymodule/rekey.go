@@ -58,7 +58,7 @@ func (a *App) openKeys(st openStore, log audit.Recorder, sessions *session.Manag
 	sealed, _ := st.Store.(store.Sealed)
 	c := rekey.Config{
 		Store: st.Store, Sealed: sealed, Own: dataKeys{st.envelope}, KeyOf: envelope.KeyOf, LabelOf: labelOf, First: session.SealedFirst(),
-		Rings: a.pepperRings, Audit: log, Alone: alone, Node: keyNode(), Turn: keyTurn(a.storeFrom.Name(a.Directory)),
+		Rings: a.pepperRings, Clients: a.keyClients, Audit: log, Alone: alone, Node: keyNode(), Turn: keyTurn(a.storeFrom.Name(a.Directory)),
 		Timing: rekey.Timing{Logger: poolLogger("keys")},
 	}
 	if st.apps != nil {
@@ -81,6 +81,9 @@ type keyDesk struct {
 	rings  func() []rekey.Ring
 	certs  *storageDesk
 	cancel func()
+
+	clients []*oidc.Source
+	prefix  string // of our own pages
 }
 
 // openKeyDesk begins to carry operations out, also those that an earlier process left behind, until stop is called.
@@ -100,7 +103,10 @@ func (a *App) openKeyDesk(st openStore, log audit.Recorder, sessions *session.Ma
 		defer close(done)
 		o.Follow(ctx)
 	}()
-	return keyDesk{o, st.apps, a.pepperRings, certs, func() { cancel(); certs.stop(); <-done }}, nil
+	return keyDesk{
+		Operator: o, apps: st.apps, rings: a.pepperRings, certs: certs, cancel: func() { cancel(); certs.stop(); <-done },
+		clients: a.oidcSources(), prefix: a.Prefix,
+	}, nil
 }
 
 // stop may be called again.

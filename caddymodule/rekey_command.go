@@ -25,7 +25,7 @@ func keysStatusCommand() *cobra.Command {
 		Use:   "status [--json]",
 		Short: "Shows what is sealed by what, how old each key is, and how many records it has sealed",
 		Long: "Prints the master key, the data keys under it with the number of values in the store that each has sealed, the data keys of applications (what those keep only they can count), " +
-			"the signing keys, and the password rings with their peppers. It reads the whole store once; nothing is changed, and no secret is shown.",
+			"the signing keys, the keys with which Anteroom proves itself to identity providers, and the password rings with their peppers. It reads the whole store once; nothing is changed, and no secret is shown.",
 		Example: "  anteroom keys status --config /etc/anteroom/Caddyfile",
 		Args:    cobra.NoArgs,
 	}
@@ -84,6 +84,18 @@ func printStatus(c *cobra.Command, s keyStatus) error {
 	for _, k := range s.Signing {
 		row(cell(k.KID), cell(k.Use), cell(k.State), localTime(k.Created))
 	}
+	if len(s.Clients) > 0 {
+		row()
+		row("CLIENT KEY", "USE", "STATE", "CREATED", "")
+	}
+	for _, e := range s.Clients {
+		if len(e.Keys) == 0 {
+			row(clientPrefix+cell(e.Name), "-", cmp.Or(printable(e.Problem), "made at the first sign-in"), "-", "")
+		}
+		for _, k := range e.Keys {
+			row(clientPrefix+cell(e.Name), cell(k.Use), cell(k.State), localTime(k.Created), cell(k.KID))
+		}
+	}
 	if len(s.Rings) > 0 {
 		row()
 		row("RING", "PEPPER", "STATE", "CREATED", "")
@@ -126,7 +138,7 @@ func keysCompromisedCommand() *cobra.Command {
 		Use:   "compromised ID [--dry-run] [--yes] [--force]",
 		Short: "Ends the use of a key that somebody else may have, and seals everything anew",
 		Long: "For the moment in which a key may have been stolen. From then on the key seals nothing on any node, a new one is there, everything that it had sealed is sealed anew, sessions that it protected are over, and when a second reading of the whole store finds nothing under it, it is destroyed. " +
-			"ID is what `keys status` shows: a data key (16 digits; storage/ and 16 digits for one of the certificate storage), a pepper (ring/p3, or NAME/p3), a TLS key that opens a ring (16 or more digits of its name), a signing key, or `master`. " +
+			"ID is what `keys status` shows: a data key (16 digits; storage/ and 16 digits for one of the certificate storage), a pepper (ring/p3, or NAME/p3), a TLS key that opens a ring (16 or more digits of its name), a signing key, client/NAME (the key with which Anteroom proves itself to the identity provider NAME), or `master`. " +
 			"It goes on when this command is ended or the program is killed; run the command again to watch. First look what would happen with --dry-run. `keys report` prints the report at the end.",
 		Example: "  anteroom keys compromised 5f0c9a4be1d27380 --dry-run\n  anteroom keys compromised 5f0c9a4be1d27380",
 		Args:    cobra.ExactArgs(1),

@@ -35,7 +35,7 @@ func (o *Operator) Begin(ctx context.Context, r Request) (*Operation, error) {
 	}
 	op, err := o.draft(r)
 	if err == nil {
-		err = o.able(ctx, r.Verb)
+		err = o.able(ctx, r.Verb, r.Target)
 	}
 	if err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (o *Operator) Begin(ctx context.Context, r Request) (*Operation, error) {
 // compromised key cannot wait until a large store was read several times.
 func gives(present, next Verb) bool {
 	switch next {
-	case CompromisedData, CompromisedApps, CompromisedMaster, CompromisedSigning, CompromisedRing:
+	case CompromisedData, CompromisedApps, CompromisedMaster, CompromisedSigning, CompromisedRing, CompromisedClient:
 		return present == RotateData
 	}
 	return false
@@ -180,6 +180,9 @@ func (o *Operator) Resolve(name string) (Request, error) {
 			found = append(found, r)
 		}
 	}
+	if kind == "" && o.client(id) != nil {
+		found = append(found, Request{Verb: CompromisedClient, Target: id})
+	}
 	if is("signing") && o.c.Sessions != nil && signingID.MatchString(id) {
 		for _, kid := range o.c.Sessions().SigningKeys() {
 			if strings.HasPrefix(kid, id) {
@@ -191,7 +194,7 @@ func (o *Operator) Resolve(name string) (Request, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return Request{}, fmt.Errorf("%w: nothing here is called %.80q; `anteroom keys status` lists data keys, rings and master keys, `anteroom keys list` signing keys", ErrTarget, name)
+		return Request{}, fmt.Errorf("%w: nothing here is called %.80q; `anteroom keys status` lists data keys, rings, client keys and master keys, `anteroom keys list` signing keys", ErrTarget, name)
 	}
 	return Request{}, fmt.Errorf("%w: %.80q may mean %d keys; write data:, apps:, signing: or tls: in front of it, or more of its name", ErrTarget, name, len(found))
 }
@@ -241,7 +244,7 @@ type Plan struct {
 func (o *Operator) Plan(ctx context.Context, r Request) (*Plan, error) {
 	op, err := o.draft(r)
 	if err == nil {
-		err = o.able(ctx, r.Verb)
+		err = o.able(ctx, r.Verb, r.Target)
 	}
 	if err != nil {
 		return nil, err
@@ -266,6 +269,8 @@ func (o *Operator) Plan(ctx context.Context, r Request) (*Plan, error) {
 		}
 	case CompromisedSigning:
 		op.note(noteSigning)
+	case CompromisedClient:
+		op.note(noteClientNew)
 	case CompromisedRing:
 		op.note(noteUpgrade)
 	case CompromisedApps:

@@ -24,6 +24,7 @@ const (
 	CompromisedMaster  Verb = "compromised-master"
 	CompromisedSigning Verb = "compromised-signing"
 	CompromisedRing    Verb = "compromised-ring"
+	CompromisedClient  Verb = "compromised-client"
 )
 
 // The states of an operation.
@@ -57,6 +58,7 @@ type Operation struct {
 	Apps   []string `json:"apps,omitempty"`   // data keys of applications that are to go
 	Kills  []string `json:"kills,omitempty"`  // signing keys that are to go
 	Fresh  []string `json:"fresh,omitempty"`  // signing keys that were made instead
+	Old    []string `json:"old,omitempty"`    // client keys that are to go
 	Again  bool     `json:"again,omitempty"`  // signing keys came up under a key that goes, after all had been killed
 	Former string   `json:"former,omitempty"` // the master key that is to go
 	Master string   `json:"master,omitempty"` // and the one after it

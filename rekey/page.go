@@ -31,7 +31,8 @@ var (
 var verbs = map[Verb]string{
 	CompromisedData: "A data key was compromised", CompromisedApps: "A data key of applications was compromised",
 	CompromisedMaster: "The master key was compromised", CompromisedSigning: "A signing key was compromised",
-	CompromisedRing: "A key of a password ring was compromised", RotateData: "New data keys", RotateMaster: "A new master key",
+	CompromisedRing: "A key of a password ring was compromised", CompromisedClient: "A key for an identity provider was compromised",
+	RotateData: "New data keys", RotateMaster: "A new master key",
 	RotateRing: "New peppers", Migrate: "Data keys under another master key",
 }
 

@@ -102,6 +102,15 @@ type Ring interface {
 	Rotate(ctx context.Context) (primary string, err error)
 }
 
+// Client is a client of an identity provider, which proves itself with keys that are kept here.
+type Client interface {
+	Name() string
+	// KeyNames are the keys that sign now.
+	KeyNames(ctx context.Context) ([]string, error)
+	// ReplaceKeys makes new ones in the place of those of these names. It may be repeated.
+	ReplaceKeys(ctx context.Context, names []string) error
+}
+
 // Master is the local master key, where it is ours to replace.
 type Master interface {
 	ID() string
@@ -122,6 +131,7 @@ type Config struct {
 	First    []string // store keys without which nothing starts
 	Sessions func() Sessions
 	Rings    func() []Ring
+	Clients  func() []Client
 	Master   Master // nil: it cannot be replaced here, and NoMaster says what to do
 	NoMaster string
 	PutAway  func(remove bool) (detail string, err error) // at the end of a migration: the key file that it has left; nil: there is none
@@ -217,7 +227,7 @@ func (o *Operator) look(ctx context.Context) (again bool) {
 	if op.State != StateRunning || !o.ours(op, raw) {
 		return false
 	}
-	if err := o.able(ctx, op.Verb); err != nil {
+	if err := o.able(ctx, op.Verb, op.Target); err != nil {
 		o.c.Logger.Debug("an operation on keys is left to another node", "operation", op.ID, "error", err)
 		return false
 	}
@@ -241,7 +251,10 @@ func (o *Operator) ours(op *Operation, raw []byte) bool {
 }
 
 // able refuses what ends sessions where this Operator has none but the store has: signing keys that were exposed would live on.
-func (o *Operator) able(ctx context.Context, verb Verb) error {
+func (o *Operator) able(ctx context.Context, verb Verb, target string) error {
+	if verb == CompromisedClient && o.client(target) == nil {
+		return fmt.Errorf("%w: no identity provider here is called %.80q and has keys that are kept here; `anteroom keys status` lists them", ErrTarget, target)
+	}
 	if o.c.Sessions != nil || verb != CompromisedData && verb != CompromisedMaster {
 		return nil
 	}

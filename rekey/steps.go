@@ -405,3 +405,54 @@ func (o *Operator) rings() []Ring {
 	}
 	return o.c.Rings()
 }
+
+// clientTarget begins the name of a client's keys.
+const clientTarget = "client/"
+
+// client is the one that a name means, nil when there is none.
+func (o *Operator) client(target string) Client {
+	name, ok := strings.CutPrefix(target, clientTarget)
+	if !ok || o.c.Clients == nil {
+		return nil
+	}
+	for _, c := range o.c.Clients() {
+		if c.Name() == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// clientKeys replaces the keys that there are when the step begins, once: their names are noted before.
+func (t *task) clientKeys(ctx context.Context) error {
+	op := t.now()
+	client := t.o.client(op.Target)
+	if client == nil {
+		return fmt.Errorf("%w: no identity provider here is called %.80q any more", ErrTarget, op.Target)
+	}
+	if op.Steps[len(op.Steps)-1].Detail == "" {
+		names, err := client.KeyNames(ctx)
+		if err == nil {
+			err = t.change(ctx, true, func(op *Operation) {
+				op.Old = names
+				op.Steps[len(op.Steps)-1].Detail = "to be replaced: " + orNone(names)
+			})
+		}
+		if err != nil {
+			return err
+		}
+		op = t.now()
+	}
+	if err := client.ReplaceKeys(ctx, op.Old); err != nil {
+		return err
+	}
+	names, err := client.KeyNames(ctx)
+	if err != nil {
+		return err
+	}
+	return t.change(ctx, true, func(op *Operation) {
+		op.Changed = len(op.Old)
+		op.Steps[len(op.Steps)-1].Detail = "replaced: " + orNone(op.Old) + "; now: " + orNone(names)
+		op.note(noteClientNew)
+	})
+}

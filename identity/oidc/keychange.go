@@ -217,6 +217,9 @@ type ClientKey struct {
 // own says whether the client proves itself with a key that is made here.
 func (s *Source) own() bool { return s.config.Client.Auth == privateKeyJWT && s.given.signer == nil }
 
+// MakesKeys says whether this client has keys that are made here.
+func (s *Source) MakesKeys() bool { return s.own() || s.bound() }
+
 // ClientKeys lists the keys of this client that were made here, and makes none.
 func (s *Source) ClientKeys(ctx context.Context) ([]ClientKey, error) {
 	var all []ClientKey
