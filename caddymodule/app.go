@@ -106,6 +106,7 @@ type openStore struct {
 	envelope *envelope.Envelope
 	apps     *envelope.Envelope
 	masters  masters
+	late     error // why the envelopes had not begun when the store was opened; nil: they had
 }
 
 // running is what exists between Start and Cleanup.
@@ -174,7 +175,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return err
 		}
 	}
-	return errors.Join(registerMetrics(ctx), a.takeReferences())
+	return errors.Join(registerMetrics(ctx), registerEnvelopeMetrics(ctx), a.takeReferences())
 }
 
 func (a *App) takeReferences() error {
@@ -233,16 +234,16 @@ func (a *App) Start() error {
 	if a.Audit == "off" {
 		a.logger.Warn("the audit log is off: nobody will be able to tell who read what; remove `audit off` to keep one")
 	}
-	err := a.begin()
+	err := a.begin(openStore.begun) // which has just been tried
 	if !away(err) || !mayWait() {
 		return err
 	}
 	a.startup.reached() // nobody waits for what may take hours
-	a.waiting.begin("every site with `anteroom`", err, a.logger, a.begin)
+	a.waiting.begin("every site with `anteroom`", err, a.logger, func() error { return a.begin(openStore.await) })
 	return nil
 }
 
-func (a *App) begin() error {
+func (a *App) begin(sealed func(openStore) error) error {
 	st, err := a.storeRef.open(a.openStore)
 	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
@@ -255,7 +256,7 @@ func (a *App) begin() error {
 		return fmt.Errorf("opening the audit log: %w", err)
 	}
 	openingAudit.set(log)
-	if err := st.await(); err != nil {
+	if err := sealed(st); err != nil {
 		return err
 	}
 	if err := a.mendKeys(st, log); err != nil {

@@ -29,12 +29,15 @@ type EnvelopeService struct {
 	// Name that is part of everything sealed here: what one tenant's service sealed no other one's opens. It cannot be
 	// changed later. Default: the site's host, when it has exactly one.
 	Tenant string `json:"tenant,omitempty"`
+	// Bounds how much may be sealed and opened. Default: no bound.
+	Limit *EnvelopeLimit `json:"limit,omitempty"`
 	// Where the directive stands ("Caddyfile:12"), for messages of later stages.
 	At string `json:"at,omitempty"`
 
 	app     *hmacApp
 	site    enclosure
 	service *envelope.Service
+	limits  reference[*envelope.Limits]
 }
 
 // CaddyModule returns the module's information.
@@ -49,6 +52,7 @@ func (*EnvelopeService) CaddyModule() caddy.ModuleInfo {
 //		peer uid NAME              # or gid: processes at the other end of a Unix socket
 //		client_certificate FILE
 //		tenant NAME                # default: the site's host
+//		limit 64MiB burst 256MiB   # bytes per second, of values and as much of streams; default: no limit
 //	}
 func parseEnvelope(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next() // "envelope_service"
@@ -62,14 +66,18 @@ func parseEnvelope(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) 
 		case err != nil:
 			return nil, err
 		case handled:
-		case h.Val() == "tenant" && s.Tenant == "":
+		case h.Val() == "tenant" && s.Tenant != "", h.Val() == "limit" && s.Limit != nil:
+			return nil, h.Errf("%q stands twice", h.Val())
+		case h.Val() == "tenant":
 			if err := oneArg(h.Dispenser, &s.Tenant); err != nil {
 				return nil, err
 			}
-		case h.Val() == "tenant":
-			return nil, h.Errf("%q stands twice", h.Val())
+		case h.Val() == "limit":
+			if err := s.limitLine(h.Dispenser); err != nil {
+				return nil, err
+			}
 		default:
-			return nil, h.Errf("unrecognized line %q; want one of "+callerWords+", tenant", h.Val())
+			return nil, h.Errf("unrecognized line %q; want one of "+callerWords+", tenant, limit", h.Val())
 		}
 	}
 	if err := s.check(); err != nil {
@@ -90,6 +98,9 @@ func (s *EnvelopeService) where() string {
 func (s *EnvelopeService) check() error {
 	if !s.given() {
 		return fmt.Errorf("%s: nobody could call it; write %s", s.where(), callersRemedy)
+	}
+	if err := s.Limit.check(); err != nil {
+		return fmt.Errorf("%s: %w", s.where(), err)
 	}
 	return nil
 }
@@ -113,12 +124,19 @@ func (s *EnvelopeService) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("%s: %w", s.where(), err)
 	}
 	s.app = app.(*hmacApp)
+	if err := registerEnvelopeMetrics(ctx); err != nil {
+		return fmt.Errorf("%s: %w", s.where(), err)
+	}
 	callers, err := s.resolve(s.where())
 	if err != nil {
 		return err
 	}
+	limits, err := s.app.addEnvelope(s)
+	if err != nil {
+		return err
+	}
 	s.service, err = envelope.NewService(envelope.ServiceConfig{
-		Vault: lateVault{&s.app.store}, Tenant: s.Tenant, Hosts: s.site.hosts, Facts: factsOf, Callers: callers,
+		Vault: lateVault{&s.app.store}, Ring: ringApps, Limits: limits, Tenant: s.Tenant, Hosts: s.site.hosts, Facts: factsOf, Callers: callers,
 		Audit: &s.app.audit, Logger: poolLogger("envelope_service"),
 	})
 	if err != nil {

@@ -33,8 +33,9 @@ type hmacApp struct {
 	waiting  waiting // for the master key
 	follow   sync.WaitGroup
 
-	mu       sync.Mutex // guards services
-	services []*HMACService
+	mu        sync.Mutex // guards the fields below
+	services  []*HMACService
+	envelopes []*EnvelopeService
 }
 
 // CaddyModule returns the module's information.
@@ -89,6 +90,13 @@ func (a *hmacApp) registered() []*HMACService {
 	return slices.Clone(a.services)
 }
 
+// sealing lists the envelope services of the config.
+func (a *hmacApp) sealing() []*EnvelopeService {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.envelopes)
+}
+
 // Start opens store and audit log, looks at each ring once and follows it until the config is replaced. A store that does not
 // open because the master key is away is waited for, as by the anteroom app.
 func (a *hmacApp) Start() error {
@@ -119,6 +127,11 @@ func (a *hmacApp) begin() error {
 	for _, h := range a.registered() {
 		if err := h.start(); err != nil {
 			return fmt.Errorf("%s: %w", h.where(), err)
+		}
+	}
+	for _, s := range a.sealing() {
+		if err := s.start(); err != nil {
+			return fmt.Errorf("%s: %w", s.where(), err)
 		}
 	}
 	warnLoops(a.ctx, "hmac_service")
@@ -182,6 +195,9 @@ func (a *hmacApp) releaseAll() {
 	for _, h := range a.registered() {
 		problems = append(problems, h.limits.release())
 	}
+	for _, s := range a.sealing() {
+		problems = append(problems, s.limits.release())
+	}
 	if err := errors.Join(problems...); err != nil {
 		a.logger.Error("closing the store and the audit log", "error", err)
 	}
@@ -191,6 +207,9 @@ func (a *hmacApp) retakeAll() bool {
 	same := a.storeRef.again() && a.auditRef.again()
 	for _, h := range a.registered() {
 		same = same && h.limits.again()
+	}
+	for _, s := range a.sealing() {
+		same = same && s.limits.again()
 	}
 	if !same {
 		a.releaseAll()

@@ -48,23 +48,32 @@ func (m masters) mark(store, ring string) envelope.Mark {
 // ring reads or makes a ring; store names where it lies. Nothing follows it yet. When the master is away (away) there is an
 // envelope besides the error: it seals and opens nothing until it is started, which following it does.
 func (m masters) ring(ctx context.Context, store, name string, keys envelope.KeyStore, logger *slog.Logger) (*envelope.Envelope, error) {
-	e, err := envelope.New(envelope.Config{
-		Name: name, Master: m.master, Former: m.former, Store: keys, CacheAge: m.age, CacheUses: m.uses, Mark: m.mark(store, name), Logger: logger,
-		Audit: &openingAudit,
-		// Applications reseal what is theirs when they can; until the key is destroyed they must be able to read it.
-		OpenCondemned: name == ringApps,
-	})
+	e, err := m.ringLater(ctx, store, name, keys, logger)
 	if err != nil {
 		return nil, err
 	}
 	return e, e.Start(ctx)
 }
 
+// ringLater makes an envelope that begins when it is followed.
+func (m masters) ringLater(_ context.Context, store, name string, keys envelope.KeyStore, logger *slog.Logger) (*envelope.Envelope, error) {
+	return envelope.New(envelope.Config{
+		Name: name, Master: m.master, Former: m.former, Store: keys, CacheAge: m.age, CacheUses: m.uses, Mark: m.mark(store, name), Logger: logger,
+		Audit: &openingAudit,
+		// Applications reseal what is theirs when they can; until the key is destroyed they must be able to read it.
+		OpenCondemned: name == ringApps, Cache: cacheCounts[name],
+	})
+}
+
+// cacheCounts counts for each ring what data keys are asked for, in the whole process.
+var cacheCounts = map[string]*envelope.CacheCounts{ringOwn: {}, ringApps: {}}
+
 // sealedStore is an open store with the envelope that seals what lies in it, and the place of the rings.
 type sealedStore struct {
 	store.Store
 	envelope *envelope.Envelope
 	keys     envelope.KeyStore
+	late     error // why the envelope has not begun yet
 }
 
 // redisClient is the client that a store and a certificate storage share. The ring lies beside what it seals; it is followed for as

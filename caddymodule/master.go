@@ -117,7 +117,7 @@ func (m masters) wrapper() hardening.Wrapper {
 type lateWrapper struct{ store *lateStore }
 
 func (l lateWrapper) now() (hardening.Wrapper, error) {
-	if s := l.store.p.Load(); s != nil {
+	if s := l.store.p.Load(); s != nil && s.begun() == nil {
 		if w := s.masters.wrapper(); w != nil {
 			return w, nil
 		}

@@ -205,7 +205,7 @@ func (m *MasterAWSKMS) Open(ctx context.Context, dir string, logger *slog.Logger
 
 func (m *MasterAWSKMS) connect(ctx context.Context, logger *slog.Logger) (*awskms.Master, error) {
 	c := m.conf
-	c.Logger = logger
+	c.Logger, c.Observe = logger, countKMS
 	kms, err := awskms.New(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", m.where(), err)

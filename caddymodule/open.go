@@ -39,19 +39,38 @@ func (a *App) openStore() (openStore, func() error, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
-	apps, err := m.ring(ctx, a.storeFrom.Name(a.Directory), ringApps, st.keys, poolLogger("envelope"))
+	begin := m.ring
+	if st.late != nil { // a master that does not answer is not asked a second time
+		begin = m.ringLater
+	}
+	apps, err := begin(ctx, a.storeFrom.Name(a.Directory), ringApps, st.keys, poolLogger("envelope"))
 	if err != nil && !away(err) {
 		return openStore{}, nil, errors.Join(err, st.Close())
 	}
+	late := st.late
+	if late == nil {
+		late = err
+	}
 	stop := follow(apps)
-	return openStore{st.Store, st.envelope, apps, m}, func() error { stop(); return st.Close() }, nil
+	return openStore{st.Store, st.envelope, apps, m, late}, func() error { stop(); return st.Close() }, nil
+}
+
+// begun reports whether the envelopes have begun, or why they have not.
+func (st openStore) begun() error {
+	if st.late == nil || st.envelope.Keys() != nil && st.apps.Keys() != nil {
+		return nil
+	}
+	return st.late
 }
 
 // await starts the envelopes that could not be started with the store, because their master was away.
 func (st openStore) await() error {
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
-	return errors.Join(st.envelope.Await(ctx), st.apps.Await(ctx))
+	if err := st.envelope.Await(ctx); err != nil {
+		return err
+	}
+	return st.apps.Await(ctx)
 }
 
 func exists(path string) bool {

@@ -51,7 +51,7 @@ func (b *Bolt) OpenStore(dir string, m masters, logger *slog.Logger) (sealedStor
 		return sealedStore{}, errors.Join(err, s.Close())
 	}
 	stop := follow(env)
-	return sealedStore{&heldBolt{s, stop}, env, s}, nil
+	return sealedStore{&heldBolt{s, stop}, env, s, err}, nil
 }
 
 // heldBolt is a store whose key ring is followed until it is closed.

@@ -260,7 +260,7 @@ func (r *Redis) OpenStore(dir string, m masters, _ *slog.Logger) (sealedStore, e
 	if client.master != m.key {
 		return sealedStore{}, errors.Join(errMasters, ref.release())
 	}
-	return sealedStore{&heldRedis{Store: client.Store, ref: ref, client: ref.key}, client.envelope, client.keys}, nil
+	return sealedStore{&heldRedis{Store: client.Store, ref: ref, client: ref.key}, client.envelope, client.keys, nil}, nil
 }
 
 // heldRedis is a store that gives its share of the client back instead of closing it.

@@ -31,6 +31,7 @@ func (c *core) key(ctx context.Context, entry *ringKey) (*dataKey, error) {
 	k := c.keys[entry.ID]
 	c.mu.Unlock()
 	if k != nil && !k.spent(c.cfg.Now(), c.cfg, 1) && (k.uses.Add(1) <= c.cfg.CacheUses || !k.remote) {
+		c.cfg.Cache.Hits.Add(1)
 		return k, nil
 	}
 	k, err := c.load(ctx, entry, k)
@@ -70,8 +71,10 @@ func (c *core) load(ctx context.Context, entry *ringKey, had *dataKey) (*dataKey
 	// Others wait for the same answer: one caller who gives up does not end it.
 	ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), masterTime)
 	defer cancel()
+	c.cfg.Cache.Asked.Add(1)
 	k, err := c.ask(ask, entry)
 	if err != nil {
+		c.cfg.Cache.Failed.Add(1)
 		c.refuse(ctx, reasonUnwrap, entry.ID, err)
 		err = fmt.Errorf("%w: %w", errMasterSaid, err)
 	}

@@ -61,6 +61,8 @@ type Config struct {
 
 	Audit audit.Recorder // takes what does not open (values of the service apart, which names their caller); nil: nobody
 
+	Cache *CacheCounts // counts what data keys are asked for; nil: nobody counts
+
 	OpenCondemned bool // Open goes on opening what is sealed under a condemned key, until it is destroyed
 
 	Now    func() time.Time

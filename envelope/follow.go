@@ -76,6 +76,9 @@ func newCore(cfg Config) (*core, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Cache == nil {
+		cfg.Cache = new(CacheCounts)
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/anteroom-proxy/anteroom/audit"
@@ -51,13 +52,15 @@ type Vault interface {
 	Keys() []KeyInfo
 }
 
-// ServiceConfig is what a Service needs. All fields but Logger are required.
+// ServiceConfig is what a Service needs. All fields but Ring, Limits and Logger are required.
 type ServiceConfig struct {
 	Vault   Vault
+	Ring    string   // name of the vault's ring, for events
 	Tenant  string   // part of every label: what one tenant's service sealed no other one's opens
 	Hosts   []string // names by which callers reach the service, lower case
 	Facts   func(*http.Request) loopback.Facts
 	Callers loopback.Callers
+	Limits  *Limits // nil: none
 	Audit   audit.Recorder
 	Logger  *slog.Logger // nil: discard
 }
@@ -92,8 +95,9 @@ type ServiceConfig struct {
 // chunked coding in HTTP/1.1 (RFC 9112 section 8), with RST_STREAM in HTTP/2 (RFC 9113 section 6.4). So it is an error in
 // every client, and what came before is genuine and not the whole: use it only when the answer has ended well.
 //
-// One audit event for each request, before anything is given out; a stream that breaks later gets a second one. Nothing of
-// what is sealed, no label and no id stands in events, logs and errors.
+// One audit event for each request, before anything is given out; a stream that breaks later gets a second one. Items that do
+// not open have an event of their own for each reason, with their number, the ring and the key of the last one. Nothing of
+// what is sealed, no label and no id of a record stands in events, logs and errors.
 type Service struct {
 	cfg              ServiceConfig
 	batches, streams chan struct{}
@@ -113,6 +117,9 @@ func NewService(cfg ServiceConfig) (*Service, error) {
 		return nil, errors.New("making the envelope service: it has no host name")
 	case cfg.Tenant == "" || len(cfg.Tenant) > maxID || strings.ContainsFunc(cfg.Tenant, notPurpose):
 		return nil, fmt.Errorf("making the envelope service: the tenant is not 1 to %d of letters, digits and . _ : / @ + -", maxID)
+	}
+	if cfg.Limits == nil {
+		cfg.Limits, _ = NewLimits(0, 0, nil) // no numbers that could be wrong
 	}
 	cfg.Hosts = slices.Clone(cfg.Hosts)
 	return &Service{cfg, make(chan struct{}, maxBatches), make(chan struct{}, maxStreams)}, nil
@@ -153,8 +160,9 @@ type call struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	facts   loopback.Facts
-	who     string // by which credential the caller came
-	reason  string // overrides the reason of the error in the audit event
+	who     string                 // by which credential the caller came
+	reason  string                 // overrides the reason of the error in the audit event
+	key     atomic.Pointer[string] // the data key of what was opened last; a stream opens in a goroutine
 }
 
 // answer is the order of the checks: credential before anything that reads, shape before anything that works.
@@ -199,6 +207,12 @@ func (c *call) body() ([]byte, error) {
 	if err != nil || media != "application/json" || given && !strings.EqualFold(charset, "utf-8") || c.r.Header.Get("Content-Encoding") != "" {
 		return nil, errContentType
 	}
+	told := c.r.ContentLength >= 0 && c.r.ContentLength <= maxBody
+	if told { // what is above the limit is not even read
+		if err := c.service.cfg.Limits.spend(c.r.ContentLength); err != nil {
+			return nil, err
+		}
+	}
 	_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(stall)) // a batch is small; a caller that stands still holds a place
 	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, maxBody))
 	var tooLarge *http.MaxBytesError
@@ -208,6 +222,12 @@ func (c *call) body() ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", errSource, err)
 	}
+	if !told {
+		if err := c.service.cfg.Limits.spend(int64(len(body))); err != nil {
+			return nil, err
+		}
+	}
+	c.service.cfg.Limits.counts.read(c.operation(), len(body))
 	return body, nil
 }
 
@@ -272,6 +292,7 @@ func (c *call) open() error {
 			}
 		}
 	}()
+	var no declined
 	for i, it := range items {
 		plain, err := c.service.cfg.Vault.Open(c.r.Context(), it.subject.label(labelItem), it.content)
 		if err == nil {
@@ -284,8 +305,12 @@ func (c *call) open() error {
 		if out[i].Error = problemOf(err); out[i].Error == nil {
 			return fmt.Errorf("opening item %d: %w", i, err)
 		}
+		no.add(err, it.content)
 	}
-	return c.writeJSON(len(out), map[string]any{"items": out})
+	if err := c.recordDeclined(no); err != nil {
+		return err
+	}
+	return c.writeJSON(len(out)-no.count(), map[string]any{"items": out})
 }
 
 func (c *call) reseal() error {
@@ -300,6 +325,7 @@ func (c *call) reseal() error {
 		Error   *problem `json:"error,omitempty"`
 	}
 	out := make([]one, len(items))
+	var no declined
 	for i, it := range items {
 		sealed, changed, err := c.service.cfg.Vault.Reseal(c.r.Context(), it.subject.label(labelItem), it.content)
 		if err == nil {
@@ -309,18 +335,23 @@ func (c *call) reseal() error {
 		if out[i].Error = problemOf(err); out[i].Error == nil {
 			return fmt.Errorf("resealing item %d: %w", i, err)
 		}
+		no.add(err, it.content)
 	}
-	return c.writeJSON(len(out), map[string]any{"items": out})
+	if err := c.recordDeclined(no); err != nil {
+		return err
+	}
+	return c.writeJSON(len(out)-no.count(), map[string]any{"items": out})
 }
 
-// writeJSON records the request and answers it. What cannot be recorded is not given out.
+// writeJSON records the request and answers it. What cannot be recorded is not given out. Count is of the items that were
+// answered; that none was is recorded already.
 func (c *call) writeJSON(count int, answer any) error {
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(answer); err != nil {
 		return fmt.Errorf("writing answer: %w", err)
 	}
 	defer func() { clear(buf.Bytes()) }()
-	if err := c.record("allowed", "", audit.NewRef(), count); err != nil {
+	if err := c.recordAllowed(count); err != nil {
 		return err
 	}
 	c.w.Header().Set("Content-Type", "application/json")
@@ -356,6 +387,7 @@ func (c *call) recordFailure(err error, ref string) error {
 		attrs = append(attrs, "error", err)
 	}
 	c.service.cfg.Logger.Log(c.r.Context(), level, "envelope service refused a request", attrs...)
+	c.service.cfg.Limits.counts.count(c.operation(), decision, reason, 1)
 	return c.record(decision, reason, ref, 0)
 }
 
@@ -370,6 +402,9 @@ func (c *call) record(decision, reason, ref string, count int) error {
 	}
 	if m := c.r.Method; m == http.MethodGet || m == http.MethodPost || m == http.MethodHead || m == http.MethodOptions {
 		e.Method = m
+	}
+	if key := c.key.Load(); key != nil && decision != "allowed" {
+		e.Rule = ruleOf(c.service.cfg.Ring, *key)
 	}
 	if c.facts.Remote.IsValid() {
 		e.Client = c.facts.Remote.String()

@@ -34,7 +34,7 @@ type refusal struct {
 // success (DESIGN.md, invariant 1).
 //
 //	404 wrong connection, path    401 credential              405 method       415 content type    413 body or items
-//	400 input                     422 does not open           503 master key, audit, token file, too many at once
+//	400 input                     422 does not open   429 limit   503 master key, audit, token file, too many at once
 func refusalFor(err error) refusal {
 	switch {
 	case errors.Is(err, errNotFound):
@@ -45,6 +45,12 @@ func refusalFor(err error) refusal {
 		return refusal{http.StatusMethodNotAllowed, "method", "method", 0}
 	case errors.Is(err, errContentType):
 		return refusal{http.StatusUnsupportedMediaType, "content-type", "content-type", 0}
+	case errors.Is(err, errLimited):
+		after := time.Second
+		if d := (delayError{}); errors.As(err, &d) {
+			after = max(d.after, after)
+		}
+		return refusal{http.StatusTooManyRequests, "too-many", "limit", after}
 	case errors.Is(err, errTooLarge):
 		return refusal{http.StatusRequestEntityTooLarge, "too-large", "too-large", 0}
 	case errors.Is(err, errInput), errors.Is(err, errSource):
@@ -81,7 +87,7 @@ func detailFor(err error) string {
 	case known.reason == "master.refused":
 		return "the master key refuses; the log of the service says why"
 	}
-	for _, known := range []error{errNotFound, errCredential, errNoToken, errMethod, errContentType, errSource, errBusy, errAudit} {
+	for _, known := range []error{errNotFound, errCredential, errNoToken, errMethod, errContentType, errSource, errBusy, errLimited, errAudit} {
 		if errors.Is(err, known) {
 			return known.Error()
 		}

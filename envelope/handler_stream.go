@@ -24,7 +24,7 @@ func (c *call) streamSeal() error {
 		return err
 	}
 	return c.stream(func(ctx context.Context, dst io.Writer, src io.Reader) error {
-		return sealStream(ctx, c.service.cfg.Vault, q.subject, dst, src)
+		return sealStream(ctx, noting{c.service.cfg.Vault, c}, q.subject, dst, src)
 	})
 }
 
@@ -34,7 +34,7 @@ func (c *call) streamOpen() error {
 		return err
 	}
 	return c.stream(func(ctx context.Context, dst io.Writer, src io.Reader) error {
-		return openStream(ctx, c.service.cfg.Vault, q.subject, q.span, dst, src)
+		return openStream(ctx, noting{c.service.cfg.Vault, c}, q.subject, q.span, dst, src)
 	})
 }
 
@@ -45,13 +45,13 @@ func (c *call) streamReseal() error {
 	}
 	return c.stream(func(ctx context.Context, dst io.Writer, src io.Reader) error {
 		if !q.header {
-			return resealStream(ctx, resealing{c.service.cfg.Vault}, q.subject, dst, src)
+			return resealStream(ctx, resealing{noting{c.service.cfg.Vault, c}}, q.subject, dst, src)
 		}
 		header, err := io.ReadAll(io.LimitReader(src, int64(headerPrefix+maxSealedKey+1)))
 		if err != nil {
 			return fmt.Errorf("%w: %w", errSource, err)
 		}
-		header, _, err = resealHeader(ctx, c.service.cfg.Vault, q.subject, header)
+		header, _, err = resealHeader(ctx, noting{c.service.cfg.Vault, c}, q.subject, header)
 		if err != nil {
 			return err
 		}
@@ -78,6 +78,9 @@ func (c *call) stream(work func(ctx context.Context, dst io.Writer, src io.Reade
 	if err != nil || media != "application/octet-stream" || c.r.Header.Get("Content-Encoding") != "" {
 		return errContentType
 	}
+	if err := c.service.cfg.Limits.enter(); err != nil {
+		return err
+	}
 	control := http.NewResponseController(c.w)
 	_ = control.EnableFullDuplex() // HTTP/1.1: go on reading after the answer has begun; HTTP/2 always does
 	defer func() {
@@ -85,7 +88,7 @@ func (c *call) stream(work func(ctx context.Context, dst io.Writer, src io.Reade
 		_ = control.SetWriteDeadline(time.Time{})
 	}()
 	dst := &streamAnswer{call: c, control: control}
-	err = work(c.r.Context(), dst, &streamBody{c.r.Body, control})
+	err = work(c.r.Context(), dst, &streamBody{c.r.Body, c, control})
 	if err == nil {
 		err = dst.begin() // an empty document
 	}
@@ -121,7 +124,7 @@ func (a *streamAnswer) begin() error {
 	if a.begun {
 		return nil
 	}
-	if err := a.call.record("allowed", "", audit.NewRef(), 0); err != nil {
+	if err := a.call.recordAllowed(1); err != nil {
 		return err
 	}
 	a.begun = true
@@ -146,14 +149,24 @@ func (a *streamAnswer) Write(b []byte) (int, error) {
 // streamBody is the body of the request.
 type streamBody struct {
 	io.Reader
+	call    *call
 	control *http.ResponseController
 }
 
+// Read reads, and then waits until the limit allows what was read: the client waits with it, because nothing is taken from it.
 func (b *streamBody) Read(p []byte) (int, error) {
 	_ = b.control.SetReadDeadline(time.Now().Add(stall))
 	n, err := b.Reader.Read(p)
-	if err != nil { // a client that has sent everything may take its time to read
+	limits := b.call.service.cfg.Limits
+	limits.counts.read(b.call.operation(), n)
+	wait := limits.slow(n)
+	if err != nil || wait > 0 { // a client that has sent everything may take its time to read, and one that has to wait is not slow
 		_ = b.control.SetReadDeadline(time.Time{})
+	}
+	if wait > 0 {
+		if slept := limits.sleep(b.call.r.Context(), wait); slept != nil {
+			return n, slept
+		}
 	}
 	return n, err
 }

@@ -60,6 +60,8 @@ type Config struct {
 	Proxy    string        // URL of an HTTP proxy; default: HTTPS_PROXY and NO_PROXY
 	Timeout  time.Duration // of a call with all its retries; default: DefaultTimeout
 	Logger   *slog.Logger  // default: none
+	// Observe is told of each call ("Decrypt") and its outcome, nil for a good one; it must not wait. Default: nobody is told.
+	Observe func(operation string, err error)
 }
 
 // Master is one KMS key. It is made by New; its methods may be called from any goroutine.
@@ -71,6 +73,7 @@ type Master struct {
 	timeout time.Duration
 	logger  *slog.Logger
 	failing atomic.Bool // the last call failed: say it once, and once when it is over
+	observe func(operation string, err error)
 }
 
 var keyForm = regexp.MustCompile(`^(?:arn:(aws[a-z-]*):kms:([a-z0-9-]+):([0-9]{12}):)?(?:(key)/|(alias)/)?([A-Za-z0-9/_-]{1,256})$`)
@@ -117,13 +120,16 @@ func New(ctx context.Context, cfg Config) (*Master, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(string, error) {}
+	}
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
 	client, region, err := connect(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("AWS KMS: %w", err)
 	}
-	m := &Master{client: client, key: cfg.Key, region: region, role: cfg.Role, timeout: cfg.Timeout, logger: cfg.Logger}
+	m := &Master{client: client, key: cfg.Key, region: region, role: cfg.Role, timeout: cfg.Timeout, logger: cfg.Logger, observe: cfg.Observe}
 	if _, arn, _ := parts(cfg.Key); !arn {
 		arn, err := m.resolve(ctx)
 		if err != nil {
@@ -266,6 +272,7 @@ func (m *Master) call(ctx context.Context, op operation, about map[string]string
 	if err != nil {
 		err = m.explain(op, err)
 	}
+	m.observe(op.name(), err)
 	m.note(err)
 	return err
 }

@@ -25,6 +25,14 @@ const (
 	opDescribe  operation = "kms:DescribeKey"
 )
 
+// name is the call's, as the API has it.
+func (o operation) name() string {
+	if o == opReEncrypt {
+		return "ReEncrypt"
+	}
+	return strings.TrimPrefix(string(o), "kms:")
+}
+
 // Messages of AWS services are not passed on: some repeat what was sent (a wrong signature is answered with all signed headers,
 // a session's token among them). What is taken out of them has a form of its own.
 var (
