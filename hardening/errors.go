@@ -125,9 +125,11 @@ func writeProblem(w http.ResponseWriter, r refusal, detail, ref string) {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(r.after.Seconds()))))
 	}
 	w.WriteHeader(r.status)
-	json.NewEncoder(w).Encode(map[string]any{
-		"type": "urn:anteroom:problem:" + r.kind, "title": http.StatusText(r.status), "status": r.status, "detail": detail, "ref": ref,
-	})
+	problem := map[string]any{"type": "urn:anteroom:problem:" + r.kind, "title": http.StatusText(r.status), "status": r.status, "detail": detail}
+	if ref != "" {
+		problem["ref"] = ref
+	}
+	json.NewEncoder(w).Encode(problem)
 }
 
 // noStore keeps an answer out of every cache; digests and records are for one caller.

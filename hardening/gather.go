@@ -92,7 +92,7 @@ func (c *call) recordCheap() error {
 // recordFirst writes the event of the first success of a second.
 func (c *call) recordFirst(k gatherKey) error {
 	s, e := c.service, c.event("allowed", "", "")
-	if err := s.cfg.Audit.Record(c.r.Context(), e); err != nil {
+	if err := s.cfg.Audit.Record(context.WithoutCancel(c.r.Context()), e); err != nil {
 		return fmt.Errorf("recording event: %w: %w", errAudit, err)
 	}
 	if s.gather.begin(k) {

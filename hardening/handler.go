@@ -284,7 +284,8 @@ func answerHeaders(h http.Header, kind string, size int) {
 	}
 }
 
-// refuse records the failure and answers it. A failure that cannot be recorded is answered 503 instead.
+// refuse records the failure and answers it. A failure that cannot be recorded is answered 503 instead. Of a stranger's refusals
+// only so many are recorded one by one; the others have no reference number.
 func (c *call) refuse(err error) {
 	ref, known := audit.NewRef(), refusalFor(err)
 	reason := known.reason
@@ -295,10 +296,18 @@ func (c *call) refuse(err error) {
 	if known.status >= 500 {
 		decision = "failed"
 	}
-	if recordErr := c.record(decision, reason, ref); recordErr != nil {
-		err, known = recordErr, refusalFor(recordErr)
-	}
 	c.service.cfg.Limits.counts.count(c.op, decision, reason)
+	single, recordErr := c.single()
+	if single && recordErr == nil {
+		recordErr = c.record(decision, reason, ref)
+	}
+	switch {
+	case recordErr != nil:
+		err, known = recordErr, refusalFor(recordErr)
+	case !single:
+		writeProblem(c.w, known, detailFor(err), "")
+		return
+	}
 	level := slog.LevelDebug
 	if errors.Is(err, errNotFound) || errors.Is(err, errCredential) { // what an operator looks for when a caller is set up
 		level = slog.LevelInfo
@@ -307,10 +316,28 @@ func (c *call) refuse(err error) {
 	writeProblem(c.w, known, detailFor(err), ref)
 }
 
+// single reports whether a refusal gets a record of its own, and writes down how many had none in the window before.
+func (c *call) single() (bool, error) {
+	if c.who != "" {
+		return true, nil
+	}
+	record, ended := c.service.strangers.Refused(c.service.cfg.Now())
+	if ended == 0 {
+		return record, nil
+	}
+	e := audit.Event{
+		Ref: audit.NewRef(), Kind: "hmac-service", Site: c.service.cfg.Hosts[0], Method: "other", Route: Path + "/**", Decision: "denied", Reason: "flood", Count: ended,
+	}
+	if err := c.service.cfg.Audit.Record(context.WithoutCancel(c.r.Context()), e); err != nil {
+		return record, fmt.Errorf("recording event: %w: %w", errAudit, err)
+	}
+	return record, nil
+}
+
 // record hands one event to the audit log: fixed codes, the keyed hash of a uid, never anything that the caller wrote. Rule
-// names the peppers, Count the units, ClientID the credential.
+// names the peppers, Count the units, ClientID the credential. A caller that has gone does not take its event with it.
 func (c *call) record(decision, reason, ref string) error {
-	if err := c.service.cfg.Audit.Record(c.r.Context(), c.event(decision, reason, ref)); err != nil {
+	if err := c.service.cfg.Audit.Record(context.WithoutCancel(c.r.Context()), c.event(decision, reason, ref)); err != nil {
 		return fmt.Errorf("recording event: %w: %w", errAudit, err)
 	}
 	return nil

@@ -81,12 +81,13 @@ type Config struct {
 
 // Service answers requests. It is safe for concurrent use.
 type Service struct {
-	cfg     Config
-	slots   *slots // of slow hashes
-	batches *slots // of big bodies
-	macs    atomic.Pointer[macs]
-	gather  gather
-	ops     *atomic.Int64 // tests count HMACs by it; nil: nobody counts
+	cfg       Config
+	slots     *slots // of slow hashes
+	batches   *slots // of big bodies
+	macs      atomic.Pointer[macs]
+	gather    gather
+	strangers loopback.Strangers
+	ops       *atomic.Int64 // tests count HMACs by it; nil: nobody counts
 }
 
 // maxRoundsCap bounds what an operator may configure: a million rounds are 0.15 s of one core.
