@@ -138,6 +138,7 @@ func navigationAs(t testing.TB, r *rig, host, target string, who *session) page 
 // TestBudgetStepUp: at the limit a program gets the challenge and a person goes through a new sign-in, once; the sign-in of another
 // browser does not help the first one for ever.
 func TestBudgetStepUp(t *testing.T) {
+	t.Parallel() // four seconds of waiting
 	h, desk := newGuarded(t, 2, redistest.Standalone(t), budgetConfig)
 	r := h.nodes[0]
 	b := newBrowser(t)

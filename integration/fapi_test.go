@@ -14,6 +14,7 @@ import (
 // that was made at the first start and that the provider fetches from us, tokens bound to a key, a nonce in every proof. Two nodes
 // share the key.
 func TestFAPI2(t *testing.T) {
+	t.Parallel() // mostly waiting
 	ports := []int{freePort(t), freePort(t)}
 	client := registration("anteroom", ports, map[string]any{
 		"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": fmt.Sprintf("https://%s:%d/.anteroom/jwks/hospital.json", appHost, ports[0]),
@@ -47,9 +48,9 @@ func TestFAPI2(t *testing.T) {
 		p.tell(t, "user", map[string]any{"user": "dana", "groups": []string{"grp-patients"}})
 		eventually(t, time.Minute, func() error {
 			if got := b.do(t, call(t, "GET", n.url(appHost, "/records/x"), "")); got.Status != http.StatusForbidden {
+				time.Sleep(500 * time.Millisecond)
 				return fmt.Errorf("a doctor's page is answered %d to a patient\n%s", got.Status, p.proc.tail())
 			}
-			time.Sleep(time.Second)
 			return nil
 		})
 	}

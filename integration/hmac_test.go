@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 const hmacToken = "integration-hmac-token-0123456789abcdef"
@@ -46,7 +47,7 @@ func (r *rig) curl(t testing.TB, args ...string) (status, body string) {
 	t.Helper()
 	root := filepath.Join(r.dir, "ca.pem")
 	write(t, root, string(ca().pem))
-	argv := append([]string{"curl", "-sS", "--http1.1", "--cacert", root, "-w", "\n%{http_code}", "-m", "20"}, args...)
+	argv := append([]string{"curl", "-sS", "--http1.1", "--cacert", root, "-w", "\n%{http_code}", "-m", "60"}, args...)
 	res := output(t, nil, argv...)
 	i := strings.LastIndexByte(res.stdout, '\n')
 	if i < 0 {
@@ -57,11 +58,22 @@ func (r *rig) curl(t testing.TB, args ...string) (status, body string) {
 
 func (r *rig) hmacURL(path string) string { return fmt.Sprintf("https://localhost:%d%s", r.port, path) }
 
+// asReady asks the service, again for as long as it says that it is not ready: a ring is ready a moment after the site.
+func (r *rig) asReady(t testing.TB, op string, question any) (status, body string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		status, body = r.curl(t, "-H", "Authorization: Bearer "+hmacToken, "-H", "Content-Type: application/json",
+			"--data-binary", mustJSON(question), r.hmacURL("/hmac-service/v1/"+op))
+		if status != "503" || time.Now().After(deadline) {
+			return status, body
+		}
+	}
+}
+
 // protect makes a record; verify checks one.
 func (r *rig) protect(t testing.TB, uid, secret string) string {
 	t.Helper()
-	status, body := r.curl(t, "-H", "Authorization: Bearer "+hmacToken, "-H", "Content-Type: application/json",
-		"--data-binary", mustJSON(map[string]any{"items": []any{map[string]string{"uid": uid, "secret": secret}}}), r.hmacURL("/hmac-service/v1/protect"))
+	status, body := r.asReady(t, "protect", map[string]any{"items": []any{map[string]string{"uid": uid, "secret": secret}}})
 	var answer struct{ Items []struct{ Record string } }
 	if err := json.Unmarshal([]byte(body), &answer); err != nil || status != "200" || len(answer.Items) != 1 {
 		t.Fatalf("protect: %s %s", status, body)
@@ -71,8 +83,7 @@ func (r *rig) protect(t testing.TB, uid, secret string) string {
 
 func (r *rig) verify(t testing.TB, uid, secret, record string) bool {
 	t.Helper()
-	status, body := r.curl(t, "-H", "Authorization: Bearer "+hmacToken, "-H", "Content-Type: application/json",
-		"--data-binary", mustJSON(map[string]string{"uid": uid, "secret": secret, "record": record}), r.hmacURL("/hmac-service/v1/verify"))
+	status, body := r.asReady(t, "verify", map[string]string{"uid": uid, "secret": secret, "record": record})
 	var answer struct{ Match *bool }
 	if err := json.Unmarshal([]byte(body), &answer); err != nil || status != "200" || answer.Match == nil {
 		t.Fatalf("verify: %s %s", status, body)

@@ -180,7 +180,7 @@ func (l *local) curlTo(t *testing.T, port string, args ...string) string {
 	if err := os.WriteFile(root, ca().pem, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	argv := append([]string{"-sS", "-o", "/dev/null", "--cacert", root, "-w", "%{http_version} %{http_code}", "-m", "20", "-H", "Content-Type: application/json", "-d", l.body}, args...)
+	argv := append([]string{"-sS", "-o", "/dev/null", "--cacert", root, "-w", "%{http_version} %{http_code}", "-m", "60", "-H", "Content-Type: application/json", "-d", l.body}, args...)
 	res := output(t, nil, append(append([]string{"curl"}, argv...), "https://localhost:"+l.portOf(port)+l.path)...)
 	return res.stdout
 }
@@ -207,7 +207,7 @@ func (l *local) http2(t *testing.T) {
 			t.Errorf("%s: answered %q, want %q", id, got, c.want)
 		}
 	}
-	res := output(t, nil, "curl", "-sS", "-o", "/dev/null", "--http2-prior-knowledge", "-w", "%{http_code}", "-m", "20", "-H", bearer, "-d", l.body, fmt.Sprintf("http://localhost:%s%s", l.portOf(""), l.path))
+	res := output(t, nil, "curl", "-sS", "-o", "/dev/null", "--http2-prior-knowledge", "-w", "%{http_code}", "-m", "60", "-H", bearer, "-d", l.body, fmt.Sprintf("http://localhost:%s%s", l.portOf(""), l.path))
 	if strings.HasPrefix(res.stdout, "2") {
 		t.Errorf("HTTP/2 in clear is answered %s", res.stdout)
 	}
@@ -219,7 +219,7 @@ func (l *local) otherUser(t *testing.T) {
 		return // the rows with OTHER_UID have shown it
 	}
 	ask := func(socket, port string, id *syscall.Credential) string {
-		cmd := exec.Command("curl", "-sS", "-o", "/dev/null", "--cacert", filepath.Join(l.sockets, "ca.pem"), "-w", "%{http_code}", "-m", "20", "-H", "Content-Type: application/json", "-d", l.body,
+		cmd := exec.Command("curl", "-sS", "-o", "/dev/null", "--cacert", filepath.Join(l.sockets, "ca.pem"), "-w", "%{http_code}", "-m", "60", "-H", "Content-Type: application/json", "-d", l.body,
 			"--unix-socket", filepath.Join(l.sockets, socket), "https://localhost:"+l.portOf(port)+l.path)
 		cmd.Env, cmd.Dir = []string{"PATH=" + os.Getenv("PATH"), "HOME=/"}, "/"
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: id}

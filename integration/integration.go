@@ -15,6 +15,10 @@
 //
 // Row ids (P4, H11, I8, M1, S3, K6 …) are those of the threat tables that DESIGN.md refers to; a subtest carries its row's id.
 //
+// No test waits for a fixed time for something to come: it asks until it is there, for a minute (patience). A bound that the product
+// keeps, such as the second after which a sign-out holds everywhere, is held by a stopwatch, which gives on top what the machine
+// made the tests wait for a processor.
+//
 // Everything listens on 127.0.0.1; a test fails when one of its processes listens anywhere else. Logs of the processes and
 // screenshots are left in integration/artifacts/<test>/.
 package integration

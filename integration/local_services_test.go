@@ -116,7 +116,8 @@ func newLocal(t *testing.T, s localService) *local {
 		t.Fatal(err)
 	}
 	l := &local{rig: r, localService: s, sockets: sockets, certs: map[string]*tls.Certificate{}}
-	for _, name := range []string{"PROXIED", "TRUSTED", "FRONT", "REQUEST", "REQUIRE", "SOCKET_RIGHT", "SOCKET_WRONG", "SOCKET_GROUP", "SOCKET_OTHER", "SOCKET_TOKEN", "SOCKET_PROXIED", "SOCKET_TRUSTED"} {
+	ports := []string{"PROXIED", "TRUSTED", "FRONT", "REQUEST", "REQUIRE", "SOCKET_RIGHT", "SOCKET_WRONG", "SOCKET_GROUP", "SOCKET_OTHER", "SOCKET_TOKEN", "SOCKET_PROXIED", "SOCKET_TRUSTED"}
+	for _, name := range ports {
 		r.names["$"+name] = strconv.Itoa(freePort(t))
 	}
 	for name, n := range map[string]int{"UID": os.Geteuid(), "OTHER_UID": os.Geteuid() + 1, "GID": os.Getegid(), "OTHER_GID": os.Getegid() + 1} {
@@ -138,6 +139,20 @@ func newLocal(t *testing.T, s localService) *local {
 	r.configure(t, s.sites(l.dual))
 	r.gated = false
 	r.run(t)
+	r.proc.waitFor(t, patience, func() error { // Caddy opens one listener after the other
+		for _, name := range ports {
+			w := way{port: name}
+			if kind, socket, _ := strings.Cut(name, "_"); kind == "SOCKET" {
+				w.socket = strings.ToLower(socket)
+			}
+			conn, err := l.dial(w)
+			if err != nil {
+				return err
+			}
+			conn.Close()
+		}
+		return nil
+	})
 	return l
 }
 

@@ -82,7 +82,7 @@ func TestA142RenewalDrill(t *testing.T) {
 	r.run(t)
 	d := &drill{rig: r, records: map[string]string{}, keys: map[string]bool{}}
 
-	deadline := time.Now().Add(8 * time.Minute)
+	deadline := time.Now().Add(15 * time.Minute)
 	for len(d.keys) < renewals+1 && time.Now().Before(deadline) {
 		if kid := d.served(t); kid != "" && !d.keys[kid] {
 			d.keys[kid] = true
@@ -103,6 +103,9 @@ func TestA142RenewalDrill(t *testing.T) {
 	eventually(t, patience, func() error {
 		if d.served(t) == "" {
 			return fmt.Errorf("no certificate yet")
+		}
+		if status, body := d.call(t, "verify", map[string]string{"uid": "patient-1", "secret": "wrong", "record": d.first}); status == http.StatusServiceUnavailable {
+			return fmt.Errorf("the ring is not ready: %s", body)
 		}
 		return nil
 	})
@@ -161,7 +164,7 @@ func (d *drill) served(t testing.TB) string {
 // call asks the service; it trusts whatever certificate is served, because the ACME server's root is new at each start.
 func (d *drill) call(t testing.TB, op string, question any) (status int, body string) {
 	t.Helper()
-	out := output(t, nil, "curl", "-sS", "--http1.1", "-k", "-w", "\n%{http_code}", "-m", "20", "-H", "Authorization: Bearer "+hmacToken,
+	out := output(t, nil, "curl", "-sS", "--http1.1", "-k", "-w", "\n%{http_code}", "-m", "60", "-H", "Authorization: Bearer "+hmacToken,
 		"-H", "Content-Type: application/json", "--data-binary", mustJSON(question), d.hmacURL("/hmac-service/v1/"+op))
 	i := strings.LastIndexByte(out.stdout, '\n')
 	if i < 0 {

@@ -81,6 +81,7 @@ func TestKill(t *testing.T) {
 			t.Fatalf("round %d: a session that nobody ended is answered %d", round, status)
 		}
 	}
+	t.Logf("%d sign-outs were acknowledged and %d cut off", len(acknowledged), cut)
 	if len(acknowledged) < rounds || cut == 0 {
 		t.Errorf("%d sign-outs were acknowledged and %d cut off: the kill did not hit them at work", len(acknowledged), cut)
 	}

@@ -92,6 +92,7 @@ func TestForgedCallback(t *testing.T) {
 
 // S9: many tabs renew at once; nobody is signed out, and no session outlives its end.
 func TestRenewalInParallel(t *testing.T) {
+	t.Parallel() // seven seconds of waiting
 	r := newRig(t, strings.Replace(standard, "anteroom {", "anteroom {\n\t\tsession {\n\t\t\tidle 1m\n\t\t\tabsolute 10m\n\t\t}", 1))
 	r.op.ready(t)
 	b := newBrowser(t)
