@@ -217,6 +217,8 @@ func (s *Store) resealAt(ctx context.Context, doing, label string, v sealedValue
 			return false, nil
 		case readErr != nil:
 			return false, readErr
+		case err != nil && bytes.Equal(present, v.b) && skips(ctx, v.name, v.b, err):
+			return false, nil
 		case err != nil && bytes.Equal(present, v.b):
 			return false, stuck(doing, v.name, err)
 		case !stale(present):
@@ -269,6 +271,9 @@ func (f *Files) reseal(ctx context.Context, last string, stale func([]byte) bool
 	var ids []string
 	for id := range all {
 		if !idForm(id) {
+			if skips(ctx, f.indexName(), []byte(all[id]), errShape) {
+				continue
+			}
 			return "", 0, 0, stuck(doing, fmt.Sprintf("the field %.80q of %s", id, f.indexName()), errors.New("it is not a name of ours"))
 		}
 		if id > last {
@@ -320,6 +325,10 @@ func (f *Files) resealOne(ctx context.Context, doing, id string, stale func([]by
 				continue
 			}
 			out, did, err := f.store.sealAnew(ctx, x.label+" "+f.fileName(id), *x.from)
+			if err != nil && skips(ctx, f.fileName(id), *x.from, err) {
+				changed--
+				continue
+			}
 			if err != nil {
 				return seen, 0, stuck(doing, "the file "+f.fileName(id), err)
 			}

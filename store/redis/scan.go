@@ -32,9 +32,12 @@ func (s *Store) Scan(ctx context.Context, prefix, cursor string, limit int) ([]s
 		if err := ctx.Err(); err != nil {
 			return nil, "", s.unavailable(ctx, doing, err)
 		}
-		key, value, expires, err := s.open(ctx, v.name, v.b)
+		key, value, expires, err := s.opened(ctx, v.name, v.b)
+		if err != nil && s.passed(ctx, labelValue, v) {
+			continue
+		}
 		if err != nil {
-			return nil, "", fmt.Errorf("%s: %w", doing, err)
+			return nil, "", fmt.Errorf("%s: %w", doing, s.unopened(ctx, v.name))
 		}
 		if alive(expires, now) && strings.HasPrefix(key, prefix) {
 			items = append(items, store.Item{Key: key, Value: value})

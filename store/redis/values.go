@@ -94,8 +94,20 @@ func (s *Store) sealStamped(ctx context.Context, doing, key string, value []byte
 // changed or exchanged by somebody who can write to Redis: never "absent", which would
 // let a caller begin anew.
 func (s *Store) open(ctx context.Context, name string, sealed []byte) (key string, value []byte, expires uint64, err error) {
+	key, value, expires, err = s.opened(ctx, name, sealed)
+	if err != nil {
+		return "", nil, 0, s.unopened(ctx, name)
+	}
+	return key, value, expires, nil
+}
+
+// opened is open without a word about what is wrong.
+func (s *Store) opened(ctx context.Context, name string, sealed []byte) (key string, value []byte, expires uint64, err error) {
 	b, err := s.unseal(ctx, labelValue+" "+name, sealed)
-	if err == nil && len(b) >= 10 {
+	if err != nil {
+		return "", nil, 0, err
+	}
+	if len(b) >= 10 {
 		expires = binary.BigEndian.Uint64(b)
 		n := int(binary.BigEndian.Uint16(b[8:]))
 		if b = b[10:]; n <= len(b) {
@@ -104,10 +116,15 @@ func (s *Store) open(ctx context.Context, name string, sealed []byte) (key strin
 			}
 		}
 	}
+	return "", nil, 0, errShape
+}
+
+// unopened tells of a value that does not open.
+func (s *Store) unopened(ctx context.Context, name string) error {
 	if ctx.Err() == nil {
 		s.log.Error("a value in Redis does not open: it was sealed with another master key, changed or exchanged. Give all nodes one master key; whatever needs the value is refused until then", "redis", s.conf.name(), "name", name)
 	}
-	return "", nil, 0, fmt.Errorf("%w: a value in Redis does not open: another master key, or somebody changed it", store.ErrUnavailable)
+	return fmt.Errorf("%w: a value in Redis does not open: another master key, or somebody changed it", store.ErrUnavailable)
 }
 
 // Get returns a copy of the value, or store.ErrNotFound.
