@@ -101,6 +101,7 @@ type ServiceConfig struct {
 type Service struct {
 	cfg              ServiceConfig
 	batches, streams chan struct{}
+	strangers        loopback.Strangers
 }
 
 // NewService checks the configuration.
@@ -122,7 +123,7 @@ func NewService(cfg ServiceConfig) (*Service, error) {
 		cfg.Limits, _ = NewLimits(0, 0, nil) // no numbers that could be wrong
 	}
 	cfg.Hosts = slices.Clone(cfg.Hosts)
-	return &Service{cfg, make(chan struct{}, maxBatches), make(chan struct{}, maxStreams)}, nil
+	return &Service{cfg: cfg, batches: make(chan struct{}, maxBatches), streams: make(chan struct{}, maxStreams)}, nil
 }
 
 // Handle answers what is the service's and hands the rest to next: other paths, and every request that did not come from
@@ -360,13 +361,41 @@ func (c *call) writeJSON(count int, answer any) error {
 	return nil
 }
 
-// refuse records the failure and answers it. A failure that cannot be recorded is answered 503 instead.
+// refuse records the failure and answers it. A failure that cannot be recorded is answered 503 instead. Of a stranger's refusals
+// only so many are recorded one by one; the others have no reference number.
 func (c *call) refuse(err error) {
 	ref, known := audit.NewRef(), refusalFor(err)
-	if recordErr := c.recordFailure(err, ref); recordErr != nil {
+	single, recordErr := c.single()
+	switch {
+	case recordErr != nil:
+	case single:
+		recordErr = c.recordFailure(err, ref)
+	default:
+		ref = ""
+		c.service.cfg.Limits.counts.count(c.operation(), "denied", known.reason, 1)
+	}
+	if recordErr != nil {
 		err, known = recordErr, refusalFor(recordErr)
 	}
 	writeProblem(c.w, known, detailFor(err), ref)
+}
+
+// single reports whether a refusal gets a record of its own, and writes down how many had none in the window before.
+func (c *call) single() (record bool, err error) {
+	if c.who != "" {
+		return true, nil
+	}
+	record, ended := c.service.strangers.Refused(c.service.cfg.Limits.now())
+	if ended == 0 {
+		return record, nil
+	}
+	err = c.service.cfg.Audit.Record(context.WithoutCancel(c.r.Context()), audit.Event{
+		Ref: audit.NewRef(), Kind: "envelope-service", Site: c.service.cfg.Hosts[0], Method: "other", Route: ServicePath + "/**", Decision: "denied", Reason: "flood", Count: ended,
+	})
+	if err != nil {
+		return record, fmt.Errorf("recording: %w: %w", errAudit, err)
+	}
+	return record, nil
 }
 
 // recordFailure hands a failure to the audit log and to the operator's log.

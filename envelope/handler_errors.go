@@ -107,9 +107,11 @@ func writeProblem(w http.ResponseWriter, r refusal, detail, ref string) {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(r.after.Seconds()))))
 	}
 	w.WriteHeader(r.status)
-	_ = json.NewEncoder(w).Encode(map[string]any{ // the client may have gone; there is nobody to tell
-		"type": "urn:anteroom:problem:" + r.kind, "title": http.StatusText(r.status), "status": r.status, "detail": detail, "ref": ref,
-	})
+	problem := map[string]any{"type": "urn:anteroom:problem:" + r.kind, "title": http.StatusText(r.status), "status": r.status, "detail": detail}
+	if ref != "" {
+		problem["ref"] = ref
+	}
+	_ = json.NewEncoder(w).Encode(problem) // the client may have gone; there is nobody to tell
 }
 
 // noStore keeps an answer out of every cache; what was opened is for one caller.
