@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,7 +84,14 @@ func testTunnelEnds(t *testing.T) {
 // torn tells whether the connection below it was asked for, to close that.
 type torn struct {
 	net.Conn
-	forced bool
+	forced  bool
+	writing chan struct{} // closed when somebody writes
+	once    sync.Once
+}
+
+func (c *torn) Write(b []byte) (int, error) {
+	c.once.Do(func() { close(c.writing) })
+	return c.Conn.Write(b)
 }
 
 func (c *torn) NetConn() net.Conn { c.forced = true; return c.Conn }
@@ -92,13 +100,14 @@ func (c *torn) NetConn() net.Conn { c.forced = true; return c.Conn }
 func TestTunnelBlocked(t *testing.T) {
 	for name, wrote := range map[string]int{"nothing read": 0, "half read": 3} {
 		var conn *torn
-		tun, _, client := pipe(t, func(c net.Conn) net.Conn { conn = &torn{Conn: c}; return conn })
+		tun, _, client := pipe(t, func(c net.Conn) net.Conn { conn = &torn{Conn: c, writing: make(chan struct{})}; return conn })
 		failed := make(chan error, 1)
 		go func() {
 			_, err := tun.Write(frame(text, []byte("hello")))
 			failed <- err
 		}()
 		io.ReadFull(client, make([]byte, wrote))
+		<-conn.writing
 		start := time.Now()
 		tun.condemn()
 		tun.bury(closeFrame(closePolicy, closeText))
