@@ -1,6 +1,7 @@
 package hardening
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/pem"
@@ -49,11 +50,12 @@ func parseOriginal(rawQuery string, maxRounds int) (password []byte, rounds int,
 			password = append(password, c)
 		}
 	}
-	cut, _, _ := strings.Cut(string(password), "\x00")
-	if cut == "" || len(cut) > maxSecret {
+	cut, rest, _ := bytes.Cut(password, []byte{0}) // no copy, which nobody would clear
+	clear(rest)
+	if len(cut) == 0 || len(cut) > maxSecret {
 		return nil, 0, fmt.Errorf("reading query: %w: the password has not 1 to %d bytes", ErrInput, maxSecret)
 	}
-	return []byte(cut), rounds, nil
+	return cut, rounds, nil
 }
 
 // parseRounds accepts decimal digits up to the cap. Nothing of the text is repeated in the error: in a query whose parts

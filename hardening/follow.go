@@ -91,6 +91,9 @@ func (r *Ring) fallBehind() {
 
 // publish makes an opened ring the one that requests use, and err what they hear when there is none.
 func (r *Ring) publish(o *openRing, err error) {
+	if o != nil {
+		r.saveMark(o)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if o != nil {

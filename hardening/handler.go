@@ -63,7 +63,9 @@ func (s *Service) Handle(w http.ResponseWriter, r *http.Request, next http.Handl
 		next.ServeHTTP(w, r)
 		return
 	}
-	c := &call{service: s, w: w, r: r, facts: facts, op: opOther}
+	c := calls.Get().(*call)
+	*c = call{service: s, w: w, r: r, facts: facts, op: opOther}
+	defer c.forget()
 	if verdict != loopback.Local {
 		c.reason = reason
 		c.refuse(errNotFound)
@@ -77,6 +79,14 @@ func (s *Service) Handle(w http.ResponseWriter, r *http.Request, next http.Handl
 // ServeHTTP is Handle with nothing behind it.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.Handle(w, r, http.NotFoundHandler())
+}
+
+// calls are between requests; nothing keeps one beyond its own.
+var calls = sync.Pool{New: func() any { return new(call) }}
+
+func (c *call) forget() {
+	*c = call{}
+	calls.Put(c)
 }
 
 // call is one request on its way.

@@ -18,8 +18,9 @@
 //   - a caller is judged by the addresses of its own connection (DESIGN.md, invariant 7), never by a header.
 //
 // It trusts the process it runs in, the store to be durable when it says so (and reads back all the same), and the facts
-// about the connection that the caller collects in [loopback.Facts]. Whoever can change the store can destroy the ring, or put an
-// old copy in its place while we are down, but can neither read it nor plant a key of his own in it.
+// about the connection that the caller collects in [loopback.Facts]. Whoever can change the store can destroy the ring, but can
+// neither read it nor plant a key of his own in it; an old copy that is put in its place while we are down is refused by a node
+// that has a [Mark].
 //
 // A record without the slow hash ([Item].Fast, "slow":false, and every set) is weaker: whoever has the table and the pepper
 // guesses millions of passwords a second. It is right for what the application has made slow itself, argon2id or bcrypt output

@@ -32,6 +32,8 @@ type RingConfig struct {
 	KMS Wrapper
 	// Existing says that the ring must be there already, or will be imported: none is made.
 	Existing bool
+	// Mark is where this node notes what it has seen of the ring. Nil: nowhere.
+	Mark Mark
 	// Compat pins the key of the original form, from the first moment it is on.
 	Compat bool
 	// Now is the clock; nil means time.Now.
@@ -55,6 +57,9 @@ type Ring struct {
 	syncing  sync.Mutex // one look at a time; guards reported and kmsAgain
 	reported string     // the last trouble told to the operator
 	kmsAgain time.Time  // no earlier try to wrap for a KMS that does not answer
+
+	marked     uint64 // epoch that was last noted in cfg.Mark, guarded by syncing
+	markedRing string // and of which ring
 
 	mu        sync.Mutex    // guards what follows
 	open      *openRing     // nil until the ring was opened once
@@ -193,6 +198,11 @@ func (r *Ring) read(ctx context.Context, raw []byte, keys []TLSKey) (*openRing, 
 	if held != nil && (f.Ring != held.file.Ring || f.Epoch <= held.file.Epoch) {
 		// A ring that goes back, or becomes another one, is somebody's old backup or his attack: what we hold stays.
 		return nil, r.locked(fmt.Errorf("the store holds ring %s epoch %d where ring %s epoch %d was; restore the newest backup", f.Ring, f.Epoch, held.file.Ring, held.file.Epoch))
+	}
+	if held == nil {
+		if err := r.checkMark(f.Ring, f.Epoch); err != nil {
+			return nil, err
+		}
 	}
 	o, err := r.unlock(ctx, f, held, keys)
 	if err != nil {

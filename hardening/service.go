@@ -407,7 +407,16 @@ func (s *Service) Original(ctx context.Context, password []byte, rounds int) (st
 	if err := s.cfg.Limits.spendOriginal(rounds); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%X", k.original(password, rounds)), nil
+	return upperHex(k.original(password, rounds)), nil
+}
+
+func upperHex(sum []byte) string {
+	const digits = "0123456789ABCDEF"
+	var b [2 * sha256.Size]byte
+	for i, c := range sum {
+		b[2*i], b[2*i+1] = digits[c>>4], digits[c&15]
+	}
+	return string(b[:2*len(sum)])
 }
 
 // macsOf returns the keyed states of a ring, and makes them when it is another one than before.

@@ -148,6 +148,11 @@ func (r *Ring) importOnce(ctx context.Context, in *openRing, keys []TLSKey) erro
 		}
 		epoch = max(epoch, f.Epoch)
 	}
+	if held == nil { // a ring that was set back must not come in by the other door
+		if err := r.checkMark(in.file.Ring, in.file.Epoch); err != nil {
+			return err
+		}
+	}
 	if held != nil {
 		if err := in.inherits(held); err != nil {
 			return refuse("both sites have changed the ring since they shared it: %v", err)

@@ -29,10 +29,10 @@ var (
 // Loopback still proves no more than "through a socket of this host" (port forwards, service meshes, a proxy that removes
 // its traces), which is why everything but the original form needs a credential besides.
 func Judge(f Facts, hosts []string) (Verdict, string) {
-	if !fromThisHost(f) {
+	if !fromThisHost(&f) {
 		return Elsewhere, "elsewhere"
 	}
-	if reason := addresses(f); reason != "" {
+	if reason := addresses(&f); reason != "" {
 		return Refused, reason
 	}
 	switch {
@@ -53,7 +53,7 @@ func Judge(f Facts, hosts []string) (Verdict, string) {
 // addresses returns what is wrong with the addresses of a connection that is ours to answer. A Unix socket has none of its
 // own, so both ends are on this host. When the server names one all the same, somebody in front speaks for somebody else
 // (PROXY protocol, trusted_proxies_unix), and then it is judged like any.
-func addresses(f Facts) string {
+func addresses(f *Facts) string {
 	unix := f.Peer != nil
 	absent := func(a netip.Addr) bool { return unix && !a.IsValid() }
 	switch {
@@ -73,7 +73,7 @@ func addresses(f Facts) string {
 
 // fromThisHost reports whether the connection is ours to answer. Where the kernel's address is not known, any other sign of
 // loopback makes it ours, and then the missing address refuses it: a request that may carry a password is not passed on.
-func fromThisHost(f Facts) bool {
+func fromThisHost(f *Facts) bool {
 	if f.Peer != nil {
 		return true
 	}
