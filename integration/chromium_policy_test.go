@@ -202,7 +202,7 @@ func TestChromiumScriptsAreTold(t *testing.T) {
 	c.signIn(t, "dana", "dana-pw")
 	c.waitText(t, patient)
 	closes := func(path string) string {
-		return c.promise(t, `new Promise(done => { const s = new WebSocket("wss://" + location.host + "`+path+`"); s.onopen = () => setTimeout(() => done("open"), 500);
+		return c.promise(t, `new Promise(done => { const s = new WebSocket("wss://" + location.host + "`+path+`"); s.onopen = () => setTimeout(() => done("open"), 10000);
 			s.onclose = e => done(e.code + " " + e.reason + " " + e.wasClean); })`)
 	}
 	asks := func(host, path string) string {
