@@ -191,6 +191,7 @@ func (h *HMACService) settle(srv *caddyhttp.Server) error {
 func (h *HMACService) build(callers loopback.Callers) error {
 	cfg := hardening.RingConfig{
 		Name: h.Ring, Store: &h.app.store, Keys: h.ringKeys, NoRecovery: h.NoRecovery, Existing: h.Existing, Compat: h.Compat != nil,
+		Mark:   pepperMark{h.app.base.Directory, h.app.base.storeFrom.Name(h.app.base.Directory), h.Ring},
 		Logger: poolLogger("hmac_service"),
 	}
 	var err error

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -21,6 +22,7 @@ import (
 type markFile struct {
 	path  string
 	store string
+	most  int // lines; 0: maxMarks
 }
 
 // maxMarks bounds the stores that the file names.
@@ -77,12 +79,24 @@ func (m markFile) Save(cursor string) error {
 	}
 	lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, m.store+" ") })
 	lines = slices.Insert(lines, 0, m.store+" "+cursor)
-	lines = lines[:min(len(lines), maxMarks)]
+	lines = lines[:min(len(lines), cmp.Or(m.most, maxMarks))]
 	next := m.path + ".new"
 	if err := writeSynced(next, strings.Join(lines, "\n")+"\n"); err != nil {
 		return err
 	}
-	return os.Rename(next, m.path)
+	if err := os.Rename(next, m.path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(m.path))
+}
+
+// syncDir makes a rename survive a power cut.
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // writeSynced writes a file that a power cut after the rename does not find empty: an empty one would say that nothing was
