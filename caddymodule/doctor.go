@@ -57,6 +57,7 @@ type diagnoser interface {
 // that lasts, and needs no running server.
 func diagnose(ctx context.Context, config []byte) []finding {
 	app, web, all := examineConfig(config)
+	all = append(all, examineAdmin(config)...)
 	if app == nil {
 		return all
 	}
