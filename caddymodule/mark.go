@@ -90,15 +90,6 @@ func (m markFile) Save(cursor string) error {
 	return syncDir(filepath.Dir(m.path))
 }
 
-// syncDir makes a rename survive a power cut.
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // writeSynced writes a file that a power cut after the rename does not find empty: an empty one would say that nothing was
 // ever heard.
 func writeSynced(path, text string) error {

@@ -39,7 +39,7 @@ func TestMarkOfTwoManagers(t *testing.T) {
 // Each store has its mark: the sessions of the old config save theirs last, when its requests have left.
 func TestMarkOfTwoStores(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "feed.mark")
-	before, after := markFile{path, "1111111111111111"}, markFile{path, "2222222222222222"}
+	before, after := markFile{path: path, store: "1111111111111111"}, markFile{path: path, store: "2222222222222222"}
 	if err := os.WriteFile(path, []byte("1111111111111111 000000000000000a\n"), 0o600); err != nil { // the form of one store
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestMarkOfTwoStores(t *testing.T) {
 	}
 	want(before, "000000000000000b")
 	for i := range 20 {
-		if err := (markFile{path, fmt.Sprintf("%016d", i)}).Save("1-1.0"); err != nil {
+		if err := (markFile{path: path, store: fmt.Sprintf("%016d", i)}).Save("1-1.0"); err != nil {
 			t.Fatal(err)
 		}
 	}
