@@ -70,7 +70,7 @@ func (a *App) openStorageDesk(st openStore, log audit.Recorder) (*storageDesk, e
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &storageDesk{files: files, cancel: cancel, done: make(chan struct{}), failed: errors.New("it is being connected to")}
 	c := rekey.Config{
-		KeyOf: envelope.KeyOf, LabelOf: labelOf, First: session.SealedFirst(), Audit: log, Node: keyNode(), Turn: keyTurn(files.place),
+		KeyOf: envelope.KeyOf, LabelOf: labelOf, Never: neverOpens, First: session.SealedFirst(), Audit: log, Node: keyNode(), Turn: keyTurn(files.place),
 		Place: "the certificate storage, " + files.name, Exposed: []string{noteCertificates}, Timing: rekey.Timing{Logger: poolLogger("keys")},
 		NoMaster: "the certificate storage " + files.name + " is shared by several nodes: make a new key file or KMS key, write it with the old one as `former` into the lines `master` of `storage anteroom_redis` on every node, restart them, and run `anteroom keys migrate`",
 	}

@@ -75,9 +75,18 @@ func TestRow156CertificateStorage(t *testing.T) {
 		t.Errorf("migrate: %d %s", status, text)
 	}
 	r.done("begin", `{"verb":"migrate","ring":"storage"}`)
-	r.done("compromised", id+"}")
+	// Somebody who can write to Redis names the key in bytes that nobody can open.
+	server.Do("EVAL", `return redis.call('SET', KEYS[1], (ARGV[1]:gsub('..', function(c) return string.char(tonumber(c, 16)) end)))`, "1",
+		"anteroom:k:"+strings.Repeat("ab", 32), "02"+key+strings.Repeat("55", 60))
+	op := r.done("compromised", id+"}")
+	if op.Aside == nil || op.Aside.Count != 1 || op.Aside.Names[0] != "anteroom:k:"+strings.Repeat("ab", 32) || stateOf(r.status().Storage.Own, key) != rekey.Condemned {
+		t.Errorf("with junk: %+v", op)
+	}
+	if op = r.done("compromised", id+`,"force":true}`); op.Verb != rekey.DestroyData {
+		t.Errorf("once more: %+v", op)
+	}
 	after := r.status()
-	if stateOf(after.Storage.Own, key) != rekey.Destroyed || after.Storage.Records[key] != 0 || after.Storage.Records[primaryKey(t, after.Storage.Own)] < 60 {
+	if stateOf(after.Storage.Own, key) != rekey.Destroyed || after.Storage.Records[key] != 1 || after.Storage.Records[primaryKey(t, after.Storage.Own)] < 60 {
 		t.Errorf("after: %+v", after.Storage)
 	}
 	if kept := primaryKey(t, after.Own); kept != primaryKey(t, s.Own) {
@@ -91,6 +100,10 @@ func TestRow156CertificateStorage(t *testing.T) {
 	var report keyReport
 	if status, text := r.ask("report", "", &report); status != 200 || !strings.Contains(report.Report, "certificate storage") || !strings.Contains(report.Report, key) {
 		t.Errorf("report: %d %s", status, text)
+	}
+	// And what is left of it keeps nothing from working.
+	if status, text := r.ask("status", "", nil); status != 200 {
+		t.Errorf("status: %d %s", status, text)
 	}
 	if audit := r.auditText(t); !strings.Contains(audit, "compromised-data storage/"+key) {
 		t.Error("the audit log does not say which key")

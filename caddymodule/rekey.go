@@ -57,7 +57,7 @@ func (a *App) openKeys(st openStore, log audit.Recorder, sessions *session.Manag
 	_, alone := a.storeFrom.(*Bolt)
 	sealed, _ := st.Store.(store.Sealed)
 	c := rekey.Config{
-		Store: st.Store, Sealed: sealed, Own: dataKeys{st.envelope}, KeyOf: envelope.KeyOf, LabelOf: labelOf, First: session.SealedFirst(),
+		Store: st.Store, Sealed: sealed, Own: dataKeys{st.envelope}, KeyOf: envelope.KeyOf, LabelOf: labelOf, Never: neverOpens, First: session.SealedFirst(),
 		Rings: a.pepperRings, Clients: a.keyClients, Audit: log, Alone: alone, Node: keyNode(), Turn: keyTurn(a.storeFrom.Name(a.Directory)),
 		Timing: rekey.Timing{Logger: poolLogger("keys")},
 	}
@@ -125,6 +125,11 @@ func (a *App) mendKeys(st openStore, log audit.Recorder) error {
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
 	return o.Mend(ctx)
+}
+
+// neverOpens says of a value in a store whether it opens with no key. nil: it opens, and is none of ours.
+func neverOpens(err error) bool {
+	return err == nil || errors.Is(err, envelope.ErrSealed) && !errors.Is(err, envelope.ErrUnavailable) && !errors.Is(err, envelope.ErrRefused)
 }
 
 // dataKeys is an envelope as operations on keys see it.

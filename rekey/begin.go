@@ -26,6 +26,7 @@ func (o *Operator) Begin(ctx context.Context, r Request) (*Operation, error) {
 	if err != nil {
 		return nil, err
 	}
+	r = o.instead(present, r)
 	jumped := present != nil && present.State == StateStopped && present.Phase == stepReport // to the end, and the key lives: from the beginning
 	if present != nil && !jumped && present.State != StateDone && present.Verb == r.Verb && present.Target == r.Target {
 		return o.goOn(ctx, present, raw, r)
@@ -54,7 +55,7 @@ func (o *Operator) Begin(ctx context.Context, r Request) (*Operation, error) {
 // compromised key cannot wait until a large store was read several times.
 func gives(present, next Verb) bool {
 	switch next {
-	case CompromisedData, CompromisedApps, CompromisedMaster, CompromisedSigning, CompromisedRing, CompromisedClient:
+	case CompromisedData, CompromisedApps, CompromisedMaster, CompromisedSigning, CompromisedRing, CompromisedClient, DestroyData:
 		return present == RotateData
 	}
 	return false
@@ -94,7 +95,7 @@ func (o *Operator) draft(r Request) (*Operation, error) {
 	}
 	op.Phase = steps[0]
 	switch r.Verb {
-	case CompromisedData:
+	case CompromisedData, DestroyData:
 		if k, found := keyOf(o.c.Own, r.Target); !found || k.State == Destroyed {
 			return nil, fmt.Errorf("%w: no data key %.80q is there any more", ErrTarget, r.Target)
 		}
@@ -242,6 +243,11 @@ type Plan struct {
 
 // Plan says what Begin would do, and changes nothing.
 func (o *Operator) Plan(ctx context.Context, r Request) (*Plan, error) {
+	present, _, err := o.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r = o.instead(present, r)
 	op, err := o.draft(r)
 	if err == nil {
 		err = o.able(ctx, r.Verb, r.Target)
@@ -253,8 +259,8 @@ func (o *Operator) Plan(ctx context.Context, r Request) (*Plan, error) {
 	for _, name := range plans[op.Verb] {
 		p.Steps = append(p.Steps, titles[name])
 	}
-	if plans[op.Verb][0] == stepCount {
-		c, err := o.take(ctx, op, func(int) error { return nil })
+	if first := plans[op.Verb][0]; first == stepCount || first == stepRecount {
+		c, err := o.take(ctx, op, func(int) error { return nil }, new(junk))
 		if err != nil {
 			return nil, err
 		}

@@ -20,16 +20,20 @@ func (o *Operator) living(op *Operation) string {
 		}
 		return ""
 	}
+	ends := []string{Destroyed}
+	if op.spares() {
+		ends = append(ends, Condemned)
+	}
 	switch op.Verb {
-	case CompromisedData:
-		return alive(o.c.Own, append([]string{op.Target}, op.IDs...), Destroyed)
+	case CompromisedData, DestroyData:
+		return alive(o.c.Own, append([]string{op.Target}, op.IDs...), ends...)
 	case CompromisedApps:
 		return alive(o.c.Apps, append([]string{op.Target}, op.Apps...), Condemned, Destroyed)
 	case CompromisedMaster:
 		if o.c.Master != nil && o.c.Master.ID() == op.Target {
 			return op.Target
 		}
-		if id := alive(o.c.Own, op.IDs, Destroyed); id != "" {
+		if id := alive(o.c.Own, op.IDs, ends...); id != "" {
 			return id
 		}
 		return alive(o.c.Apps, op.Apps, Condemned, Destroyed)

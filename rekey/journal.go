@@ -52,6 +52,7 @@ func (o *Operator) swap(ctx context.Context, raw []byte, op *Operation) ([]byte,
 type task struct {
 	o      *Operator
 	cancel context.CancelCauseFunc
+	junk   junk // names of what does not open
 
 	mu    sync.Mutex // guards what follows
 	op    *Operation

@@ -25,6 +25,7 @@ const (
 	CompromisedSigning Verb = "compromised-signing"
 	CompromisedRing    Verb = "compromised-ring"
 	CompromisedClient  Verb = "compromised-client"
+	DestroyData        Verb = "destroy-data" // what is left of CompromisedData when something was set aside
 )
 
 // The states of an operation.
@@ -66,6 +67,7 @@ type Operation struct {
 	Before  map[string]int `json:"before,omitempty"`  // values by key, when it began
 	After   map[string]int `json:"after,omitempty"`   // values by key, at the end
 	Exposed map[string]int `json:"exposed,omitempty"` // values that were under the keys that go, by purpose
+	Aside   *Aside         `json:"aside,omitempty"`   // values that open with no key
 	Steps   []Step         `json:"steps,omitempty"`
 	Notes   []string       `json:"notes,omitempty"` // what the operator has to do
 

@@ -32,7 +32,8 @@ var verbs = map[Verb]string{
 	CompromisedData: "A data key was compromised", CompromisedApps: "A data key of applications was compromised",
 	CompromisedMaster: "The master key was compromised", CompromisedSigning: "A signing key was compromised",
 	CompromisedRing: "A key of a password ring was compromised", CompromisedClient: "A key for an identity provider was compromised",
-	RotateData: "New data keys", RotateMaster: "A new master key",
+	DestroyData: "A compromised data key, once more",
+	RotateData:  "New data keys", RotateMaster: "A new master key",
 	RotateRing: "New peppers", Migrate: "Data keys under another master key",
 }
 
@@ -122,6 +123,8 @@ func WriteHTML(w io.Writer, text []byte) error {
 func (r *Report) verdict() (text, kind string) {
 	counted := len(r.Before) > 0 || len(r.After) > 0 || r.Values > 0
 	switch {
+	case r.Aside != nil && r.Aside.Count > 0 && !r.Forced:
+		return fmt.Sprintf("The compromised key is refused. %d values name it that nobody can open; for their sake it was not destroyed.", r.Aside.Count), "act"
 	case r.Left > 0:
 		return fmt.Sprintf("%d values were given up: they are still under a key that is gone, and nothing opens them.", r.Left), "bad"
 	case len(r.Gone) > 0 && counted:

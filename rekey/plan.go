@@ -24,6 +24,7 @@ const (
 	stepFinish    = "former-master"   // the former one goes
 	stepPepper    = "pepper"          // rings of passwords get a new pepper
 	stepKillNamed = "kill"            // one signing key
+	stepRecount   = "recount"         // what is left under a key after an operation has set something aside
 	stepClient    = "client-key"      // keys with which we prove ourselves to an identity provider
 	stepReport    = "report"
 )
@@ -35,6 +36,7 @@ var plans = map[Verb][]string{
 	CompromisedSigning: {stepKillNamed, stepReport},
 	CompromisedRing:    {stepPepper, stepReport},
 	CompromisedClient:  {stepClient, stepReport},
+	DestroyData:        {stepRecount, stepDestroy, stepReport},
 	CompromisedMaster: {stepCount, stepMaster, stepMigrate, stepNext, stepRevoke, stepCondemn, stepApps, stepStore, stepValues, stepWait, stepStore2, stepValues2,
 		stepVerify, stepDestroy, stepFinish, stepReport},
 	RotateData:   {stepCount, stepNext, stepStore, stepValues, stepWait, stepStore2, stepValues2, stepVerify, stepReport},
@@ -62,6 +64,7 @@ var titles = map[string]string{
 	stepFinish:    "Put the former master key away",
 	stepPepper:    "New pepper for the rings",
 	stepKillNamed: "Killed the signing key",
+	stepRecount:   "Read the whole store once more",
 	stepClient:    "New keys for the identity provider",
 	stepReport:    "Made this report",
 }
@@ -99,6 +102,8 @@ func (t *task) do(ctx context.Context, name string) error {
 		return t.pepper(ctx)
 	case stepKillNamed:
 		return t.killNamed(ctx)
+	case stepRecount:
+		return t.recount(ctx)
 	case stepClient:
 		return t.clientKeys(ctx)
 	case stepReport:

@@ -46,7 +46,6 @@ type Store interface {
 	Get(ctx context.Context, key string) ([]byte, error)
 	Put(ctx context.Context, key string, value []byte, expires time.Time) error
 	CompareAndSwap(ctx context.Context, key string, old, new []byte, expires time.Time) error
-	List(ctx context.Context, prefix string) ([]store.Item, error)
 	Scan(ctx context.Context, prefix, cursor string, limit int) (items []store.Item, next string, err error)
 	Rewrite(ctx context.Context, key string, old, new []byte) error
 }
@@ -128,7 +127,8 @@ type Config struct {
 	Apps     DataKeys // seals for applications; nil: there is none
 	KeyOf    func(sealed []byte) (id string, ok bool)
 	LabelOf  func(key string) (label string, ok bool)
-	First    []string // store keys without which nothing starts
+	Never    func(err error) bool // a store that is Lenient says with this error that a value opens with no key
+	First    []string             // store keys without which nothing starts
 	Sessions func() Sessions
 	Rings    func() []Ring
 	Clients  func() []Client

@@ -202,9 +202,6 @@ func TestPageIsText(t *testing.T) {
 func TestRow156StopsAtTheUnknown(t *testing.T) {
 	for name, spoil := range map[string]func(*world){
 		"unknown": func(w *world) { w.values["anteroom/new/thing/v1/x"] = sealAs(keyA, "new", "?") },
-		"damaged": func(w *world) {
-			w.values["anteroom/session/record/v1/zz"] = sealAs(keyA, "another place", "moved here")
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -235,24 +232,6 @@ func TestRow156StopsAtTheUnknown(t *testing.T) {
 			})
 		})
 	}
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		p, o, ctx := w.start("one", 0, false)
-		w.values["anteroom/session/record/v1/zz"] = sealAs(keyA, "another place", "moved here")
-		if _, err := o.Begin(ctx, Request{Verb: CompromisedData, Target: keyA}); err != nil {
-			t.Fatal(err)
-		}
-		w.finish(o, p, ctx)
-		p, o, ctx = w.start("two", 0, false)
-		if _, err := o.Begin(ctx, Request{Verb: CompromisedData, Target: keyA, Force: true}); err != nil {
-			t.Fatal(err)
-		}
-		delete(w.values, "anteroom/session/record/v1/zz") // for the check in Destroy
-		w.values["anteroom/session/record/v1/zz"] = sealAs(keyB, "another place", "moved here")
-		if cur := w.finish(o, p, ctx); cur.State != StateDone {
-			t.Fatalf("%+v", cur)
-		}
-	})
 }
 
 // One operation at a time, for all nodes; the same one twice is one.

@@ -35,6 +35,7 @@ type Report struct {
 	Before   map[string]int `json:"before,omitempty"`  // values by key, when it began
 	After    map[string]int `json:"after,omitempty"`   // values by key, at the last reading
 	Left     int            `json:"left"`              // under the old keys, at the last reading
+	Aside    *Aside         `json:"aside,omitempty"`   // values that open with no key
 	Gone     []string       `json:"gone,omitempty"`    // data keys that are destroyed
 	Signing  []string       `json:"signing,omitempty"` // signing keys that were killed
 	Keys     []Key          `json:"keys,omitempty"`    // data keys at the end
@@ -75,7 +76,7 @@ func (t *task) report(ctx context.Context) error {
 func (o *Operator) reportOf(op *Operation) *Report {
 	r := &Report{
 		Version: journalVersion, ID: op.ID, Verb: op.Verb, Target: op.Target, Place: o.c.Place, Asker: op.Asker, Began: op.Began, Ended: o.c.Now().UTC(),
-		Starts: op.Starts, Forced: op.Force, Values: op.Total, Exposed: op.Exposed, Before: op.Before, After: op.After, Notes: op.Notes,
+		Starts: op.Starts, Forced: op.Force, Values: op.Total, Exposed: op.Exposed, Before: op.Before, After: op.After, Aside: op.Aside, Notes: op.Notes,
 		Keys: o.c.Own.Keys(),
 	}
 	r.Seconds = r.Ended.Sub(r.Began).Seconds()
@@ -149,10 +150,19 @@ type Kept struct {
 
 // Reports lists the reports, the latest last.
 func (o *Operator) Reports(ctx context.Context) ([]Kept, error) {
-	items, err := o.c.Store.List(ctx, labelReport+"/")
-	if err != nil {
-		return nil, fmt.Errorf("listing reports: %w", err)
+	var items []store.Item
+	for cursor := ""; ; {
+		page, next, err := o.c.Store.Scan(o.pass(ctx, &Operation{}, new(junk)), labelReport+"/", cursor, pageSize)
+		if err != nil {
+			return nil, fmt.Errorf("listing reports: %w", err)
+		}
+		items = append(items, page...)
+		if cursor = next; next == "" {
+			break
+		}
 	}
+	slices.SortFunc(items, func(a, b store.Item) int { return strings.Compare(a.Key, b.Key) })
+	items = slices.CompactFunc(items, func(a, b store.Item) bool { return a.Key == b.Key }) // a walk may see one twice
 	list := []Kept{}
 	for _, item := range items {
 		var r Report
@@ -205,7 +215,7 @@ func (o *Operator) Status(ctx context.Context) (*Status, error) {
 	if o.c.Apps != nil {
 		s.Apps = o.c.Apps.Keys()
 	}
-	c, err := o.take(ctx, &Operation{}, func(int) error { return ctx.Err() })
+	c, err := o.take(ctx, &Operation{}, func(int) error { return ctx.Err() }, new(junk))
 	if err != nil && ctx.Err() == nil {
 		return nil, fmt.Errorf("counting: %w", err)
 	}

@@ -2,6 +2,8 @@ package rekey
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -133,7 +135,7 @@ func (o *Operator) resealPage(ctx context.Context, op *Operation, items []store.
 // resealValues goes over the whole store from where the journal says.
 func (t *task) resealValues(ctx context.Context) error {
 	return t.pages(ctx, func(ctx context.Context, op *Operation) (next string, seen, changed int, err error) {
-		items, next, err := t.o.c.Store.Scan(ctx, "", op.Cursor, pageSize)
+		items, next, err := t.o.c.Store.Scan(t.o.pass(ctx, op, &t.junk), "", op.Cursor, pageSize)
 		if err != nil {
 			return "", 0, 0, err
 		}
@@ -151,7 +153,7 @@ func (t *task) resealStore(ctx context.Context) error {
 		return nil
 	}
 	return t.pages(ctx, func(ctx context.Context, op *Operation) (next string, seen, changed int, err error) {
-		return t.o.c.Sealed.Reseal(ctx, op.Cursor, t.o.staleIn(op), false)
+		return t.o.c.Sealed.Reseal(t.o.pass(ctx, op, &t.junk), op.Cursor, t.o.staleIn(op), false)
 	})
 }
 
@@ -197,7 +199,8 @@ type census struct {
 const maxForeign = 8
 
 // take counts the whole store: what is sealed in it, and what the store sealed itself.
-func (o *Operator) take(ctx context.Context, op *Operation, progress func(seen int) error) (*census, error) {
+func (o *Operator) take(ctx context.Context, op *Operation, progress func(seen int) error, j *junk) (*census, error) {
+	ctx = o.pass(ctx, op, j)
 	c := &census{byKey: map[string]int{}, byPurpose: map[string]int{}}
 	for cursor := ""; ; {
 		items, next, err := o.c.Store.Scan(ctx, "", cursor, pageSize)
@@ -205,7 +208,7 @@ func (o *Operator) take(ctx context.Context, op *Operation, progress func(seen i
 			return c, err
 		}
 		for _, item := range items {
-			c.add(o, op, item)
+			c.add(o, op, item, j)
 		}
 		if err := progress(len(items)); err != nil {
 			return c, err
@@ -223,7 +226,7 @@ func (o *Operator) take(ctx context.Context, op *Operation, progress func(seen i
 	return c, nil
 }
 
-func (c *census) add(o *Operator, op *Operation, item store.Item) {
+func (c *census) add(o *Operator, op *Operation, item store.Item, j *junk) {
 	c.looked++
 	id, ok := o.c.KeyOf(item.Value)
 	if !ok {
@@ -241,9 +244,18 @@ func (c *census) add(o *Operator, op *Operation, item store.Item) {
 	}
 	c.left++
 	c.byPurpose[purposeOf(item.Key)]++
+	if known && op.Phase == stepVerify && op.Pass > 0 || op.Phase == stepRecount { // it was tried to seal it anew
+		j.add(hashedName(item.Key))
+	}
 	if (!known || label == "") && len(c.foreign) < maxForeign {
 		c.foreign = append(c.foreign, item.Key)
 	}
+}
+
+// hashedName is a store key in a report: what is behind its purpose may name somebody.
+func hashedName(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return purposeOf(key) + "#" + hex.EncodeToString(sum[:8])
 }
 
 // names says whether a data key of that id is ours.
@@ -294,7 +306,7 @@ func (t *task) count(ctx context.Context) error {
 	op := t.now()
 	c, err := t.o.take(ctx, op, func(n int) error {
 		return t.change(ctx, false, func(op *Operation) { op.Seen += n })
-	})
+	}, &t.junk)
 	if err != nil {
 		return err
 	}
@@ -328,6 +340,7 @@ func (o *Operator) noteExposed(op *Operation) {
 // verify reads everything once more. What is still under an old key is sealed anew a few times, since somebody may have written
 // it in between; what cannot be opened stops the operation.
 func (t *task) verify(ctx context.Context) error {
+	changed := 0 // at the last try
 	for pass := 0; ; pass++ {
 		if err := t.change(ctx, false, func(op *Operation) { op.Seen, op.Changed, op.Cursor = 0, 0, "" }); err != nil {
 			return err
@@ -335,14 +348,17 @@ func (t *task) verify(ctx context.Context) error {
 		op := t.now()
 		c, err := t.o.take(ctx, op, func(n int) error {
 			return t.change(ctx, false, func(op *Operation) { op.Seen += n })
-		})
+		}, &t.junk)
 		if err != nil {
 			return err
 		}
-		if c.left == 0 || op.Force && pass >= 1 {
+		if c.left == 0 {
 			return t.verified(ctx, c)
 		}
-		if pass >= passes {
+		if pass >= passes || op.Force && pass >= 1 {
+			if done, err := t.setAside(ctx, c, changed); err != nil || done || op.Force {
+				return errors.Join(err, t.verified(ctx, c))
+			}
 			return t.leftover(c)
 		}
 		if pass > 0 {
@@ -350,13 +366,15 @@ func (t *task) verify(ctx context.Context) error {
 				return err
 			}
 		}
+		changed = 0
 		for _, again := range []func(context.Context) error{t.resealStore, t.resealValues} {
-			if err := t.change(ctx, true, func(op *Operation) { op.Cursor, op.Seen, op.Pass = "", 0, pass+1 }); err != nil {
+			if err := t.change(ctx, true, func(op *Operation) { op.Cursor, op.Seen, op.Changed, op.Pass = "", 0, 0, pass+1 }); err != nil {
 				return err
 			}
 			if err := again(ctx); err != nil {
 				return err
 			}
+			changed += t.now().Changed
 		}
 	}
 }
@@ -372,5 +390,5 @@ func (t *task) leftover(c *census) error {
 	if len(c.foreign) > 0 {
 		return &stop{fmt.Sprintf("%d values are still under the old key, and this version does not know what %d of them are, for example %.200q. The key was not destroyed. Run a version that knows them on all nodes and repeat the command; or give them up with --force, which destroys the key all the same", c.left, len(c.foreign), c.foreign[0])}
 	}
-	return &stop{fmt.Sprintf("%d values are still under the old key and do not open: they are damaged, or other nodes still write with it. The key was not destroyed. See that all nodes run this version and repeat the command; or give the values up with --force, which destroys the key all the same", c.left)}
+	return &stop{fmt.Sprintf("%d values are still under the old key, and more come: other nodes still write with it. The key was not destroyed. See that all nodes run this version and repeat the command; or give the values up with --force, which destroys the key all the same", c.left)}
 }

@@ -201,6 +201,16 @@ func (t *task) wait(ctx context.Context) error {
 
 func (t *task) destroy(ctx context.Context) error {
 	op := t.now()
+	if op.spares() {
+		err := t.change(ctx, true, func(op *Operation) {
+			op.Steps[len(op.Steps)-1].Detail = op.spared()
+			op.note(noteAside)
+		})
+		if err != nil {
+			return err
+		}
+		return t.revokeAgain(ctx)
+	}
 	for _, id := range op.IDs {
 		k, found := keyOf(t.o.c.Own, id)
 		if !found || k.State == Destroyed {

@@ -6,7 +6,8 @@ import (
 )
 
 // Skip is told of bytes in Redis that do not open, by their name there, which says nothing
-// to a reader, and why; true passes over them. The error is the sealer's, or errShape.
+// to a reader, and why; true passes over them. The error is the sealer's; nil when they open
+// and are none of ours.
 type Skip func(name string, sealed []byte, err error) bool
 
 type skipKey struct{}
@@ -34,8 +35,5 @@ func (s *Store) passed(ctx context.Context, label string, v sealedValue) bool {
 		return false
 	}
 	_, _, err := s.sealAnew(ctx, label+" "+v.name, v.b)
-	if err == nil {
-		err = errShape // it opens, and another name is in it
-	}
 	return skips(ctx, v.name, v.b, err)
 }

@@ -271,7 +271,7 @@ func (f *Files) reseal(ctx context.Context, last string, stale func([]byte) bool
 	var ids []string
 	for id := range all {
 		if !idForm(id) {
-			if skips(ctx, f.indexName(), []byte(all[id]), errShape) {
+			if skips(ctx, f.indexName(), []byte(all[id]), nil) {
 				continue
 			}
 			return "", 0, 0, stuck(doing, fmt.Sprintf("the field %.80q of %s", id, f.indexName()), errors.New("it is not a name of ours"))
