@@ -70,7 +70,7 @@ func startedKeycloak(t testing.TB) *keycloak {
 	}
 	k := theKeycloak
 	keycloakMu.Unlock()
-	k.proc.waitFor(t, 3*time.Minute, func() error {
+	k.proc.waitFor(t, 8*time.Minute, func() error { // alone it starts within half a minute
 		res, err := http.Get(k.issuer + "/.well-known/openid-configuration")
 		if err != nil {
 			return err
@@ -147,6 +147,7 @@ func (k *keycloak) run() error {
 	started := make(chan error)
 	go func() { // ends with the program
 		runtime.LockOSThread() // the kernel ends the program with the thread that began it: that thread stays
+		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {
