@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -48,9 +49,12 @@ type explainedLine struct {
 
 // explainedGlass is the emergency access that the person could take.
 type explainedGlass struct {
-	Rule    string `json:"rule"`
-	Scope   string `json:"scope"`
-	Seconds int64  `json:"seconds"`
+	Rule    string         `json:"rule"`
+	Scope   string         `json:"scope"`
+	Seconds int64          `json:"seconds"`
+	StepUp  *explainedNeed `json:"step_up,omitempty"` // what a new sign-in has to show before
+	Fresh   int64          `json:"fresh,omitempty"`   // seconds: how old the sign-in may be while the provider answers
+	Drill   bool           `json:"drill,omitempty"`
 }
 
 // explainedBudget is a view budget that counts the request.
@@ -113,10 +117,15 @@ func policyExplainCommand() *cobra.Command {
 
 // decide decides one request and says all about it.
 func (g *judgedConfig) decide(asked *askedFlags, method, address string, now time.Time) (*explainedDecision, error) {
-	r, err := asked.request(now)
+	asker, err := asked.asker()
 	if err != nil {
 		return nil, err
 	}
+	r := policy.Request{Now: now, Addr: asker.Addr}
+	if !asker.Time.IsZero() {
+		r.Now = asker.Time
+	}
+	r.Who = asker.Person(r.Now)
 	s, host, path, query, err := g.target(address)
 	if err != nil {
 		return nil, err
@@ -124,8 +133,8 @@ func (g *judgedConfig) decide(asked *askedFlags, method, address string, now tim
 	if !policy.ValidMethod(method) {
 		return nil, fmt.Errorf("%q is no method that a request may have; write one in upper case, such as GET", method)
 	}
-	r.Method, r.Query, r.Host = method, query, host
-	e := &explainedDecision{Site: host, Method: method, Path: path, Who: asked.person(r.Who), At: r.Now, Lines: []explainedLine{}, Warnings: []string{}}
+	r.Method, r.Query, r.Host = method, query, cmp.Or(asker.Host, host)
+	e := &explainedDecision{Site: host, Method: method, Path: path, Who: person(r.Who), At: r.Now, Lines: []explainedLine{}, Warnings: []string{}}
 	if r.Path, err = s.Policy.ParsePath(path); err != nil {
 		e.Reason = "ambiguous-path"
 		e.Warnings = append(e.Warnings, "no line decided: the request is answered with 400, whoever asks ("+err.Error()+")")
@@ -155,7 +164,7 @@ func (e *explainedDecision) fill(p *policy.Policy, r policy.Request) {
 		e.Lines = append(e.Lines, explainedLine{m.Rule, m.Route, m.Kind, m.Holds, m.Why})
 	}
 	if d.Reason == policy.ReasonStepUp {
-		e.StepUp = &explainedNeed{d.Need.ACR, d.Need.AMR, int64(d.Need.MaxAge / time.Second)}
+		e.StepUp = needOf(&d.Need)
 	}
 	if d.Allowed {
 		p.Counts(r, func(c policy.Count) bool {
@@ -167,12 +176,22 @@ func (e *explainedDecision) fill(p *policy.Policy, r policy.Request) {
 			return true
 		})
 	} else if glass, ok := p.Emergency(r); ok && r.Who != nil {
-		e.Emergency = &explainedGlass{glass.Rule, glass.Scope, int64(glass.For / time.Second)}
+		e.Emergency = &explainedGlass{glass.Rule, glass.Scope, int64(glass.For / time.Second), needOf(glass.Need), int64(glass.Fresh / time.Second), glass.Drill}
+	}
+	if x.Costly {
+		e.Warnings = append(e.Warnings, "the expressions of all lines together cost more than one decision may, with a path as long as this one: those that came last count as not known")
 	}
 	if shadow := p.Shadow(); shadow != nil {
 		d := shadow.Decide(r)
 		e.Shadow = &explainedShadow{d.Allowed, d.Rule, d.Allowed != e.Allowed}
 	}
+}
+
+func needOf(n *policy.Need) *explainedNeed {
+	if n == nil {
+		return nil
+	}
+	return &explainedNeed{n.ACR, n.AMR, int64(n.MaxAge / time.Second)}
 }
 
 // about adds what the app knows: lifetimes, and roles that nobody gets.

@@ -42,7 +42,7 @@ func (e *explainedDecision) print(c *cobra.Command) error {
 		row("step-up", "%s", e.StepUp)
 	}
 	if e.Emergency != nil {
-		row("emergency", "possible for %s, for %s: %s", e.Emergency.Scope, seconds(e.Emergency.Seconds), e.Emergency.Rule)
+		row("emergency", "possible for %s, for %s%s: %s", e.Emergency.Scope, seconds(e.Emergency.Seconds), e.Emergency.before(), e.Emergency.Rule)
 	} else if !e.Allowed {
 		row("emergency", "not possible")
 	}
@@ -84,6 +84,18 @@ func (e *explainedDecision) printLines(c *cobra.Command) error {
 		_, _ = fmt.Fprintf(w, "\nWarning: %s.\n", printable(warning))
 	}
 	return w.Flush()
+}
+
+// before says what comes before an emergency access.
+func (g *explainedGlass) before() string {
+	text := ""
+	if g.StepUp != nil {
+		text = ", after " + g.StepUp.String()
+	}
+	if g.Fresh > 0 {
+		text += ", with a sign-in within " + seconds(g.Fresh) + " while the provider answers"
+	}
+	return text
 }
 
 func (n *explainedNeed) String() string {

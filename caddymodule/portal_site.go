@@ -59,10 +59,18 @@ func (a *App) gate(places []place) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.hosts, a.counted = nil, map[string]string{}
+	blocks := map[int][]string{}
 	for _, p := range places {
 		a.hosts = append(a.hosts, p.hosts...)
+		blocks[p.site.Block] = append(blocks[p.site.Block], p.hosts...)
+	}
+	for _, p := range places {
+		together := p.hosts
+		if p.site.Block != 0 { // the same block at other ports
+			together = blocks[p.site.Block]
+		}
 		for _, host := range p.hosts { // the same on all nodes, whatever the order
-			a.counted[host] = min(cmp.Or(a.counted[host], host), slices.Min(p.hosts))
+			a.counted[host] = min(cmp.Or(a.counted[host], host), slices.Min(together))
 		}
 	}
 }

@@ -43,6 +43,9 @@ type Site struct {
 	Audience string `json:"assertion_audience,omitempty"`
 	// Send no Anteroom-Assertion header.
 	NoAssertion bool `json:"no_assertion,omitempty"`
+	// Which block of the Caddyfile this is, from 1: one that names hosts on several ports becomes several sites, whose budgets count
+	// together. 0: budgets count by the hosts alone.
+	Block int `json:"block,omitempty"`
 	// Where the directive stands ("Caddyfile:12"), for messages.
 	At string `json:"at,omitempty"`
 

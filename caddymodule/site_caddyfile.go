@@ -35,7 +35,10 @@ func parseSite(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if _, ok := h.Option("anteroom").(httpcaddyfile.App); !ok {
 		return nil, h.Errf("`anteroom` in a site needs the global option `anteroom { identity … }` at the top of the Caddyfile")
 	}
-	s := &Site{At: at(h.Dispenser)}
+	const counter = "anteroom.blocks"
+	n, _ := h.State[counter].(int)
+	h.State[counter] = n + 1
+	s := &Site{At: at(h.Dispenser), Block: n + 1}
 	if h.NextArg() {
 		return nil, h.Errf("`anteroom` takes a block and no matcher, not %q: it stands before everything in its site", h.Val())
 	}

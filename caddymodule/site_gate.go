@@ -28,7 +28,7 @@ func (s *Site) gateConfig(run *running) gate.Config {
 		ClientAddr: clientAddr, Logger: s.logger,
 		OnStoreLoss: time.Duration(s.OnStoreLoss), Assertion: s.Audience, NoAssertion: s.NoAssertion,
 		Bearer: s.bearerOf(), Posted: s.app.posted,
-		Emergency: run.emergency, Budget: run.budget, Counted: s.app.countedAs, Alarm: run.alarm,
+		Emergency: run.emergency, Budget: run.budget, Counted: s.app.countedAs, Person: s.app.persons(), Alarm: run.alarm,
 	}
 }
 

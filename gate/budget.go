@@ -47,7 +47,7 @@ func (x *exchange) countAll() (no refusal) {
 // counts by itself meanwhile.
 func (x *exchange) count(c *policy.Count) refusal {
 	g, who := x.gate, x.grant()
-	key := budget.Key{ID: c.ID, Site: g.counted(x.site), Account: who.Source + "\x00" + who.Subject}
+	key := budget.Key{ID: c.ID, Site: g.counted(x.site), Account: g.person(who.Source, who.Subject, who.Username)}
 	limit := budget.Limit{Max: c.Limit, Per: c.Per, Alarm: c.Alarm}
 	var since time.Time
 	if c.StepUp {

@@ -80,6 +80,9 @@ type Config struct {
 	// Counted says under which name budgets count at a host. A site with several hosts has one, or a person has a budget at each of
 	// them. nil: the host.
 	Counted func(host string) string
+	// Person names who somebody is for budgets, the same for their sessions and their access tokens. nil: each way to sign in and
+	// each issuer of tokens has people of its own.
+	Person func(source, subject, username string) string
 	// Alarm tells people that a budget is used up. nil: the audit log alone does.
 	Alarm *alarm.Alarm
 	// OnStoreLoss is how long after the store was last heard the sessions go on that this node had verified before. A silence is a
@@ -119,6 +122,7 @@ type Gate struct {
 	ledger       ledger  // not nil where special.emergency
 	counter      counter // nil: no budget can be counted
 	counted      func(host string) string
+	person       func(source, subject, username string) string
 	local        localCounts
 	alarm        alarm.Raiser
 	unaudited    bool // the operator wants no log: no event is made up for it
@@ -133,7 +137,7 @@ func New(c Config) (*Gate, error) {
 	}
 	g.storeLoss.tolerate = c.OnStoreLoss
 	g.special = specialOf(c.Policy, c.Emergency != nil)
-	g.ledger, g.alarm, g.counted = c.Emergency, c.Alarm, c.Counted
+	g.ledger, g.alarm, g.counted, g.person = c.Emergency, c.Alarm, c.Counted, c.Person
 	if c.Budget != nil {
 		g.counter = c.Budget
 	}
@@ -160,6 +164,9 @@ func New(c Config) (*Gate, error) {
 	}
 	if g.counted == nil {
 		g.counted = func(host string) string { return host }
+	}
+	if g.person == nil {
+		g.person = func(source, subject, _ string) string { return source + "\x00" + subject }
 	}
 	if g.portal == nil {
 		g.portal = http.NotFoundHandler()

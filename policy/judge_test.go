@@ -241,7 +241,7 @@ func judgeQuickly(t *testing.T, texts []string) []*Problem {
 	}
 	begun := time.Now()
 	found := judge(&c, rules)
-	if took := time.Since(begun); took > 15*time.Second { // with the race detector
+	if took := time.Since(begun); took > 60*time.Second { // with the race detector, and others on the machine; 10,000 lines are 50 million pairs
 		t.Errorf("%d lines take %v", len(texts), took)
 	}
 	return found

@@ -64,7 +64,7 @@ func TestHostileExpressions(t *testing.T) {
 	} {
 		begun := time.Now()
 		c, err := Compile(text, vars, claims)
-		if took := time.Since(begun); took > 2*time.Second {
+		if took := time.Since(begun); took > 10*time.Second {
 			t.Errorf("%s: Compile takes %v", name, took)
 		}
 		if err == nil {
@@ -105,7 +105,7 @@ func TestLongRequests(t *testing.T) {
 		if ok, err := c.Eval(in); err == nil {
 			t.Errorf("%s: a request of 1 MiB is answered with %t", text, ok)
 		}
-		if took := time.Since(begun); took > 5*time.Second { // with the race detector
+		if took := time.Since(begun); took > 30*time.Second { // with the race detector, and others on the machine
 			t.Errorf("%s: %v for a request of 1 MiB", text, took)
 		}
 	}

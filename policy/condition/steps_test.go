@@ -15,7 +15,9 @@ func TestSteps(t *testing.T) {
 		}
 		return c.Steps(in)
 	}
-	path := func(n int) *Input { return &Input{Path: "/" + strings.Repeat("a", n-1), Query: strings.Repeat("q", 2*n)} }
+	path := func(n int) *Input {
+		return &Input{Path: "/" + strings.Repeat("a", n-1), Query: strings.Repeat("q", 2*n)}
+	}
 	for text, most := range map[string]int{
 		`request.method == "GET"`: 200, `request.path.startsWith("/a")`: 200, `user.roles.exists(r, r == "x")`: 400, `request.path.matches("^/a$")`: 1000,
 	} {
