@@ -216,6 +216,7 @@ type walk struct {
 	hosts    []string // when set, routes in it that are limited to other hosts do not count
 	before   []step   // what stands before the gate and is not passive
 	early    []step   // what stands before it and is
+	asked    []asking // the matchers on the way to the gate
 	after    []step   // everything after it
 	errored  []step   // what has routes of its own for errors
 	problems []error
@@ -243,6 +244,9 @@ func (w *walk) route(r caddyhttp.Route, path string, matched bool) {
 	if err != nil {
 		w.problems = append(w.problems, err)
 		return
+	}
+	if len(w.gates) == 0 {
+		w.asked = append(w.asked, asking{path, matcherText(r)})
 	}
 	for _, s := range steps {
 		w.step(s, matched)
@@ -306,7 +310,7 @@ func (w *walk) judge() {
 	for _, s := range w.before {
 		w.problems = append(w.problems, fmt.Errorf("%s: %q stands before `anteroom` (%s) and could answer without a sign-in or change the request; let Caddy order the directives (no `order` option, no `route` around them)", at, s.name, s.path))
 	}
-	w.problems = append(w.problems, pries(w.early, at)...)
+	w.problems = append(w.problems, w.pries(at)...)
 	w.behind(w.after)
 	w.problems, w.late = append(w.problems, w.late...), nil
 }
@@ -349,7 +353,7 @@ func surveyBypass(app *caddyhttp.App, p place) error {
 				}
 			}
 			if name == p.server {
-				problems = append(problems, pries(w.early, p.String())...)
+				problems = append(problems, w.pries(p.String())...)
 			}
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -30,24 +29,6 @@ func isPassive(s step) bool {
 	return passive[s.name] && !(ok && h.Request != nil)
 }
 
-// ownCookie is a placeholder that holds a session's cookies as long as the gate has not taken them out.
-var ownCookie = regexp.MustCompile(`(?i)\{http\.request\.(header\.cookie|cookie\.__host-anteroom)`)
-
-// pries reports what passive steps before the gate do that only the gate may: read the session's
-// cookies (invariant 4: neither half reaches the app), or say where a request comes from.
-func pries(steps []step, at string) []error {
-	var problems []error
-	for _, s := range steps {
-		if text, _ := json.Marshal(s.handler); ownCookie.Match(text) {
-			problems = append(problems, fmt.Errorf("%s: %q (%s) reads the session's cookies before `anteroom` takes them out of the request; name the one cookie that you need, as {cookie.NAME}", at, s.name, s.path))
-		}
-		if vars, ok := s.handler.(*caddyhttp.VarsMiddleware); ok && (*vars)[caddyhttp.ClientIPVarKey] != nil {
-			problems = append(problems, fmt.Errorf("%s: `vars %s` (%s) would put another client address into the audit log; use the global option `servers { trusted_proxies … }`", at, caddyhttp.ClientIPVarKey, s.path))
-		}
-	}
-	return problems
-}
-
 // hideCredentials overrules log_credentials: Caddy writes a request into its logs as it came, with both
 // halves of the session, and whoever read the log could take it over. It reports whether it was on.
 func hideCredentials(srv *caddyhttp.Server) bool {
@@ -66,6 +47,9 @@ func believeLast(srv *caddyhttp.Server) { srv.TrustedProxiesStrict = 1 }
 // changesRequest refuses what would send the app another path, method or identity than policy
 // judged (invariant 3).
 func changesRequest(s step, at string) error {
+	if err := misleads(s, at); err != nil {
+		return err
+	}
 	const remedy = "behind `anteroom` the app must receive the path that was judged; give the app a host of its own and pass the path on unchanged"
 	var ops *headers.HeaderOps
 	switch h := s.handler.(type) {

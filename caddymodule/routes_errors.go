@@ -107,6 +107,9 @@ func (w *errorWalk) step(s step, fixed bool, matchers string) bool {
 	case s.name == "file_server" && w.files && (w.free || !fixed):
 		refuse("`handle_errors` contains `file_server` (%s) without a fixed path: a refused request would get the file that it asked for; write `rewrite * /{err.status_code}.html` or the like before it", s.path)
 	}
+	if err := misleads(s, "`handle_errors`"); w.gated && err != nil {
+		w.problems = append(w.problems, err)
+	}
 	plain, errored := s.inner(w.named)
 	for _, inner := range plain {
 		fixed = w.routes(inner, s.path, fixed, matchers)
