@@ -8,8 +8,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/anteroom-proxy/anteroom/store"
 )
@@ -140,6 +142,96 @@ func TestRow156JunkIsSetAside(t *testing.T) {
 			t.Errorf("%+v; the key is %s", cur, w.state(keyA))
 		}
 	})
+}
+
+// The command once more, and processes die at every moment of it.
+func TestRow156DestroyDies(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for n := 1; n < 12; n++ {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				all := map[string][]byte{"k:1": sealAs(keyA, "", "junk")}
+				p, o, ctx := w.start("one", 0, false, yard(all))
+				if _, err := o.Begin(ctx, Request{Verb: CompromisedData, Target: keyA}); err != nil {
+					t.Fatal(err)
+				}
+				w.finish(o, p, ctx)
+				again := Request{Verb: CompromisedData, Target: keyA, Force: true}
+				p, o, ctx = w.start("two", n, after, yard(all))
+				if _, err := o.Begin(ctx, again); err == nil {
+					o.Follow(withLimit(t, ctx, time.Minute))
+				}
+				p.cancel()
+				p, o, ctx = w.start("three", 0, false, yard(all))
+				if cur, err := o.Current(ctx); err != nil || cur.Verb != DestroyData {
+					if _, err := o.Begin(ctx, again); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if cur := w.finish(o, p, ctx); cur.State != StateDone || cur.Verb != DestroyData || w.state(keyA) != Destroyed {
+					t.Errorf("died at %d: %+v; the key is %s", n, cur, w.state(keyA))
+				}
+			})
+		}
+	}
+}
+
+// Two operators at the same moment: one operation, and neither is told of a failure.
+func TestTwoBeginAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		p, one, ctx := w.start("one", 0, false)
+		defer p.cancel()
+		q, two, ctx2 := w.start("two", 0, false)
+		defer q.cancel()
+		var all sync.WaitGroup
+		ids := make([]string, 2)
+		for i, o := range []*Operator{one, two} {
+			all.Go(func() {
+				op, err := o.Begin([]context.Context{ctx, ctx2}[i], Request{Verb: CompromisedData, Target: keyA})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				ids[i] = op.ID
+			})
+		}
+		all.Wait()
+		if ids[0] != ids[1] {
+			t.Errorf("two operations: %v", ids)
+		}
+	})
+}
+
+// Row 156: junk in the place of signing keys, where no node of this kind has any, holds nothing up.
+func TestRow156JunkForSigningKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		delete(w.values, "anteroom/session/keys/v1")
+		all := map[string][]byte{}
+		p, o, ctx := w.start("one", 0, false, yard(all), func(c *Config) {
+			c.Sessions, c.Store = nil, blocked{c.Store.(junkyard), "anteroom/session/keys/v1"}
+		})
+		if _, err := o.Begin(ctx, Request{Verb: CompromisedData, Target: keyA}); err != nil {
+			t.Fatal(err)
+		}
+		if cur := w.finish(o, p, ctx); cur.State != StateDone {
+			t.Errorf("%+v", cur)
+		}
+	})
+}
+
+// blocked is a store with junk in the place of one key.
+type blocked struct {
+	junkyard
+	key string
+}
+
+func (b blocked) Get(ctx context.Context, key string) ([]byte, error) {
+	if key == b.key {
+		return nil, store.ErrUnavailable
+	}
+	return b.junkyard.Get(ctx, key)
 }
 
 // Row 156: an end with something set aside is believed only of a key that is refused.

@@ -2,6 +2,7 @@ package rekey
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -22,6 +23,15 @@ type Request struct {
 // Begin starts an operation, which Follow carries out. The same one again is the one under way; one that was stopped goes on.
 // ErrBusy says that another one is under way.
 func (o *Operator) Begin(ctx context.Context, r Request) (*Operation, error) {
+	for round := 0; ; round++ {
+		op, err := o.begin(ctx, r)
+		if !errors.Is(err, errLost) || round == 3 { // somebody else has begun or gone on at the same moment: what stands there now decides
+			return op, err
+		}
+	}
+}
+
+func (o *Operator) begin(ctx context.Context, r Request) (*Operation, error) {
 	present, raw, err := o.load(ctx)
 	if err != nil {
 		return nil, err

@@ -259,14 +259,34 @@ func (o *Operator) able(ctx context.Context, verb Verb, target string) error {
 		return nil
 	}
 	for _, key := range o.c.First {
-		switch _, err := o.c.Store.Get(ctx, key); {
-		case err == nil:
-			return fmt.Errorf("%w: other nodes keep their sessions in this place, and only they can replace its signing keys: run the command on one of them", ErrRefused)
-		case !errors.Is(err, store.ErrNotFound):
+		found := true
+		_, err := o.c.Store.Get(ctx, key)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			found, err = o.readable(ctx, key)
+		} else if err != nil {
+			found, err = false, nil
+		}
+		switch {
+		case err != nil:
 			return fmt.Errorf("looking for signing keys: %w", err)
+		case found:
+			return fmt.Errorf("%w: other nodes keep their sessions in this place, and only they can replace its signing keys: run the command on one of them", ErrRefused)
 		}
 	}
 	return nil
+}
+
+// readable looks for a store key by walking over everything that opens: what opens with no key is no signing key of anybody, and
+// whoever put it there must not hold up what ends a key.
+func (o *Operator) readable(ctx context.Context, key string) (bool, error) {
+	ctx = o.pass(ctx, &Operation{}, new(junk))
+	for cursor := ""; ; {
+		items, next, err := o.c.Store.Scan(ctx, key, cursor, pageSize)
+		if err != nil || len(items) > 0 || next == "" {
+			return len(items) > 0, err
+		}
+		cursor = next
+	}
 }
 
 // Mend seals anew, before anything else starts, what nothing starts without: after a crash in the middle of an operation it
