@@ -44,7 +44,7 @@ func TestSessionsCommands(t *testing.T) {
 	if err != nil || len(lines) != 3 || !strings.HasPrefix(lines[0], "ID ") {
 		t.Fatalf("list: %q %v", out, err)
 	}
-	for _, want := range []string{audit.SessionLabel(first.ID), audit.SessionLabel(second.ID), "dana", "idp", "doctor", "app.test", time.Now().Format("2006-01-02"), time.Now().Format("MST")} {
+	for _, want := range []string{audit.SessionLabel(first.ID), audit.SessionLabel(second.ID), "dana", "idp", "doctor", "app.test", first.Started.Local().Format("2006-01-02"), first.Started.Local().Format("MST")} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the list lacks %q:\n%s", want, out)
 		}

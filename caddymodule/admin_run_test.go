@@ -278,7 +278,7 @@ func TestAdminDuringReloads(t *testing.T) {
 	}
 	close(stop)
 	asking.Wait()
-	if took := time.Since(began); took > 30*time.Second {
+	if took := time.Since(began); took > time.Minute { // a reload that waits for requests takes 5 s and more
 		t.Errorf("20 reloads took %s", took)
 	}
 }

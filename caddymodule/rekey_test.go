@@ -55,7 +55,7 @@ const sealedKey = "anteroom/session/record/v1/x"
 // so many writes, and closes.
 func life(t *testing.T, dir string, writes int) (done bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	master, former, err := (&MasterLocal{}).Open(ctx, dir, slog.New(slog.DiscardHandler))
 	if err != nil {

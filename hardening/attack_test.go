@@ -86,7 +86,7 @@ func TestA138SecretNotInURL(t *testing.T) {
 // TestA139BoundedWork: requests that ask for more work than is allowed are refused before any of it is done.
 func TestA139BoundedWork(t *testing.T) {
 	w := newWorld(t, nil)
-	began := time.AfterFunc(5*time.Second, func() { panic("unbounded work") })
+	began := time.AfterFunc(time.Minute, func() { panic("unbounded work") })
 	defer began.Stop()
 	if rec := w.do("GET", "/hmac-service?a&1000000000", ""); rec.Code != 400 {
 		t.Error(rec.Code)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 // refused within milliseconds, without anybody asking.
 func TestCVE202421492ReplayOnEachNode(t *testing.T) {
 	w := newShared(t, 3)
+	var took []time.Duration
 	for range 20 {
 		s, cookies := issue(t, w.nodes[0])
 		for _, m := range w.nodes {
@@ -32,9 +34,11 @@ func TestCVE202421492ReplayOnEachNode(t *testing.T) {
 		for _, m := range w.nodes {
 			eventually(t, "the revocation", func() bool { _, err := m.Find(lines(cookies), host); return errors.Is(err, ErrNone) })
 		}
-		if d := time.Since(began); d > pollEvery/2 {
-			t.Errorf("it took %v: nobody woke the follower", d)
-		}
+		took = append(took, time.Since(began))
+	}
+	// Of three that only poll the last one takes most of the pause; a busy machine is not that slow most of the time.
+	if slices.Sort(took); took[len(took)/2] > pollEvery/2 {
+		t.Errorf("it took %v: nobody woke the follower", took)
 	}
 }
 

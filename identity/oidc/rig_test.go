@@ -149,5 +149,5 @@ func (r *rig) noText(t *testing.T, err error, text string) {
 	}
 }
 
-// hasty is a client that does not wait long.
-func hasty(c *Config) { c.Fetch.HTTPClient = &http.Client{Timeout: 700 * time.Millisecond} }
+// hasty is a client that does not wait long, and long enough for a busy machine to answer.
+func hasty(c *Config) { c.Fetch.HTTPClient = &http.Client{Timeout: 2 * time.Second} }

@@ -220,6 +220,7 @@ func TestAnswersOfAnyShape(t *testing.T) {
 		slices.Sort(names)
 		for _, name := range names {
 			t.Run(string(e)+" "+name, func(t *testing.T) {
+				t.Parallel() // most of the time it waits for answers that do not come
 				r := newRig(t, hasty)
 				began := time.Now()
 				who, err := r.attempt(t, lean, shapes[name])
@@ -229,7 +230,7 @@ func TestAnswersOfAnyShape(t *testing.T) {
 				if !errors.Is(err, identity.ErrRefused) && !errors.Is(err, identity.ErrUnavailable) || identity.Reason(err) == "" {
 					t.Errorf("error %v", err)
 				}
-				if took := time.Since(began); took > 5*time.Second {
+				if took := time.Since(began); took > 20*time.Second {
 					t.Errorf("took %v", took)
 				}
 				if n := r.server.Count(idptest.AtToken); n > 1 {
