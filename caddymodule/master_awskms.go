@@ -194,7 +194,7 @@ func (m *MasterAWSKMS) Open(ctx context.Context, dir string, logger *slog.Logger
 		if err != nil {
 			return nil, nil, fmt.Errorf("%s: the key file that came before it: %w", m.where(), err)
 		}
-		former = append(former, local)
+		former = append(former, envelope.Found{Master: local}) // it lay there: nobody named it
 	}
 	kms, err := m.connect(ctx, logger)
 	if err != nil {

@@ -25,6 +25,11 @@ func (e *Envelope) Adopt(ctx context.Context, m Master) error {
 	if err != nil {
 		return fmt.Errorf("envelope %q: taking another master: %w", cfg.Name, err)
 	}
+	for id := range next.found {
+		if was.believes(id) {
+			next.known.Store(id, nil)
+		}
+	}
 	next.view.Store(was.view.Load()) // what this process has seen still counts: no older ring, and no second one
 	if err := (&Envelope{inner: func() *core { return next }}).Start(ctx); err != nil {
 		return fmt.Errorf("taking another master: %w", err)

@@ -209,7 +209,7 @@ func (e *Envelope) Keys() []KeyInfo {
 	}
 	var keys []KeyInfo
 	for _, id := range slices.Sorted(maps.Keys(c.locals)) {
-		if v.ring.key(id) == nil {
+		if v.ring.key(id) == nil && c.local(id) != nil {
 			keys = append(keys, KeyInfo{ID: id, State: StateOpen, Master: c.locals[id].ID()})
 		}
 	}

@@ -29,6 +29,8 @@ var (
 type core struct {
 	cfg     Config
 	masters map[string]Master // Master and Former, by ID
+	found   map[string]bool   // which of them are Found
+	known   sync.Map          // those of found that may vouch
 	locals  map[string]*Local // those that values of version 1 open under, by their KeyOf
 
 	view     atomic.Pointer[view] // what is known of the ring; nil before Start
@@ -83,16 +85,26 @@ func newCore(cfg Config) (*core, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &core{
-		cfg: cfg, masters: map[string]Master{}, locals: map[string]*Local{}, turn: make(chan struct{}, 1), change: make(chan struct{}, 1),
+		cfg: cfg, masters: map[string]Master{}, found: map[string]bool{}, locals: map[string]*Local{}, turn: make(chan struct{}, 1), change: make(chan struct{}, 1),
 		keys: map[string]*dataKey{}, failed: map[string]failure{}, turns: map[string]chan struct{}{},
 	}
 	for _, m := range cfg.Former {
 		if m == nil {
 			return nil, errors.New("a former master is nil")
 		}
-		c.masters[m.ID()] = m
+		id := m.ID()
+		if f, ok := m.(Found); ok {
+			if _, named := c.masters[id]; named {
+				continue
+			}
+			c.found[id], m = true, f.Master
+		} else {
+			delete(c.found, id)
+		}
+		c.masters[id] = m
 	}
 	c.masters[cfg.Master.ID()] = cfg.Master
+	delete(c.found, cfg.Master.ID())
 	for _, m := range c.masters {
 		if l, ok := m.(*Local); ok && cfg.Name == ringOwn {
 			c.locals[prefixV1+hex.EncodeToString(l.id[:])] = l
@@ -141,6 +153,9 @@ func (c *core) look(ctx context.Context) error {
 
 func (c *core) lookNow(ctx context.Context) error {
 	looked, known := c.cfg.Now(), c.view.Load()
+	if known == nil {
+		c.learn()
+	}
 	get, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	record, err := c.cfg.Store.Get(get, c.storeKey())
@@ -163,6 +178,7 @@ func (c *core) lookNow(ctx context.Context) error {
 		c.refuse(ctx, reasonRing, "", err)
 		return err
 	}
+	c.named(next)
 	c.view.Store(&view{next, record, looked})
 	c.saveMark(next)
 	c.forget(next)
@@ -187,6 +203,9 @@ func (c *core) judge(ctx context.Context, known *view, record []byte) (*ring, er
 	m := c.masters[p.Master]
 	if m == nil {
 		return nil, fmt.Errorf("%w: the key ring %q is under master %s, and this node has %s: %s", ErrRefused, next.Name, p.Master, c.cfg.Master.ID(), remedy)
+	}
+	if !c.believes(p.Master) {
+		return nil, errFound(next.Name, p.Master)
 	}
 	body, _, _ := bytes.Cut(record, []byte("\n"))
 	ask, cancel := context.WithTimeout(ctx, masterTime)

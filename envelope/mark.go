@@ -17,9 +17,13 @@ type Mark interface {
 }
 
 // markOf is what is kept: the ring's first key, which stays in it for ever and so names it,
-// the epoch, and who has proved it.
-func markOf(r *ring) string {
-	return fmt.Sprintf("%s %d %s", r.Keys[0].ID, r.Epoch, r.provedBy)
+// the epoch, who has proved it, and which found masters this node knows.
+func (c *core) markOf(r *ring) string {
+	text := fmt.Sprintf("%s %d %s", r.Keys[0].ID, r.Epoch, r.provedBy)
+	if found := c.knownFound(); len(found) > 0 {
+		text += " " + strings.Join(found, ",")
+	}
+	return text
 }
 
 // checkMark says whether the first ring that this process sees may be the one. Another ring
@@ -38,11 +42,12 @@ func (c *core) checkMark(next *ring) error {
 	why := ""
 	part := strings.Split(text, " ")
 	var epoch uint64
-	if len(part) == 3 {
+	whole := len(part) == 3 || len(part) == 4 && part[3] != ""
+	if whole {
 		epoch, err = strconv.ParseUint(part[1], 10, 64)
 	}
 	switch ours := c.cfg.Master.ID(); {
-	case len(part) != 3 || err != nil:
+	case !whole || err != nil:
 		why = "what this node has noted of it is damaged"
 	case part[0] == next.Keys[0].ID && next.Epoch < epoch:
 		why = fmt.Sprintf("it has epoch %d and this node has seen %d: the store was set back, or somebody put an old ring there", next.Epoch, epoch)
@@ -56,7 +61,7 @@ func (c *core) checkMark(next *ring) error {
 
 // saveMark notes a ring that was taken. The caller is the one who looks.
 func (c *core) saveMark(r *ring) {
-	text := markOf(r)
+	text := c.markOf(r)
 	if c.cfg.Mark == nil || text == c.marked {
 		return
 	}

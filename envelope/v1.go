@@ -14,9 +14,9 @@ const ringOwn = "own"
 // openV1 opens what an earlier version sealed under the local master itself.
 func (c *core) openV1(label string, sealed []byte) ([]byte, error) {
 	id, _ := KeyOf(sealed)
-	l := c.locals[id]
+	l := c.local(id)
 	if l == nil {
-		return nil, fmt.Errorf("%w: it was sealed under the master key %s, which is not here: put the master key file back that it was made with", ErrSealed, id)
+		return nil, fmt.Errorf("%w: it was sealed under the master key %s, which is not here: put the master key file back that it was made with, and name it with `former local FILE`", ErrSealed, id)
 	}
 	return l.openV1(label, sealed)
 }
