@@ -230,7 +230,7 @@ func (s *Server) socket() string {
 // until asks again and again until the answer is yes.
 func (s *Server) until(what string, yes func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !yes(); {
+	for deadline := time.Now().Add(time.Minute); !yes(); {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("redis: waiting for %s in vain\n%s", what, s.logs())
 		}
