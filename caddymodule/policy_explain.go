@@ -140,8 +140,13 @@ func (g *judgedConfig) decide(asked *askedFlags, method, address string, now tim
 		e.Warnings = append(e.Warnings, "no line decided: the request is answered with 400, whoever asks ("+err.Error()+")")
 		return e, nil
 	}
-	if strings.HasPrefix(path, g.prefix()) {
-		e.Warnings = append(e.Warnings, "the application never sees what lies under "+g.prefix()+": these are anteroom's own pages, and no line decides on them")
+	if own := g.prefix(); r.Path.Under(own) { // as the gate takes it, which lets them have one spelling
+		if _, err := policy.ParsePath(path); err != nil || path+"/" != own && !strings.HasPrefix(path, own) {
+			e.Reason = "ambiguous-path"
+			e.Warnings = append(e.Warnings, "no line decided: the request is answered with 400, whoever asks (another spelling of "+own+", where anteroom's own pages lie)")
+			return e, nil
+		}
+		e.Warnings = append(e.Warnings, "the application never sees what lies under "+own+": these are anteroom's own pages, and no line decides on them")
 	}
 	e.fill(s.Policy, r)
 	return e, g.about(e, r.Who)
