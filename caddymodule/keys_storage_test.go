@@ -78,7 +78,8 @@ func TestRow156CertificateStorage(t *testing.T) {
 	// Somebody who can write to Redis names the key in bytes that nobody can open.
 	server.Do("EVAL", `return redis.call('SET', KEYS[1], (ARGV[1]:gsub('..', function(c) return string.char(tonumber(c, 16)) end)))`, "1",
 		"anteroom:k:"+strings.Repeat("ab", 32), "02"+key+strings.Repeat("55", 60))
-	op := r.done("compromised", id+"}")
+	op := r.done("compromised", id+"}", func() { load(t, r.config) }) // and the config is loaded anew, which takes nothing away
+	storage = caddy.ActiveContext().Storage()
 	if op.Aside == nil || op.Aside.Count != 1 || op.Aside.Names[0] != "anteroom:k:"+strings.Repeat("ab", 32) || stateOf(r.status().Storage.Own, key) != rekey.Condemned {
 		t.Errorf("with junk: %+v", op)
 	}

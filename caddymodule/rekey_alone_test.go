@@ -18,6 +18,7 @@ type keyRig struct {
 	t      *testing.T
 	listen string
 	c      *http.Client
+	config []byte
 }
 
 // newKeyRig loads a Caddyfile with an admin interface on a socket.
@@ -34,8 +35,10 @@ func newKeyRig(t *testing.T, b bench, file string) keyRig {
 			t.Error(err)
 		}
 	})
-	run(t, withAdmin(t, config, r.listen))
+	r.config = withAdmin(t, config, r.listen)
+	run(t, r.config)
 	r.c = adminClient(t, r.listen)
+	r.c.Transport.(*http.Transport).DisableKeepAlives = true // a reload closes connections that were kept
 	return r
 }
 
@@ -61,12 +64,15 @@ func (r keyRig) status() keyStatus {
 	return s
 }
 
-// done begins an operation and waits for its end.
-func (r keyRig) done(path, body string) *rekey.Progress {
+// done begins an operation and waits for its end; meanwhile is done after it has begun.
+func (r keyRig) done(path, body string, meanwhile ...func()) *rekey.Progress {
 	r.t.Helper()
 	var answer keyAnswer
 	if status, text := r.ask(path, body, &answer); status != http.StatusOK || answer.Operation == nil {
 		r.t.Fatalf("%s %s: %d %s", path, body, status, text)
+	}
+	for _, do := range meanwhile {
+		do()
 	}
 	id := answer.Operation.ID
 	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
