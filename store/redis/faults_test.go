@@ -244,14 +244,14 @@ func TestRow162Frozen(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.Freeze()
-	refused(t, s, 4*time.Second)
+	refused(t, s, 8*time.Second)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
 	for doing, call := range calls(ctx, s) {
 		is(t, call(), context.DeadlineExceeded, doing)
 	}
-	if d := time.Since(begin); d > time.Second {
+	if d := time.Since(begin); d > 2*time.Second { // one that did not look at its context takes 2.5 s
 		t.Errorf("calls with a context of 100 ms took %v", d)
 	}
 	server.Thaw()
@@ -261,7 +261,7 @@ func TestRow162Frozen(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if d := time.Since(begin); d > 5*time.Second {
+	if d := time.Since(begin); d > 15*time.Second {
 		t.Errorf("Close took %v", d)
 	}
 	server.Thaw()
@@ -273,7 +273,7 @@ func TestRow162Gone(t *testing.T) {
 	server := redistest.Standalone(t)
 	s := open(t, config(t, server))
 	server.Kill()
-	refused(t, s, 4*time.Second)
+	refused(t, s, 8*time.Second)
 	server.Start()
 	recovered(t, s)
 	add(t, s, "Wait has something to find", time.Time{})

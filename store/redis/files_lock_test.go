@@ -14,6 +14,9 @@ import (
 
 const lockName = "issue_cert_dicom.hospital.example"
 
+// patience is longer than a busy machine takes for what comes at once, and much shorter than the lease of 30 seconds.
+const patience = 10 * time.Second
+
 // lockKey is the name of the lock in Redis.
 var lockKey = "anteroom" + nameLock + hashName(labelLock, lockName)
 
@@ -106,7 +109,7 @@ func TestLockWaits(t *testing.T) {
 	if err := b.Lock(ctx, lockName); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > patience {
 		t.Errorf("gave up after %v", took)
 	}
 	got := make(chan error, 1)
@@ -118,7 +121,7 @@ func TestLockWaits(t *testing.T) {
 	}
 	start = time.Now()
 	mustUnlock(t, a)
-	if err := <-got; err != nil || time.Since(start) > 2*time.Second {
+	if err := <-got; err != nil || time.Since(start) > patience {
 		t.Errorf("after %v: %v", time.Since(start), err)
 	}
 }
@@ -163,7 +166,7 @@ func TestLockDeadHolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustLock(t, b)
-	if took := time.Since(start); took < a.lease || took > a.lease+2*time.Second {
+	if took := time.Since(start); took < a.lease || took > a.lease+patience {
 		t.Errorf("the lock of a dead node fell free after %v, its lease was %v", took, a.lease)
 	}
 	expectLost(t, a)
@@ -175,13 +178,13 @@ func TestLockDeadHolder(t *testing.T) {
 func TestLockRenewed(t *testing.T) {
 	t.Parallel()
 	server, a, b := twoNodes(t)
-	a.lease = time.Second
+	a.lease = 3 * time.Second // a machine that stands still for two thirds of it loses the lock, as it should
 	start := time.Now()
 	mustLock(t, a)
-	for time.Since(start) < 3*a.lease {
+	for time.Since(start) < 2*a.lease {
 		tryLock(t, b, false)
 	}
-	if left, _ := strconv.Atoi(server.Do("PTTL", lockKey)); left <= 0 || left > 1000 {
+	if left, _ := strconv.Atoi(server.Do("PTTL", lockKey)); left <= 0 || left > 3000 {
 		t.Errorf("the lease has %d ms left", left)
 	}
 	mustUnlock(t, a)
@@ -233,7 +236,7 @@ func TestLockResumed(t *testing.T) {
 	if err := a.Resume(t.Context(), lockName); !errors.Is(err, errNotHeld) {
 		t.Error(err)
 	}
-	a.lease = time.Second
+	a.lease = 3 * time.Second
 	mustLock(t, a)
 	server.Do("DEL", lockKey)
 	mustLock(t, b)
@@ -272,7 +275,7 @@ func TestLockUnknown(t *testing.T) {
 	server.Thaw() // what was sent is done now, in any order
 	start := time.Now()
 	mustLock(t, b)
-	if took := time.Since(start); took > 3*time.Second {
+	if took := time.Since(start); took > patience {
 		t.Errorf("the lock that nobody holds fell free after %v", took)
 	}
 	mustUnlock(t, b)

@@ -100,7 +100,7 @@ func TestRow161FarMaster(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), "192.0.2.7:6379 is not on this machine") || !strings.Contains(err.Error(), "TLS") {
 				t.Errorf("error is %v", err)
 			}
-			if d := time.Since(begin); d > time.Second {
+			if d := time.Since(begin); d > 1900*time.Millisecond { // 2 s is how long a dial takes in vain
 				t.Errorf("it took %v: somebody was dialled", d)
 			}
 		})
