@@ -99,7 +99,7 @@ func hardening(binary string, rounds int, length time.Duration) error {
 		}
 		loops = append(loops, hmacLoop(secret))
 	}
-	reportHardening(loads, samples, median(loops[1:]))
+	reportHardening(loads, samples, loops[1:])
 	return nil
 }
 
@@ -126,32 +126,35 @@ func ownCPU() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-func reportHardening(loads []load, samples [][]sample, loop float64) {
+// reportHardening prints medians, and ratios of neighbours: each round's own, so that what the machine did besides hits both sides.
+func reportHardening(loads []load, samples [][]sample, loops []float64) {
 	fmt.Printf("\n%-14s %9s %12s %10s %10s\n", "hmac-service", "req/s", "CPU µs/req", "p50", "p99")
-	cpu := map[string]float64{}
-	rates := map[string][]float64{}
+	cpu, rates := map[string][]float64{}, map[string][]float64{}
 	for i, l := range loads {
-		var r, c []float64
 		var p50, p99 []time.Duration
 		for _, m := range samples[i] {
-			r, c, p50, p99 = append(r, m.rate), append(c, m.cpu), append(p50, m.p50), append(p99, m.p99)
+			rates[l.name], cpu[l.name] = append(rates[l.name], m.rate), append(cpu[l.name], m.cpu)
+			p50, p99 = append(p50, m.p50), append(p99, m.p99)
 		}
-		cpu[l.name], rates[l.name] = median(c), r
-		fmt.Printf("%-14s %9.0f %12.1f %10s %10s\n", l.name, median(r), median(c), median(p50), median(p99))
+		fmt.Printf("%-14s %9.0f %12.1f %10s %10s\n", l.name, median(rates[l.name]), median(cpu[l.name]), median(p50), median(p99))
 	}
-	ratio := func(a, b string) string {
+	spread := func(of func(round int) float64) string {
 		var all []float64
-		for i := range rates[a] {
-			all = append(all, rates[a][i]/rates[b][i])
+		for i := range loops {
+			all = append(all, of(i))
 		}
 		return fmt.Sprintf("%.3f [%.3f–%.3f]", median(all), slices.Min(all), slices.Max(all))
 	}
-	fmt.Printf("original GET / bare GET: %s, target ≥ 0.8\n", ratio("original GET", "bare GET"))
-	fmt.Printf("protect 1 / bare POST: %s, target ≥ 0.8\n", ratio("protect 1", "bare POST"))
-	base := loop + cpu["bare POST"]
-	fmt.Printf("4096 HMACs in a loop: %.0f µs; 4096 lines: %.1f × cheaper than 4096 requests (target ≥ 50), %.2f × loop and one bare request (target ≤ 2)\n",
-		loop, batch*cpu["protect 1"]/cpu["4096 lines"], cpu["4096 lines"]/base)
-	fmt.Printf("4096 items in JSON: %.2f × loop and one bare request (target ≤ 4)\n", cpu["4096 items"]/base)
+	for _, pair := range [][2]string{{"original GET", "bare GET"}, {"protect 1", "bare POST"}} {
+		fmt.Printf("%s / %s: %s of its rate, target ≥ 0.8; by CPU time %s\n", pair[0], pair[1],
+			spread(func(i int) float64 { return rates[pair[0]][i] / rates[pair[1]][i] }),
+			spread(func(i int) float64 { return cpu[pair[1]][i] / cpu[pair[0]][i] }))
+	}
+	base := func(i int) float64 { return loops[i] + cpu["bare POST"][i] }
+	fmt.Printf("4096 HMACs in a loop: %.0f µs; 4096 lines: %s × cheaper than 4096 requests (target ≥ 50), %s × loop and one bare request (target ≤ 2)\n",
+		median(loops), spread(func(i int) float64 { return batch * cpu["protect 1"][i] / cpu["4096 lines"][i] }),
+		spread(func(i int) float64 { return cpu["4096 lines"][i] / base(i) }))
+	fmt.Printf("4096 items in JSON: %s × loop and one bare request (target ≤ 4)\n", spread(func(i int) float64 { return cpu["4096 items"][i] / base(i) }))
 }
 
 // press loads the server with one kind of request, over keep-alive connections.

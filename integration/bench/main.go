@@ -12,6 +12,7 @@
 //
 //	make bench
 //	go run ./integration/bench -rounds 9 -seconds 4
+//	go run ./integration/bench -only hardening
 //	go run ./integration/bench -rounds 0 -signouts 5000
 package main
 
@@ -24,27 +25,35 @@ import (
 )
 
 func main() {
-	rounds := flag.Int("rounds", 5, "alternations; 0 leaves the cost of the gate out")
+	rounds := flag.Int("rounds", 5, "alternations; 0 leaves gate, hardening and envelope out")
 	seconds := flag.Int("seconds", 4, "length of each measurement")
 	signOuts := flag.Int("signouts", 1000, "sign-outs whose propagation is measured; 0 leaves that out")
 	binary := flag.String("binary", "bin/anteroom", "the program to measure")
+	only := flag.String("only", "", "one part alone: gate, hardening, envelope or signouts")
 	flag.Parse()
-	var err error
-	if *rounds > 0 {
-		err = bench(*binary, *rounds, time.Duration(*seconds)*time.Second)
+	length, ran := time.Duration(*seconds)*time.Second, false
+	for _, part := range []struct {
+		name string
+		size int
+		run  func() error
+	}{
+		{"gate", *rounds, func() error { return bench(*binary, *rounds, length) }},
+		{"hardening", *rounds, func() error { return hardening(*binary, *rounds, length) }},
+		{"envelope", *rounds, func() error { return sealing(*rounds) }},
+		{"signouts", *signOuts, func() error { return propagation(*binary, *signOuts) }},
+	} {
+		if part.size == 0 || *only != "" && *only != part.name {
+			continue
+		}
+		ran = true
+		if err := part.run(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
 	}
-	if err == nil && *rounds > 0 {
-		err = hardening(*binary, *rounds, time.Duration(*seconds)*time.Second)
-	}
-	if err == nil && *rounds > 0 {
-		err = sealing(*rounds)
-	}
-	if err == nil && *signOuts > 0 {
-		err = propagation(*binary, *signOuts)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
+	if !ran {
+		fmt.Fprintln(os.Stderr, "bench: nothing to measure; -only takes gate, hardening, envelope or signouts")
+		os.Exit(2)
 	}
 }
 
