@@ -190,12 +190,31 @@ func TestRow181TerminalInjection(t *testing.T) {
 func TestCommandHelp(t *testing.T) {
 	explain := new(cobra.Command)
 	explainCommand(explain)
-	for _, c := range []*cobra.Command{sessionsListCommand(), sessionsEndCommand(), sessionsEndUserCommand(), keysListCommand(), keysRotateCommand(), keysKillCommand(), explain} {
+	for _, c := range []*cobra.Command{sessionsListCommand(), sessionsEndCommand(), sessionsEndUserCommand(), keysListCommand(), keysRotateCommand(), keysKillCommand(), keysStatusCommand(), keysCompromisedCommand(), keysMigrateCommand(), keysReportCommand(), keysDestroyCommand(), explain} {
 		if c.Name() != "explain" && (!strings.HasSuffix(c.Long, ".") || c.Short == "") {
 			t.Errorf("%s: %q", c.Name(), c.Long)
 		}
 		if !strings.Contains(c.Example, "  anteroom ") || !strings.Contains(c.Example, " "+c.Name()) {
 			t.Errorf("%s has no example: %q", c.Name(), c.Example)
+		}
+	}
+	// At three in the morning the help is what there is: every kind of key is in it, as it is to be written.
+	for _, c := range []struct {
+		command *cobra.Command
+		words   []string
+	}{
+		{keysCompromisedCommand(), []string{"storage/", "client/NAME", "ring/p3", "`master`", "--dry-run", "--force", "--yes", "run the command again"}},
+		{keysRotateCommand(), []string{"signing", "data", "storage", "master", "ring", "client NAME", "--activate", "--force", "--dry-run"}},
+		{keysMigrateCommand(), []string{"--remove", "restarted", "certificate storage"}},
+		{keysStatusCommand(), []string{"storage/", "identity providers", "--json"}},
+		{keysReportCommand(), []string{"--html", "--watch", "--list"}},
+		{keysDestroyCommand(), []string{"--force", "census", "keys compromised"}},
+	} {
+		text := c.command.Long + "\n" + c.command.UsageString()
+		for _, word := range c.words {
+			if !strings.Contains(text, word) {
+				t.Errorf("the help of %s lacks %q", c.command.Name(), word)
+			}
 		}
 	}
 }

@@ -24,7 +24,7 @@ func keysStatusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status [--json]",
 		Short: "Shows what is sealed by what, how old each key is, and how many records it has sealed",
-		Long: "Prints the master key, the data keys under it with the number of values in the store that each has sealed, the data keys of applications (what those keep only they can count), " +
+		Long: "Prints the master key, the data keys under it with the number of values in the store that each has sealed, those of a certificate storage in another place (storage/ and 16 digits), the data keys of applications (what those keep only they can count), " +
 			"the signing keys, the keys with which Anteroom proves itself to identity providers, and the password rings with their peppers. It reads the whole store once; nothing is changed, and no secret is shown.",
 		Example: "  anteroom keys status --config /etc/anteroom/Caddyfile",
 		Args:    cobra.NoArgs,
@@ -147,7 +147,7 @@ func keysCompromisedCommand() *cobra.Command {
 	f.add(c)
 	dry := c.Flags().Bool("dry-run", false, "only print what would be done")
 	yes := c.Flags().Bool("yes", false, "do not ask")
-	force := c.Flags().Bool("force", false, "destroy the key although some values under it do not open")
+	force := c.Flags().Bool("force", false, "destroy the key although some values under it do not open; also when an operation has ended and set such values aside")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		c.SilenceUsage = true
 		want := map[string]any{"id": args[0], "force": *force, "dry_run": true}
@@ -166,7 +166,7 @@ func keysMigrateCommand() *cobra.Command {
 		Use:   "migrate [--remove]",
 		Short: "Brings all data keys under the master key that the config names now",
 		Long: "After the line `master` was changed (a key file for AWS KMS, one KMS key for another) and Anteroom restarted (a reload cannot change it), the former master still wraps the data keys that there are. " +
-			"This wraps them under the present one, seals anew what a former version had sealed with the master key itself, and makes sure that nothing is left. No record of a data key changes. " +
+			"This wraps them under the present one, seals anew what a former version had sealed with the master key itself, and makes sure that nothing is left. No record of a data key changes. A certificate storage with data keys of its own is moved afterwards. " +
 			"--remove overwrites and removes the former key file at the end.",
 		Example: "  anteroom keys migrate",
 		Args:    cobra.NoArgs,
