@@ -81,7 +81,7 @@ func (a *appServer) hits(t testing.TB) []hit {
 // wait waits until the application answers.
 func (a *appServer) wait(t testing.TB, p *process) *appServer {
 	t.Helper()
-	p.waitFor(t, patience, func() error {
+	p.waitFor(t, 3*patience, func() error {
 		res, err := http.Get("http://" + a.addr + "/public/")
 		if err != nil {
 			return err
