@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -64,7 +65,9 @@ func (r *rig) health(t *testing.T) (code int, report struct{ Status, Detail stri
 	t.Helper()
 	client := &http.Client{Timeout: patience, Transport: &http.Transport{
 		DisableKeepAlives: true,
-		Dial:              func(string, string) (net.Conn, error) { return net.Dial("unix", filepath.Join(r.dir, "admin.sock")) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(r.dir, "admin.sock"))
+		},
 	}}
 	res, err := client.Get("http://localhost/anteroom/health")
 	if err != nil {
