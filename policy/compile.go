@@ -116,7 +116,7 @@ func readLines(c *Config) (rules []*rule, problems []*Problem) {
 
 // build makes the policy of the lines that decide, or with shadow of all.
 func build(c *Config, rules []*rule, shadow bool) *Policy {
-	p := &Policy{methods: map[string]bool{}, exceptions: c.Exceptions, loose: c.IgnoreCase, rules: rules, glasses: map[string]*rule{},
+	p := &Policy{methods: map[string]bool{}, exceptions: c.Exceptions, loose: c.IgnoreCase, rules: rules, glasses: map[string]*rule{}, entries: map[*rule][]*entry{},
 		given: given{c.Roles, c.Groups, c.Sources, c.Claims}}
 	roles, scopes := map[string]bool{}, map[string]bool{}
 	for _, r := range rules {
@@ -144,7 +144,9 @@ func build(c *Config, rules []*rule, shadow bool) *Policy {
 func (p *Policy) add(r *rule) {
 	trees := [...]*node{kindAllow: &p.allow, kindDeny: &p.deny, kindRequire: &p.require, kindGlass: &p.glass, kindBudget: &p.budgets}
 	for _, pattern := range r.patterns {
-		trees[r.kind].add(r, pattern, p.loose)
+		e := newEntry(r, pattern)
+		trees[r.kind].add(e, p.loose)
+		p.entries[r] = append(p.entries[r], e)
 	}
 	switch r.kind {
 	case kindRequire:

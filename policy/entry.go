@@ -9,12 +9,16 @@ type entry struct {
 	variables []variable
 	bound     bool   // the pattern has a {patient} that is the token's
 	counter   string // of a budget: its ID
+	folded    string // of a line that must not be dodged: the pattern as it is compared
 }
 
 func newEntry(r *rule, pattern string) *entry {
 	e := &entry{rule: r, route: pattern, variables: variables(pattern), bound: r.who == whoScope && hasSegment(pattern, "{patient}")}
 	if r.kind == kindBudget {
 		e.counter = r.id()
+	}
+	if r.folds() {
+		e.folded = foldPattern(pattern)
 	}
 	return e
 }
@@ -25,7 +29,7 @@ func (p *Policy) matches(q *query, e *entry) bool {
 	key, text := p.exact(q.path)
 	switch {
 	case e.folds():
-		pattern, key, text = foldPattern(pattern), q.path.folded, q.path.folded
+		pattern, key, text = e.folded, q.path.folded, q.path.folded
 	case p.loose:
 		pattern = lower(pattern)
 	}

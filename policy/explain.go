@@ -55,8 +55,8 @@ func (p *Policy) Explain(r Request) Explanation {
 // matchOf says whether the line holds for one of the readings, or else why it does not for the first that its paths match.
 func (p *Policy) matchOf(rule *rule, r *Request, readings []Path) (m Match, ok bool) {
 	for i := range readings {
-		for _, pattern := range rule.patterns {
-			q, e := newQuery(r, &readings[i]), newEntry(rule, pattern)
+		for _, e := range p.entriesOf(rule) {
+			q := newQuery(r, &readings[i])
 			q.fold, q.hidden = rule.folds(), rule.kind == kindRequire && r.Who == nil
 			q.token = !q.fold && r.Who != nil && r.Who.Bearer
 			if !p.matches(&q, e) {
@@ -64,7 +64,7 @@ func (p *Policy) matchOf(rule *rule, r *Request, readings []Path) (m Match, ok b
 			}
 			why := whyNot(&q, e)
 			if !ok || why == "" {
-				m, ok = Match{Rule: rule.text, Route: pattern, Kind: rule.name(), Holds: why == "", Why: why}, true
+				m, ok = Match{Rule: rule.text, Route: e.route, Kind: rule.name(), Holds: why == "", Why: why}, true
 			}
 			if why == "" {
 				return m, true
@@ -72,6 +72,17 @@ func (p *Policy) matchOf(rule *rule, r *Request, readings []Path) (m Match, ok b
 		}
 	}
 	return m, ok
+}
+
+// entriesOf are the patterns of a line, also of a shadow line, which is in no tree.
+func (p *Policy) entriesOf(r *rule) (list []*entry) {
+	if list = p.entries[r]; list != nil {
+		return list
+	}
+	for _, pattern := range r.patterns {
+		list = append(list, newEntry(r, pattern))
+	}
+	return list
 }
 
 // whyNot says what of a line is not there, for people.

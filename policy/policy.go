@@ -131,11 +131,12 @@ type Policy struct {
 
 	rules         []*rule          // all of them, also shadow ones
 	glasses       map[string]*rule // break_glass lines by their words
-	methods       map[string]bool  // beyond the usual ones
-	roles, scopes []string         // of all lines
-	requires      bool             // there are require lines
-	counts        bool             // there are budget lines
-	loose         bool             // allow lines ignore case, too
+	entries       map[*rule][]*entry
+	methods       map[string]bool // beyond the usual ones
+	roles, scopes []string        // of all lines
+	requires      bool            // there are require lines
+	counts        bool            // there are budget lines
+	loose         bool            // allow lines ignore case, too
 	exceptions    Exceptions
 	uses          Uses
 	shapes        shapes

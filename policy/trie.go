@@ -212,8 +212,8 @@ func equalFold(folded, name string) bool {
 
 // add puts one pattern of a rule into the tree. The first line that was written for a place stays the one that is reported. With
 // loose, which is for allow lines, the case of its literals does not count.
-func (n *node) add(r *rule, pattern string, loose bool) {
-	e := newEntry(r, pattern)
+func (n *node) add(e *entry, loose bool) {
+	r, pattern := e.rule, e.route
 	path := pattern
 	if r.folds() {
 		path = foldPattern(path)

@@ -70,7 +70,15 @@ func claimOf(segment string) (string, bool) {
 
 // actors are nobody, somebody without any role, and everybody whom a line names; combinations as the lines have them.
 func actors(m made, sites ...*Site) (list []Actor, more int) {
-	list = []Actor{{Name: "anonymous"}, {Name: "signed in, no role", Who: m.somebody()}}
+	if list = everybody(m, sites...); len(list) > maxActors {
+		return list[:maxActors], len(list) - maxActors
+	}
+	return list, 0
+}
+
+// everybody is actors without a bound.
+func everybody(m made, sites ...*Site) []Actor {
+	list := []Actor{{Name: "anonymous"}, {Name: "signed in, no role", Who: m.somebody()}}
 	var roles, others []Actor
 	seen := map[string]bool{}
 	add := func(subjects []words) {
@@ -92,11 +100,7 @@ func actors(m made, sites ...*Site) (list []Actor, more int) {
 	byName := func(a, b Actor) int { return strings.Compare(a.Name, b.Name) }
 	slices.SortFunc(roles, byName)
 	slices.SortFunc(others, byName)
-	list = slices.Concat(list, roles, others)
-	if len(list) > maxActors {
-		return list[:maxActors], len(list) - maxActors
-	}
-	return list, 0
+	return slices.Concat(list, roles, others)
 }
 
 // each goes through all choices of one name of each subject, and through the roles on their own.

@@ -40,6 +40,8 @@ type Comparison struct {
 	Removed []string `json:"sites_removed"` // sites that it does not gate any more: whoever serves them then, no policy does
 	Beside  []Beside `json:"beside"`        // what differs and is no decision
 	Asked   int      `json:"asked"`         // decisions that were compared
+	// Sampled says what was looked at in part only, a sentence for each: what was left out can have changed unseen.
+	Sampled []string `json:"sampled"`
 }
 
 // Beside is a line of a site that only one config has, and that weighs on decisions without being one: a budget, an origin that
@@ -58,7 +60,7 @@ func (c *Comparison) Opens() bool {
 
 // Compare asks both configs the same for each host of either.
 func Compare(before, after []*Site) Comparison {
-	c := Comparison{Changes: []Change{}, Added: []string{}, Removed: []string{}, Beside: []Beside{}}
+	c := Comparison{Changes: []Change{}, Added: []string{}, Removed: []string{}, Beside: []Beside{}, Sampled: []string{}}
 	done := map[[2]*Site]bool{}
 	for _, host := range hostsOf(before, after) {
 		a, b := serving(before, host), serving(after, host)
@@ -116,9 +118,17 @@ func (c *Comparison) site(host string, a, b *Site) {
 		return // whatever is asked, the same lines answer
 	}
 	m := newMade(a, b)
-	people, _ := actors(m, a, b)
+	people := everybody(m, a, b)
 	people = append(people, barred(m, people, a, b)...)
 	names, all := methods(a, b), samples(a, b)
+	people, names = concerned(people, names, lines, a, b)
+	if len(people) > maxDiffActors {
+		c.Sampled = append(c.Sampled, fmt.Sprintf("%s: %d of %d people and combinations of roles that a changed line concerns", host, maxDiffActors, len(people)))
+		people = people[:maxDiffActors]
+	}
+	if len(all) == maxSamples {
+		c.Sampled = append(c.Sampled, fmt.Sprintf("%s: %d combinations of addresses, times and sign-ins, of more that there are", host, maxSamples))
+	}
 	from := len(c.Changes)
 	defer func() { c.Changes = append(c.Changes[:from], reduce(c.Changes[from:])...) }()
 	for _, route := range compared(a, b, lines) {
@@ -142,6 +152,27 @@ func (c *Comparison) site(host string, a, b *Site) {
 			c.Changes = append(c.Changes, found...)
 		}
 	}
+}
+
+// maxDiffActors bounds how many people are compared.
+const maxDiffActors = 1000
+
+// concerned leaves out who, and which methods, no line that differs is about: for them the same lines answer as before.
+func concerned(people []Actor, names []string, lines []*line, a, b *Site) ([]Actor, []string) {
+	if a.reads != b.reads {
+		return people, names
+	}
+	people = slices.DeleteFunc(people, func(p Actor) bool {
+		return !slices.ContainsFunc(lines, func(l *line) bool { return l.admits(p.Who, 0) })
+	})
+	if slices.Equal(methods(a), methods(b)) { // else a line for all methods is about another one, too
+		names = slices.DeleteFunc(names, func(method string) bool {
+			return !slices.ContainsFunc(lines, func(l *line) bool {
+				return len(l.methods) == 0 || slices.Contains(l.methods, method) || method == "HEAD" && slices.Contains(l.methods, "GET")
+			})
+		})
+	}
+	return people, names
 }
 
 // differing are the lines that stand in one of the two only. What a name of a network stands for is part of a line.
@@ -217,6 +248,7 @@ func barred(m made, people []Actor, sites ...*Site) (list []Actor) {
 	for _, p := range people {
 		seen[p.Name] = true
 	}
+	const most = 20 * maxDiffActors
 	combinations := func(kind string) (all [][]words) {
 		for _, s := range sites {
 			for i := range s.lines {
@@ -233,7 +265,7 @@ func barred(m made, people []Actor, sites ...*Site) (list []Actor) {
 			both := slices.Concat(allow, slices.DeleteFunc(slices.Clone(deny), func(w words) bool {
 				return slices.ContainsFunc(allow, func(o words) bool { return o.String() == w.String() })
 			}))
-			if a := m.actor(both); !seen[a.Name] && len(list) < maxActors {
+			if a := m.actor(both); !seen[a.Name] && len(list) < most {
 				seen[a.Name] = true
 				list = append(list, a)
 			}
@@ -352,6 +384,12 @@ func (c *Comparison) Write(w io.Writer) error {
 			what += ", may open"
 		}
 		fmt.Fprintf(&b, "  %s  %s: %s\n", printable(x.Site), what, printable(x.Line))
+	}
+	for i, text := range c.Sampled {
+		if i == 0 {
+			b.WriteString("\nNOT ALL WAS LOOKED AT: what was left out can have changed unseen\n")
+		}
+		fmt.Fprintf(&b, "  %s\n", printable(text))
 	}
 	if b.Len() == 0 {
 		fmt.Fprintf(&b, "Nothing changes: %d decisions were compared.\n", c.Asked)

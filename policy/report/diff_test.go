@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -161,5 +162,24 @@ func TestMeet(t *testing.T) {
 		if got := meet(c[0], c[1]); got != c[2] {
 			t.Errorf("%s and %s: %s, want %s", c[0], c[1], got, c[2])
 		}
+	}
+}
+
+// TestDiffSaysWhatItLeftOut: where there are more people than are compared, it says so, in the text and for programs; where a line is
+// about a few of many, all of these are compared.
+func TestDiffSaysWhatItLeftOut(t *testing.T) {
+	var many strings.Builder
+	for i := range maxDiffActors + 20 {
+		fmt.Fprintf(&many, "allow role r%d /x/%d\n", i, i%3)
+	}
+	c := compare(t, many.String(), many.String()+"allow any GET /y")
+	var text strings.Builder
+	if err := c.Write(&text); err != nil || len(c.Sampled) != 1 || !strings.Contains(text.String(), "NOT ALL WAS LOOKED AT") || !strings.Contains(text.String(), "1000 of 1021 people") {
+		t.Errorf("%v %q", c.Sampled, text.String())
+	}
+	last := fmt.Sprintf("r%d", maxDiffActors+19)
+	c = compare(t, many.String(), many.String()+"allow role "+last+" GET /y")
+	if len(c.Sampled) != 0 || !slices.Contains(said(c), "opened "+last+" GET /y") {
+		t.Errorf("%v %q", c.Sampled, said(c))
 	}
 }

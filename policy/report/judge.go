@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/anteroom-proxy/anteroom/policy"
 )
@@ -65,12 +66,38 @@ func (s *Site) isSettled(path string, known facts) bool {
 	if strings.ContainsAny(path, "%;") {
 		return false // a deny reads it in another way, or in several
 	}
+	return s.asked(path)&^known == 0
+}
+
+// asks remembers what the lines that concern a path have to know: the same few paths are asked for everybody.
+type asks struct {
+	mu sync.Mutex
+	of map[string]facts
+}
+
+// maxAsks bounds the memory.
+const maxAsks = 1 << 14
+
+func (s *Site) asked(path string) (needed facts) {
+	if s.asks == nil { // a site without lines
+		return 0
+	}
+	s.asks.mu.Lock()
+	defer s.asks.mu.Unlock()
+	needed, known := s.asks.of[path]
+	if known {
+		return needed
+	}
 	for i := range s.lines {
-		if l := &s.lines[i]; l.needed&^known != 0 && !l.shadow && l.concerns(path) {
-			return false
+		if l := &s.lines[i]; l.needed != 0 && !l.shadow && l.concerns(path) {
+			needed |= l.needed
 		}
 	}
-	return true
+	if len(s.asks.of) >= maxAsks {
+		clear(s.asks.of)
+	}
+	s.asks.of[path] = needed
+	return needed
 }
 
 func with(lines []*line, l *line, open bool) []*line {

@@ -138,7 +138,11 @@ func (s *Site) ask(path, method string, who *policy.Subject) Cell {
 	}
 	if who != nil && s.Policy.HasEmergency() {
 		if e, ok := s.Policy.Emergency(r); ok {
-			return Cell{Emergency, "for " + shortTime(e.For), e.Rule}
+			note := "for " + shortTime(e.For)
+			if e.Need != nil {
+				note += ", after another sign-in"
+			}
+			return Cell{Emergency, note, e.Rule}
 		}
 	}
 	return Cell{No, "", rule}

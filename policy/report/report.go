@@ -33,6 +33,7 @@ type Site struct {
 	reads   reading
 	lines   []line
 	byText  map[string]*line
+	asks    *asks
 	network map[string][]netip.Prefix
 }
 
@@ -47,7 +48,7 @@ func NewSite(hosts []string, at string, p *policy.Policy, c policy.Config) *Site
 
 // index finds the lines by their texts. A site of one host knows under which it is asked for.
 func (s *Site) index() *Site {
-	s.byText = map[string]*line{}
+	s.byText, s.asks = map[string]*line{}, &asks{of: map[string]facts{}}
 	for i := range s.lines {
 		if len(s.Hosts) == 1 {
 			s.lines[i].needed &^= factHost
