@@ -25,7 +25,7 @@ import (
 func TestRow163TakeAndSwap(t *testing.T) {
 	eachForm(t, func(t *testing.T, server *redistest.Server) {
 		c := config(t, server)
-		nodes := []*redis.Store{open(t, c), open(t, c), open(t, c)}
+		nodes := []*redis.Store{patient(t, c), patient(t, c), patient(t, c)}
 		for round := range 5 {
 			key := fmt.Sprint("code ", round)
 			if err := nodes[0].Put(t.Context(), key, []byte("unused"), time.Time{}); err != nil {

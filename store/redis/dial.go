@@ -12,34 +12,43 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Times of one attempt. A whole call has callTimeout, however many attempts it makes:
-// whoever signs in waits for it, and a store that is slower than this is away.
 const (
-	dialTimeout = 2 * time.Second
-	ioTimeout   = 2 * time.Second
-	callTimeout = 2500 * time.Millisecond
+	dialTimeout = 2 * time.Second // of one attempt
 	idleTimeout = 5 * time.Minute
 	connections = 32 // to one server
 )
 
+// times are how long a Store waits for an answer. Only tests of what has nothing to do with
+// time have others than the usual ones.
+type times struct {
+	io   time.Duration // of one attempt
+	call time.Duration // of a call, however many attempts it makes
+	ack  time.Duration // for a replica, after a change
+}
+
+// usual: whoever signs in waits for the call, and a store that is slower than this is away. A
+// replica that is attached answers within a round trip; one that does not within this time is
+// not relied on.
+var usual = times{2 * time.Second, 2500 * time.Millisecond, 500 * time.Millisecond}
+
 // client makes the client of the form that is configured. It repeats nothing by itself:
 // only run knows what may be repeated.
-func (c Config) client() goredis.UniversalClient {
+func (c Config) client(t times) goredis.UniversalClient {
 	return goredis.NewUniversalClient(&goredis.UniversalOptions{
 		Addrs: c.Addresses, MasterName: c.Master, IsClusterMode: c.Cluster, DB: c.Database,
 		Username: c.Username, Password: c.Password,
 		SentinelUsername: c.SentinelUsername, SentinelPassword: c.SentinelPassword,
 		Dialer: c.dial, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true,
 		MaxRetries: -1, DialerRetries: 1,
-		DialTimeout: dialTimeout, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout,
-		PoolSize: connections, PoolTimeout: ioTimeout, ConnMaxIdleTime: idleTimeout,
+		DialTimeout: dialTimeout, ReadTimeout: t.io, WriteTimeout: t.io,
+		PoolSize: connections, PoolTimeout: t.io, ConnMaxIdleTime: idleTimeout,
 		PipelinePoolSize:         -1,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 }
 
 // sentinels are clients of the Sentinels, which are asked about replicas.
-func (c Config) sentinels() (all []*goredis.SentinelClient) {
+func (c Config) sentinels(t times) (all []*goredis.SentinelClient) {
 	if c.Master == "" {
 		return nil
 	}
@@ -47,7 +56,7 @@ func (c Config) sentinels() (all []*goredis.SentinelClient) {
 		all = append(all, goredis.NewSentinelClient(&goredis.Options{
 			Addr: address, Username: c.SentinelUsername, Password: c.SentinelPassword,
 			Dialer: c.dial, Protocol: 2, DisableIdentity: true, ContextTimeoutEnabled: true,
-			MaxRetries: -1, DialerRetries: 1, DialTimeout: dialTimeout, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout,
+			MaxRetries: -1, DialerRetries: 1, DialTimeout: dialTimeout, ReadTimeout: t.io, WriteTimeout: t.io,
 			PoolSize: 4, PipelinePoolSize: -1, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		}))
 	}

@@ -96,9 +96,14 @@ func config(t testing.TB, server *redistest.Server) redis.Config {
 	return c
 }
 
-func open(t testing.TB, c redis.Config) *redis.Store {
+func open(t testing.TB, c redis.Config) *redis.Store { return opened(t, c, redis.Open) }
+
+// patient is open for tests of what has nothing to do with time.
+func patient(t testing.TB, c redis.Config) *redis.Store { return opened(t, c, redis.OpenPatient) }
+
+func opened(t testing.TB, c redis.Config, open func(context.Context, redis.Config) (*redis.Store, error)) *redis.Store {
 	t.Helper()
-	s, err := redis.Open(t.Context(), c)
+	s, err := open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}

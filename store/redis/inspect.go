@@ -24,7 +24,7 @@ const Rights = "-@all +hello +auth +select +info +time +wait +get +set +getdel +
 
 // inspect asks each master whether it is fit for us.
 func (s *Store) inspect(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 4*callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 4*s.times.call)
 	defer cancel()
 	var mu sync.Mutex // guards warned
 	warned := map[string]bool{}

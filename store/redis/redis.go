@@ -57,6 +57,7 @@ type Store struct {
 	log    *slog.Logger
 	client goredis.UniversalClient
 	sealer Sealer
+	times  times
 
 	replicas replicas
 	changing chan struct{} // holds one for each change that has a connection
@@ -88,11 +89,13 @@ func (nowhere) Printf(context.Context, string, ...any) {}
 // Open connects and looks whether the server is fit: Redis 7.0 or newer, a master, with
 // the rights that we need, and with values that our master key opens. The error names
 // the server and what to do, and holds no secret.
-func Open(ctx context.Context, cfg Config) (*Store, error) {
+func Open(ctx context.Context, cfg Config) (*Store, error) { return openWithin(ctx, cfg, usual) }
+
+func openWithin(ctx context.Context, cfg Config, t times) (*Store, error) {
 	if cfg.Sealer == nil && cfg.Unseal == nil {
 		return nil, errors.New("opening redis: no sealer given")
 	}
-	s, err := connect(ctx, cfg)
+	s, err := connect(ctx, cfg, t)
 	if err == nil {
 		if err = s.begun(ctx); err != nil {
 			_ = s.Close()
@@ -113,7 +116,7 @@ func (s *Store) begun(ctx context.Context) error {
 		}
 		s.sealer = sealer
 	}
-	ctx, cancel := context.WithTimeout(ctx, 4*callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 4*s.times.call)
 	defer cancel()
 	return s.probe(ctx)
 }
@@ -121,7 +124,7 @@ func (s *Store) begun(ctx context.Context) error {
 // Look connects as Open does and looks whether the server is fit, and reads its clock. It
 // needs no sealer, reads nothing that lies there and leaves nothing.
 func Look(ctx context.Context, cfg Config) (clock time.Time, err error) {
-	s, err := connect(ctx, cfg)
+	s, err := connect(ctx, cfg, usual)
 	if err == nil {
 		defer s.Close()
 		clock, err = s.Time(ctx)
@@ -133,20 +136,20 @@ func Look(ctx context.Context, cfg Config) (clock time.Time, err error) {
 }
 
 // connect makes the Store and inspects the server.
-func connect(ctx context.Context, cfg Config) (*Store, error) {
+func connect(ctx context.Context, cfg Config, t times) (*Store, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
 	silence()
-	s := &Store{conf: cfg, prefix: cfg.prefix(), now: cfg.Now, log: cfg.Logger, sealer: cfg.Sealer, closing: make(chan struct{}), changing: make(chan struct{}, changes)}
+	s := &Store{conf: cfg, prefix: cfg.prefix(), now: cfg.Now, log: cfg.Logger, sealer: cfg.Sealer, times: t, closing: make(chan struct{}), changing: make(chan struct{}, changes)}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.client = cfg.client()
-	s.replicas.sentinels = cfg.sentinels()
+	s.client = cfg.client(t)
+	s.replicas.sentinels = cfg.sentinels(t)
 	if err := s.inspect(ctx); err != nil {
 		_ = s.Close()
 		return nil, err

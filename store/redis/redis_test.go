@@ -19,12 +19,12 @@ func TestConformance(t *testing.T) {
 			Open: func(t *testing.T, now func() time.Time) store.Store {
 				last = config(t, server)
 				last.Now = now
-				return open(t, last)
+				return patient(t, last)
 			},
 			Join: func(t *testing.T, now func() time.Time) store.Store {
 				c := last
 				c.Now = now
-				return open(t, c)
+				return patient(t, c)
 			},
 			Trim: func(t *testing.T, s store.Store) store.Store {
 				server.Do("XTRIM", last.Prefix+":{feed}:s", "MAXLEN", "0")

@@ -14,14 +14,9 @@ import (
 	"github.com/anteroom-proxy/anteroom/store"
 )
 
-const (
-	// ackTimeout is how long a change waits for a replica. A replica that is attached
-	// answers within a round trip; one that does not within this time is not relied on.
-	ackTimeout = 500 * time.Millisecond
-	// aloneFor is how long an answer serves that a server has no replica anywhere. No
-	// replica comes to life, is attached and made the master in so short a time.
-	aloneFor = time.Second
-)
+// aloneFor is how long an answer serves that a server has no replica anywhere. No
+// replica comes to life, is attached and made the master in so short a time.
+const aloneFor = time.Second
 
 // replicas is what is known of the servers that have a copy of each change.
 type replicas struct {
@@ -47,7 +42,7 @@ func (s *Store) durable(ctx context.Context, c link, cmds ...goredis.Cmder) erro
 	}
 	var ack *goredis.IntCmd
 	if had, _ := s.replicas.attached.Load(c.server); had == true {
-		ack = goredis.NewIntCmd(ctx, "WAIT", 1, ackTimeout.Milliseconds())
+		ack = goredis.NewIntCmd(ctx, "WAIT", 1, s.times.ack.Milliseconds())
 		_ = pipe.Process(ctx, ack)
 	}
 	info := pipe.Info(ctx, "replication")
@@ -67,14 +62,14 @@ func (s *Store) durable(ctx context.Context, c link, cmds ...goredis.Cmder) erro
 	}
 	s.replicas.alone.Delete(history)
 	if ack == nil {
-		ack = goredis.NewIntCmd(ctx, "WAIT", 1, ackTimeout.Milliseconds())
+		ack = goredis.NewIntCmd(ctx, "WAIT", 1, s.times.ack.Milliseconds())
 		_ = c.Process(ctx, ack)
 	}
 	switch {
 	case ack.Err() != nil:
 		return s.unsure("waiting for a replica", ack.Err())
 	case ack.Val() < 1:
-		return fmt.Errorf("%w: the change was made, but none of the %d attached replicas acknowledged it within %v", store.ErrUnavailable, attached, ackTimeout)
+		return fmt.Errorf("%w: the change was made, but none of the %d attached replicas acknowledged it within %v", store.ErrUnavailable, attached, s.times.ack)
 	}
 	return nil
 }
@@ -119,7 +114,7 @@ var errElsewhere = errors.New("no replica is attached to this server, and there 
 // askSentinels returns nil when more than half of the Sentinels say that the process of
 // that id is the master and that no replica lives, and none says otherwise.
 func (s *Store) askSentinels(ctx context.Context, process string) error {
-	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.times.ack)
 	defer cancel()
 	answers := make(chan error, len(s.replicas.sentinels))
 	for _, sentinel := range s.replicas.sentinels {

@@ -26,7 +26,7 @@ func TestResealUnderLoad(t *testing.T) {
 	eachForm(t, func(t *testing.T, server *redistest.Server) {
 		c, r := config(t, server), newRing()
 		c.Sealer = r
-		s, other := open(t, c), open(t, c)
+		s, other := patient(t, c), patient(t, c)
 		for i := range 300 {
 			if err := s.Put(t.Context(), fmt.Sprint("lasting", i), fmt.Append(nil, i), time.Time{}); err != nil {
 				t.Fatal(err)
@@ -294,7 +294,7 @@ func TestResealSpeed(t *testing.T) {
 	server := redistest.Standalone(t)
 	c, r := config(t, server), newRing()
 	c.Sealer = r
-	s := open(t, c)
+	s := patient(t, c)
 	const many = 20_000
 	var wg sync.WaitGroup
 	value := bytes.Repeat([]byte("v"), 300)

@@ -50,7 +50,7 @@ func fill(t *testing.T, c redis.Config) *filled {
 	t.Helper()
 	f := &filled{ring: newRing(), now: newClock()}
 	c.Now, c.Sealer = f.now.now, f.ring
-	f.Store = open(t, c)
+	f.Store = patient(t, c)
 	for i := range someValues {
 		expires := time.Time{}
 		if i%2 == 0 {

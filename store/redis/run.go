@@ -26,11 +26,11 @@ const (
 )
 
 // changes bounds the connections that changes may have at a time. Each may wait for a
-// replica for ackTimeout; with thousands of them the reads of the feed, without which
+// replica for half a second; with thousands of them the reads of the feed, without which
 // nobody is let in, would wait behind them.
 const changes = connections * 3 / 4
 
-// attempts bounds the repetitions of one call; callTimeout bounds them too.
+// attempts bounds the repetitions of one call; its time bounds them too.
 const attempts = 5
 
 // run calls fn with a connection to the master that has the key, and repeats it where
@@ -38,7 +38,7 @@ const attempts = 5
 // unless it is to happen once, when the connection broke. What fn changes must be in its result:
 // when ctx ends, run returns while fn may still be under way.
 func run[T any](ctx context.Context, s *Store, doing, key string, r repeat, fn func(context.Context, link) (T, error)) (T, error) {
-	return await(ctx, s, doing, callTimeout, func(ctx context.Context) (T, error) {
+	return await(ctx, s, doing, s.times.call, func(ctx context.Context) (T, error) {
 		var asking string
 		for try := 1; ; try++ {
 			value, err := attempt(ctx, s, key, asking, r, fn)

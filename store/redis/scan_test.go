@@ -99,7 +99,7 @@ func TestScanMovedSlots(t *testing.T) {
 	const many = 120
 	server := redistest.Cluster(t)
 	c := config(t, server)
-	w := walk(t, open(t, c), many)
+	w := walk(t, patient(t, c), many)
 	ids := map[string]int{} // server by id
 	for i := range server.Addresses {
 		ids[server.DoAt(i, "CLUSTER", "MYID")] = i

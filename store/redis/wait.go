@@ -82,7 +82,7 @@ func (s *Store) block(ctx context.Context, last position) error {
 }
 
 func (s *Store) readBlocking(last position, length time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), length+ioTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), length+s.times.io)
 	defer cancel()
 	name, id := s.prefix+nameFeed, "0-0"
 	if last != (position{}) {
