@@ -72,7 +72,7 @@ func TestCompileErrors(t *testing.T) {
 		{"method twice", []string{"allow", "any", "GET,GET"}, "duplicate", "GET twice"},
 		{"method too long", []string{"allow", "any", strings.Repeat("A", 33)}, "method", "neither"},
 		{"path without slash", []string{"allow", "any", "patients/*"}, "path", "`/patients/*`"},
-		{"star alone", []string{"allow", "any", "*"}, "path", "`/*`"},
+		{"star alone", []string{"allow", "any", "*"}, "path", "nothing there"},
 		{"second path without slash", []string{"allow", "any", "/x", "y"}, "path", "`/y`"},
 		{"method after path", []string{"allow", "any", "/x", "GET"}, "path", "does not start with a slash"},
 		{"partial star", []string{"allow", "any", "/x*"}, "path", "whole segment"},

@@ -59,6 +59,8 @@ func (p *reader) methods() {
 func (p *reader) method(method string, before []string) {
 	capitals := strings.ToUpper(method)
 	switch fault := badMethod(method); {
+	case capitals == "ALL" || capitals == "ANY":
+		p.wrong("method", fmt.Sprintf("%q is no method", method), "nothing there: a line without methods is for all of them")
 	case fault != "" && method != capitals && badMethod(capitals) == "" && slices.Contains(usual, capitals):
 		p.wrong("method", fmt.Sprintf("%q is in lower case", method), "`"+capitals+"`")
 	case fault != "" && slices.Contains(refused, capitals):

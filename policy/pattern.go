@@ -40,11 +40,29 @@ func hasSegment(pattern, segment string) bool {
 // confusing are names of variables that look like one that is bound to who is asking, and would match anybody's.
 var confusing = []string{"username", "user_name", "userid", "user_id", "uid", "sub", "subject", "login", "me", "self", "claim", "claims"}
 
+// slashed is what to write for a word in the place of a path that begins with no slash. It is never more than was meant: "/*" for a "*"
+// that stands where methods do would open every path of one segment.
+func slashed(word string) string {
+	if _, rest, isAddress := strings.Cut(word, "://"); isAddress {
+		if i := strings.IndexByte(rest, '/'); i >= 0 {
+			return "the path alone, `" + rest[i:] + "`: the site says the host"
+		}
+		return "`/`: the site says the host"
+	}
+	switch {
+	case word == "*" || word == "**":
+		return "nothing there: without methods a line is for all of them, and without paths for all of these"
+	case badMethod(word) == "" && slices.Contains(usual, word):
+		return "methods before the paths: `" + word + " /path`"
+	}
+	return "`/" + word + "`"
+}
+
 // badPattern says what is wrong with a pattern and what to write instead. A literal that no acceptable path can have is a
 // mistake too: the line would never match, and a deny that never matches is an open door.
 func (p *reader) badPattern(pattern string) (wrong, write string) {
 	if pattern == "" || pattern[0] != '/' {
-		return "does not start with a slash", "`/" + pattern + "`"
+		return "does not start with a slash", slashed(pattern)
 	}
 	segments := strings.Split(pattern[1:], "/")
 	literal := slices.Clone(segments)

@@ -93,11 +93,14 @@ func (p *reader) nobody(word string) {
 		}
 		return
 	}
+	if slices.Contains(usual, word) {
+		write = "who it is for first, then methods and paths: `role NAME " + word + " /path`"
+	}
 	if right, ok := mistaken[known]; ok {
 		write = "`" + right + "`"
 	} else if slices.Contains(whoWords, known) {
 		write = "`" + known + "` in lower case"
-	} else if badRole(word) == "" && !strings.HasPrefix(word, "/") {
+	} else if badRole(word) == "" && !strings.HasPrefix(word, "/") && !slices.Contains(usual, word) {
 		write = fmt.Sprintf("`role %s` or `user %s`, or one of `public` and `any`", word, word)
 	}
 	p.wrong("who", fmt.Sprintf("%q is nobody that a rule knows", word), write)
