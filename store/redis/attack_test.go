@@ -75,7 +75,7 @@ func TestRow164DumpShowsNothing(t *testing.T) {
 			t.Parallel()
 			server := f.start(t, redistest.Secure(), redistest.Prefix("*"))
 			c := config(t, server)
-			s := open(t, c)
+			s := patient(t, c)
 			ctx := t.Context()
 			secrets := []string{"anteroom/session/v1/sid-4711", "eyJhbGciOiJFZERTQSJ9.token", "Dr. Needle-Haystack", "needle@hospital.example", "user/needle-name", "REVOKED needle"}
 			for i, secret := range secrets {
@@ -120,7 +120,7 @@ func TestRow165Exchanged(t *testing.T) {
 	eachForm(t, func(t *testing.T, server *redistest.Server) {
 		c, other, now := config(t, server), config(t, server), newClock()
 		c.Now, other.Now = now.now, now.now
-		s, ctx, client := open(t, c), t.Context(), raw(t, c)
+		s, ctx, client := patient(t, c), t.Context(), raw(t, c)
 		for key, value := range map[string]string{"sid/doctor": "roles=doctor", "sid/patient": "roles=patient", "short": "over"} {
 			expires := now.in(time.Hour)
 			if key == "short" {
@@ -209,7 +209,7 @@ func TestRow165ForgedEntry(t *testing.T) {
 			"garbage": {"v", "revoke nobody"}, "empty": {"v", ""}, "another field": {"x", "y"},
 		} {
 			c := config(t, server)
-			s, ctx := open(t, c), t.Context()
+			s, ctx := patient(t, c), t.Context()
 			cursor, err := s.Append(ctx, []byte("one"), time.Time{})
 			if err != nil {
 				t.Fatal(err)
@@ -230,7 +230,7 @@ func TestRow165ForgedEntry(t *testing.T) {
 func TestRow166KeyInjection(t *testing.T) {
 	eachForm(t, func(t *testing.T, server *redistest.Server) {
 		c := config(t, server)
-		s, ctx := open(t, c), t.Context()
+		s, ctx := patient(t, c), t.Context()
 		keys := []string{
 			"user", "user\r\nFLUSHALL\r\n", "*1\r\n$8\r\nFLUSHALL\r\n", "user:", ":user", "{user}", "{feed}", "}{", "user\x00", "\x00user",
 			"%s%n%s%n", "%d", "*", "?", "[a-z]", "user*", `\`, `"`, "'", "$1", "KEYS[1]", "'] redis.call('FLUSHALL') --",

@@ -41,7 +41,7 @@ func after(t *testing.T, s *redis.Store, cursor string) string {
 func TestRow165SetBack(t *testing.T) {
 	server := redistest.Standalone(t)
 	c := config(t, server)
-	s := open(t, c)
+	s := patient(t, c)
 	seen := add(t, s, "before the copy", time.Time{})
 	server.Stop()
 	yesterday := filepath.Join(t.TempDir(), "copy")
@@ -103,7 +103,7 @@ func TestRow165FeedDeleted(t *testing.T) {
 	eachForm(t, func(t *testing.T, server *redistest.Server) {
 		c, now := config(t, server), newClock()
 		c.Now = now.now
-		s := open(t, c)
+		s := patient(t, c)
 		cursor := add(t, s, "short", now.in(time.Second))
 		now.advance(48 * time.Hour)
 		if got := after(t, s, cursor); got != "" {
@@ -127,7 +127,7 @@ func TestSweep(t *testing.T) {
 	eachForm(t, func(t *testing.T, server *redistest.Server) {
 		c, now := config(t, server), newClock()
 		c.Now = now.now
-		s := open(t, c)
+		s := patient(t, c)
 		forever := add(t, s, "forever", time.Time{})
 		var swept string
 		for i := range 700 {
@@ -144,7 +144,7 @@ func TestSweep(t *testing.T) {
 		if n := server.Do("XLEN", c.Prefix+":{feed}:s"); n != "34" {
 			t.Errorf("%s entries are left; want 34", n)
 		}
-		s = open(t, c)
+		s = patient(t, c)
 		for _, cursor := range []string{forever, swept} {
 			if got := after(t, s, cursor); !strings.HasPrefix(got, "long late0 ") || !strings.HasSuffix(got, " late31") {
 				t.Errorf("after a cursor: %.60q", got)
@@ -183,7 +183,7 @@ func TestTime(t *testing.T) {
 	eachForm(t, func(t *testing.T, server *redistest.Server) {
 		c, now := config(t, server), newClock()
 		c.Now = now.now
-		s := open(t, c)
+		s := patient(t, c)
 		at, err := s.Time(t.Context())
 		if d := time.Since(at); err != nil || d < -time.Minute || d > time.Minute {
 			t.Errorf("the server's time is %v, %v", at, err)

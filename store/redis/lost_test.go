@@ -138,7 +138,7 @@ func TestRestartBetweenCalls(t *testing.T) {
 	t.Parallel()
 	for _, opts := range [][]redistest.Option{nil, {redistest.Secure(), redistest.Prefix("*")}} {
 		server := redistest.Standalone(t, opts...)
-		s := open(t, config(t, server))
+		s := patient(t, config(t, server))
 		all := func() {
 			t.Helper()
 			var calls sync.WaitGroup
