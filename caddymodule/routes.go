@@ -174,7 +174,10 @@ func surveyServer(name string, srv *caddyhttp.Server) ([]place, error) {
 				if hosts, _ := hostsOf(next); overlap(hosts, p.hosts) {
 					rest := walk{named: srv.NamedRoutes}
 					rest.route(next, fmt.Sprintf("%s.routes[%d]", name, i+1+j), false)
-					w.behind(rest.before)
+					for _, m := range rest.asked {
+						w.askedLate = append(w.askedLate, m.text)
+					}
+					w.behind(slices.Concat(rest.early, rest.before))
 				}
 			}
 			problems = append(problems, w.late...)
@@ -211,17 +214,18 @@ func siteAt(s *Site) string {
 
 // walk goes through the routes of one site in the order in which Caddy runs them.
 type walk struct {
-	named    map[string]*caddyhttp.Route
-	gates    []*Site
-	hosts    []string // when set, routes in it that are limited to other hosts do not count
-	before   []step   // what stands before the gate and is not passive
-	early    []step   // what stands before it and is
-	asked    []asking // the matchers on the way to the gate
-	after    []step   // everything after it
-	errored  []step   // what has routes of its own for errors
-	problems []error
-	late     []error // what behind found wrong
-	depth    int
+	named     map[string]*caddyhttp.Route
+	gates     []*Site
+	hosts     []string // when set, routes in it that are limited to other hosts do not count
+	before    []step   // what stands before the gate and is not passive
+	early     []step   // what stands before it and is
+	asked     []asking // the matchers on the way to the gate
+	after     []step   // everything after it
+	askedLate []string // the matchers there
+	errored   []step   // what has routes of its own for errors
+	problems  []error
+	late      []error // what behind found wrong
+	depth     int
 }
 
 // maxDepth bounds recursion through named routes that invoke each other.
@@ -247,6 +251,8 @@ func (w *walk) route(r caddyhttp.Route, path string, matched bool) {
 	}
 	if len(w.gates) == 0 {
 		w.asked = append(w.asked, asking{path, matcherText(r)})
+	} else {
+		w.askedLate = append(w.askedLate, matcherText(r))
 	}
 	for _, s := range steps {
 		w.step(s, matched)
@@ -317,8 +323,9 @@ func (w *walk) judge() {
 
 // behind judges steps behind the gate.
 func (w *walk) behind(steps []step) {
+	by := w.influence(steps)
 	for _, s := range steps {
-		if err := changesRequest(s, siteAt(w.gates[0])); err != nil {
+		if err := changesRequest(s, by, siteAt(w.gates[0])); err != nil {
 			w.late = append(w.late, err)
 		}
 	}

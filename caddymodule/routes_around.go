@@ -3,10 +3,6 @@ package caddymodule
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
-	"net/http"
-	"slices"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -46,7 +42,7 @@ func believeLast(srv *caddyhttp.Server) { srv.TrustedProxiesStrict = 1 }
 
 // changesRequest refuses what would send the app another path, method or identity than policy
 // judged (invariant 3).
-func changesRequest(s step, at string) error {
+func changesRequest(s step, by influence, at string) error {
 	if err := misleads(s, at); err != nil {
 		return err
 	}
@@ -72,34 +68,10 @@ func changesRequest(s step, at string) error {
 			ops = h.Headers.Request
 		}
 	}
-	if name := setsIdentity(ops); name != "" {
-		return fmt.Errorf("%s: `request_header` or `header_up` sets %s (%s), which tells the app who signed in and is set by `anteroom` alone; use another name, for example `header_up X-WEBAUTH-USER {header.Remote-User}`", at, name, s.path)
-	}
-	return nil
+	return setsIdentity(ops, by, s.path, at)
 }
 
 func isFastCGI(h *reverseproxy.Handler) bool {
 	m, ok := h.Transport.(caddy.Module)
 	return ok && m.CaddyModule().ID == "http.reverse_proxy.transport.fastcgi"
-}
-
-// setsIdentity returns the name under which header operations write one of the gate's identity
-// headers. Many apps read `_` and `-` alike; a name with a placeholder could be any. To delete one
-// is harmless.
-func setsIdentity(ops *headers.HeaderOps) string {
-	if ops == nil {
-		return ""
-	}
-	names := slices.Concat(slices.Collect(maps.Keys(ops.Add)), slices.Collect(maps.Keys(ops.Set)), slices.Collect(maps.Keys(ops.Replace)))
-	slices.Sort(names)
-	for _, name := range names {
-		switch http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")) {
-		case "Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email", "Anteroom-Assertion", "*":
-			return name
-		}
-		if strings.Contains(name, "{") {
-			return name
-		}
-	}
-	return ""
 }

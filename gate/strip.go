@@ -98,6 +98,16 @@ func isIdentity(name string) bool {
 	return hasPrefixOf(fold(&b, name), candidates)
 }
 
+// ownNames begin the names that the gate itself gives to the application.
+var ownNames = []string{"remote-user", "remote-groups", "remote-name", "remote-email", "anteroom-"}
+
+// NamesIdentity reports whether a header name says who somebody is, in any spelling, and whether it is one of those that the gate
+// itself sets: so are configurations judged that set headers behind it.
+func NamesIdentity(name string) (identity, own bool) {
+	var b [longestName]byte
+	return isIdentity(name), hasPrefixOf(fold(&b, name), ownNames)
+}
+
 // isSpoofable reports whether a header must not come from a client.
 func isSpoofable(name string) bool {
 	switch name { // most headers of most requests, without a look at the lists
