@@ -34,6 +34,8 @@ type alarmed struct {
 	ID, Kind, Ref, Site, Who, Subject, Rule, Reason string
 	Roles                                           []string
 	Count, Limit                                    int
+	Drill                                           bool
+	Stale                                           bool `json:"without_fresh_sign_in"`
 }
 
 func newDesk(t testing.TB) *desk {

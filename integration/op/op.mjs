@@ -12,7 +12,8 @@
 // The first line on standard output is "OP <issuer>" as soon as it answers. For tests alone:
 //   GET  /_test/counts          how often each path was asked for
 //   GET  /_test/authorizations  the parameters of each authorization request, pushed or not
-//   POST /_test/user            {"user":"dana", …}: changes a user; "disabled": true closes the account
+//   POST /_test/user            {"user":"dana", …}: changes a user; "disabled": true closes the account, "ago": 600 lets each of
+//                               their sign-ins have been ten minutes before
 //   POST /_test/logout          {"user":"dana","client":"anteroom","form":"sid"|"sub"}: the house ends a user's sessions, without
 //                               any browser; logout tokens name each session or the subject
 // Keys are made at start, so a restart is a key rotation.
@@ -177,7 +178,7 @@ async function interaction(req, res) {
   if (high && fields.get('code') !== secondStep) return page(fields.has('code') ? 401 : 200, fields.has('code') ? 'Wrong code.' : `One more step, ${escaped(users[name].name)}.`, codeInputs);
   firstStepDone.delete(uid);
   return provider.interactionFinished(req, res, {
-    login: { accountId: users[name].sub, acr: high ? highLevel : lowLevel, amr: high ? ['pwd', 'otp'] : ['pwd'] },
+    login: { accountId: users[name].sub, ...(users[name].ago ? { ts: Math.floor(Date.now() / 1000) - users[name].ago } : {}), acr: high ? highLevel : lowLevel, amr: high ? ['pwd', 'otp'] : ['pwd'] },
   }, { mergeWithLastSubmission: false });
 }
 
