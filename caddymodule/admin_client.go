@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
@@ -99,12 +101,29 @@ func saidBy(address string, err error) error {
 	return fmt.Errorf("the program at %s: %s", address, printable(strings.TrimSpace(answer)))
 }
 
-// printJSON is the output of --json.
+// printJSON is the output of --json. What is not printed, such as C1 controls and marks that turn the direction of text, is escaped: a program reads the same, and the
+// terminal of who looks at it does nothing (RFC 8259 section 7).
 func printJSON(c *cobra.Command, v any) error {
-	encoder := json.NewEncoder(c.OutOrStdout())
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
-	return encoder.Encode(v)
+	if err := encoder.Encode(v); err != nil {
+		return err
+	}
+	var safe strings.Builder
+	for _, r := range text.String() { // beyond ASCII there are only texts
+		switch {
+		case r < utf8.RuneSelf || unicode.IsPrint(r):
+			safe.WriteRune(r)
+		default:
+			for _, unit := range utf16.Encode([]rune{r}) {
+				fmt.Fprintf(&safe, `\u%04x`, unit)
+			}
+		}
+	}
+	_, err := io.WriteString(c.OutOrStdout(), safe.String())
+	return err
 }
 
 // localTime is a time for a person: in the zone of this machine, which it names.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -110,10 +111,12 @@ func (r *reviewReport) csv(to io.Writer) error {
 	return w.Error()
 }
 
-// spreadsheet keeps a text from being taken for a formula.
+// spreadsheet keeps a text from being taken for a formula, also behind blanks and quotes and in the full-width forms that some take for
+// the same.
 func spreadsheet(text string) string {
 	text = printable(text)
-	if text != "" && slices.Contains([]byte("=+-@"), text[0]) {
+	start := strings.TrimLeft(text, " ?'\"")
+	if strings.IndexAny(start, "=+-@|%\uFF1D\uFF0B\uFF0D\uFF20") == 0 {
 		return "'" + text
 	}
 	return text

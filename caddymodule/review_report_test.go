@@ -2,10 +2,12 @@ package caddymodule
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 // G12: the report of a folder of the audit log, in the three forms.
@@ -49,5 +51,30 @@ func TestReviewReport(t *testing.T) {
 		if out, err := run(args...); err == nil {
 			t.Errorf("%v: no error, %s", args, out)
 		}
+	}
+}
+
+// Row 181: what stands in a log acts neither on a spreadsheet nor on a terminal, whatever form the report has.
+func TestRow181ReviewReport(t *testing.T) {
+	for text, want := range map[string]string{
+		"=1+1": "'=1+1", "@x": "'@x", " =1+1": "' =1+1", "\uff1d1+1": "'\uff1d1+1", "\u00a0\uff20x": "'?\uff20x", "\"=1": "'\"=1", "\t=1": "'?=1", "app.test": "app.test", "": "",
+	} {
+		if got := spreadsheet(text); got != want {
+			t.Errorf("%q is written as %q, want %q", text, got, want)
+		}
+	}
+	evil := "dana\x1b[2J\u009b31m\u202egpj\u2028\U000e0041é"
+	c := reviewCommand()
+	var out bytes.Buffer
+	c.SetOut(&out)
+	if err := printJSON(c, map[string]string{evil: evil}); err != nil {
+		t.Fatal(err)
+	}
+	var back map[string]string
+	if err := json.Unmarshal(out.Bytes(), &back); err != nil || back[evil] != evil {
+		t.Errorf("a program reads %q, %v", back, err)
+	}
+	if strings.ContainsFunc(out.String(), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) || !strings.Contains(out.String(), "é") {
+		t.Errorf("%q", out.String())
 	}
 }

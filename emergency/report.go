@@ -11,7 +11,8 @@ import (
 )
 
 // Report counts emergency accesses out of audit logs: the review list forgets what was reviewed long ago, the log does not. The zero
-// Report is ready; feed it the logs of all nodes, in any order, and a log twice does no harm.
+// Report is ready; feed it the logs of all nodes, in any order, and a log twice does no harm. Whether a log is whole it does not say: that
+// is what audit.Verify is for.
 type Report struct {
 	begun    map[string]begun
 	verdicts map[string][]verdict
@@ -90,10 +91,13 @@ func (t *Report) line(line []byte) bool {
 	}
 	switch {
 	case r.Kind == "emergency" && r.Decision == "allowed":
-		t.begun[r.Ref] = begun{r.Site, at.UTC(), r.Drill, r.Degraded == DegradedStale}
-	case r.Kind == "review" && r.Decision == "allowed":
+		return t.begin(r.Ref, begun{r.Site, at.UTC(), r.Drill, r.Degraded == DegradedStale})
+	case r.Kind == "emergency":
+	case r.Reason != "review-"+StateAccepted && r.Reason != "review-"+StateRejected:
+		return false
+	case r.Decision == "allowed":
 		t.verdicts[r.Ref] = append(t.verdicts[r.Ref], verdict{r.Reason, r.Rule, at})
-	case r.Kind == "review": // it could not be kept, or somebody else was first
+	default: // it could not be kept, or somebody else was first
 		list := t.verdicts[r.Ref]
 		for i := len(list) - 1; i >= 0; i-- {
 			if list[i].reason == r.Reason && list[i].by == r.Rule && !list[i].at.After(at) {
@@ -103,6 +107,16 @@ func (t *Report) line(line []byte) bool {
 		}
 	}
 	return true
+}
+
+// begin takes one beginning. No two have the same reference: of those that differ the earliest counts, and the others are no records, so
+// that a line which somebody added later moves no access to another month or site and makes no drill of it.
+func (t *Report) begin(ref string, b begun) bool {
+	old, known := t.begun[ref]
+	if !known || b.at.Before(old.at) {
+		t.begun[ref] = b
+	}
+	return !known || b == old
 }
 
 // Months returns the counts, by month and site.

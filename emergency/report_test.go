@@ -68,3 +68,21 @@ func TestReportReadsWhatIsWritten(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 }
+
+// Lines that the log itself does not write move nothing: a second beginning under a reference, at another time or place, and a
+// verdict that is none. In whatever order they come, the earliest beginning counts.
+func TestReportForged(t *testing.T) {
+	genuine := `{"time":"2026-05-01T10:00:00.000Z","kind":"emergency","ref":"A","site":"x","decision":"allowed","reason":"life"}` + "\n"
+	forged := `{"time":"2026-06-09T10:00:00.000Z","kind":"emergency","ref":"A","site":"y","decision":"allowed","reason":"drill","drill":true}` + "\n"
+	verdict := `{"time":"2026-05-01T11:00:00.000Z","kind":"review","ref":"A","decision":"allowed","reason":"review-open","rule":"reviewer eve"}` + "\n"
+	for _, log := range []string{genuine + forged + verdict, verdict + forged + genuine, genuine + genuine + forged + verdict} {
+		var r Report
+		if err := r.Read(strings.NewReader(log)); err != nil {
+			t.Fatal(err)
+		}
+		want := []Month{{Month: "2026-05", Site: "x", Begun: 1, Overdue: 1}}
+		if got := r.Months(time.Date(2026, 6, 10, 0, 0, 0, 0, time.UTC)); !reflect.DeepEqual(got, want) || r.Unreadable != 2 {
+			t.Errorf("%+v, %d lines are no records", got, r.Unreadable)
+		}
+	}
+}
