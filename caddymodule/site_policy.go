@@ -118,6 +118,7 @@ func (a *App) judge(places []place) error {
 			problems = append(problems, a.judgeSite(p.site))
 		}
 		a.judgement = errors.Join(append(problems, a.unusedPolicies(places))...)
+		a.warnUngated(places)
 	})
 	return a.judgement
 }
