@@ -75,6 +75,7 @@ func TestRow165RingSetBackWhileDown(t *testing.T) {
 	next.mustSync(t)
 	// Another ring in its place is another matter, and forgets nothing of this one.
 	other := new(memory)
+	newNode(t, other, c, nil, key).mustSync(t)
 	newNode(t, other, c, marked(note), key).mustSync(t)
 	st.value = old
 	again := newNode(t, st, c, marked(note), key)
@@ -157,5 +158,45 @@ func TestRow165OldRingByOtherDoors(t *testing.T) {
 	}
 	if got := next.mustSync(t); got.newest(c.Now()) != n.held().newest(c.Now()) {
 		t.Errorf("the newest pepper is %s", got.newest(c.Now()))
+	}
+}
+
+// Row 165: a store that lost the ring while no node ran gets no second one: not one record would verify with it, and what is made
+// meanwhile would be lost when the backup comes.
+func TestRow165RingGoneWhileDown(t *testing.T) {
+	c, st, note := newClock(), new(memory), newPaper()
+	secret, pub := recoveryPair(t)
+	key := testKey(t, c)
+	with := func(r *RingConfig) { r.Mark, r.Recovery, r.NoRecovery = note, pub, false }
+	n := newNode(t, st, c, with, key)
+	id := n.mustSync(t).file.Ring
+	backup, blob := st.raw(), exported(t, n, pub)
+	gone := func() *node {
+		t.Helper()
+		st.value = nil
+		next := newNode(t, st, c, with, key)
+		for range 3 {
+			if err := next.Sync(t.Context()); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "restore the newest backup") || !strings.Contains(err.Error(), "the line of ") {
+				t.Fatalf("a store without the ring: %v", err)
+			}
+		}
+		if next.held() != nil || st.raw() != nil {
+			t.Fatal("a second ring was made")
+		}
+		return next
+	}
+	next := gone()
+	st.value = backup
+	if got := next.mustSync(t).file.Ring; got != id {
+		t.Errorf("after the restore: ring %s, want %s", got, id)
+	}
+	next = gone()
+	if err := next.Import(t.Context(), blob, secret); err != nil || next.held().file.Ring != id {
+		t.Errorf("by an import: %v", err)
+	}
+	next = gone()
+	delete(note.seen, anyRing)
+	if got := next.mustSync(t).file.Ring; got == id || note.seen[anyRing] != 1 {
+		t.Errorf("begun anew on purpose: ring %s, mark %d", got, note.seen[anyRing])
 	}
 }

@@ -233,6 +233,9 @@ func (r *Ring) begin(held *openRing, keys []TLSKey) (*openRing, error) {
 	case len(keys) == 0:
 		return nil, fmt.Errorf("making ring %q: %w", r.cfg.Name, errNoKey)
 	}
+	if err := r.checkAbsent(); err != nil {
+		return nil, err
+	}
 	return freshRing(r.cfg.Now()), nil
 }
 

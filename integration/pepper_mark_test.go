@@ -74,4 +74,22 @@ func TestRow165PepperMark(t *testing.T) {
 	if _, err := os.Stat(mark); err != nil {
 		t.Error(err)
 	}
+	// A store that was emptied gets no second ring, and heals with its backup.
+	r.proc.stop(t)
+	store := filepath.Join(data, "store.db")
+	if err := os.Rename(store, store+".away"); err != nil {
+		t.Fatal(err)
+	}
+	r.run(t)
+	if status, body := ask(); status != "503" || !strings.Contains(body, "locked") || !strings.Contains(r.proc.log(), "the store was emptied") {
+		t.Errorf("after the store was emptied: %s %s\n%s", status, body, r.proc.tail())
+	}
+	r.proc.stop(t)
+	if err := os.Rename(store+".away", store); err != nil {
+		t.Fatal(err)
+	}
+	r.run(t)
+	if status, body := ask(); status != "200" || !strings.Contains(body, `"match":true`) {
+		t.Errorf("with the store back: %s %s", status, body)
+	}
 }
