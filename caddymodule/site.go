@@ -110,7 +110,7 @@ func (s *Site) Validate() error {
 	if err := s.app.judge(places); err != nil {
 		return err
 	}
-	return errors.Join(s.checkGate(), s.checkBearer(), survey(s.app, s.app.http(), s.server), surveyPortal(s.app, places))
+	return errors.Join(s.checkGate(), s.checkBearer(), s.checkProxies(), survey(s.app, s.app.http(), s.server), surveyPortal(s.app, places))
 }
 
 // ServeHTTP hands the request to the gate, and what the gate lets pass to the next handler. When Start
