@@ -33,6 +33,7 @@ func shownConfig() string {
 		allow any /other/** when {user.name == request.host}
 		allow any /several/** network 203.0.113.0/24 hours `+hours+` UTC
 		break_glass role doctor on /patients/{patient}/** for 30m
+		break_glass role doctor on /exercise/{patient}/** for 30m drill
 		allow role doctor /beds/{bed}/**
 		budget role doctor 2 distinct {bed} per 1h on /beds/{bed}/**
 		allow_origin https://wide.test:$PORT https://app.test:$PORT2
@@ -148,6 +149,9 @@ func TestChromiumEmergency(t *testing.T) {
 	if text := c.text(t); strings.Contains(text, "emergency access") {
 		t.Errorf("an access that has ended is shown:\n%s", text)
 	}
+	c.navigate(t, r.url(appHost, "/exercise/4711/chart"))
+	c.press(t, "Emergency access")
+	c.own(t, "8-drill", "Emergency access", "radio Danger to life or health", "radio This is a drill")
 }
 
 // fill goes through the form with the keyboard: the first reason, a text, the confirmation.
