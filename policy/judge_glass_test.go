@@ -34,3 +34,34 @@ func TestGlassIsJudged(t *testing.T) {
 		}
 	}
 }
+
+// G3: a page that another line names, where the patient stands, is no patient: one grant for it is a list or an export of all. The
+// operator is told of each, unless a deny line names it as well.
+func TestG3GlassOpensNoList(t *testing.T) {
+	for _, c := range []struct {
+		lines []string
+		want  string
+	}{
+		{[]string{"allow role admin /patients/export/**"}, `"export"`},
+		{[]string{"allow role admin /patients/export"}, `"export"`},
+		{[]string{"require acr mfa /patients/search"}, `"search"`},
+		{[]string{"allow role admin /patients/export/**", "deny role doctor /patients/export/**"}, ""},
+		{[]string{"deny role doctor /patients/export"}, ""},
+		{[]string{"allow role patient /patients/{user}/**", "allow role nurse /patients/*/notes", "allow any /export/patients"}, ""},
+		{[]string{"shadow allow role admin /patients/export"}, ""},
+	} {
+		p, err := New(Config{Lines: lines(append([]string{"allow role nurse /x", "break_glass role doctor on /patients/{patient}/** for 5m"}, c.lines...)...)})
+		if err != nil {
+			t.Fatalf("%v: %v", c.lines, err)
+		}
+		found := ""
+		for _, w := range p.Warnings() {
+			if strings.Contains(w.Error(), "as if it were a patient") {
+				found += w.Error()
+			}
+		}
+		if c.want == "" && found != "" || !strings.Contains(found, c.want) {
+			t.Errorf("%v: %q", c.lines, found)
+		}
+	}
+}

@@ -85,6 +85,45 @@ func (j *judgement) glass(r *rule) {
 		if named := variables(pattern); len(named) > 1 && !hasSegment(pattern, "{patient}") {
 			j.warn(r, foundVariable, fmt.Sprintf("one grant is for one {%s} and for all below it in %s", named[0].name, pattern), "`{patient}` for the variable that a grant is for")
 		}
+		j.lists(r, pattern)
+	}
+}
+
+// lists finds what other lines name where the patient of an emergency access stands: `/patients/export` is no patient, and one grant
+// for it opens the records of all. Who has denied it for somebody has thought of it.
+func (j *judgement) lists(glass *rule, pattern string) {
+	at := subjectAt(pattern)
+	named := func(other string) (path, name string) {
+		segments := strings.Split(strings.TrimPrefix(other, "/"), "/")
+		if at >= len(segments) || segments[at] == "" || segments[at] == "**" || isOpen(segments[at]) {
+			return "", ""
+		}
+		path = "/" + strings.Join(segments[:at+1], "/")
+		if !meet(path+"/**", pattern) {
+			return "", ""
+		}
+		return path, segments[at]
+	}
+	told := map[string]bool{}
+	for _, deny := range j.rules {
+		if deny.kind == kindDeny && !deny.shadow {
+			for _, p := range deny.patterns {
+				path, _ := named(p)
+				told[lower(path)] = true
+			}
+		}
+	}
+	for _, other := range j.rules {
+		if other.shadow || other.kind == kindDeny || other.kind == kindGlass || j.compared(1) {
+			continue
+		}
+		for _, p := range other.patterns {
+			if path, name := named(p); path != "" && !told[lower(path)] {
+				told[lower(path)] = true
+				j.warn(glass, foundOpen, fmt.Sprintf("it opens %s of %s as if it were a patient %q", path, quoted([]*rule{other}), name),
+					fmt.Sprintf("`deny` for %s/** to those whom it names, if that shows more than one patient", path))
+			}
+		}
 	}
 }
 
