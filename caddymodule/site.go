@@ -62,6 +62,8 @@ type Rule struct {
 	Words []string `json:"words"`
 	// Where the line stands ("Caddyfile:13"), for messages and the audit log.
 	At string `json:"at,omitempty"`
+	// The variables of the environment that stand in the line and were empty when it was read: it may say less than its author meant.
+	Empty []string `json:"empty,omitempty"`
 }
 
 type siteRunning struct {

@@ -67,11 +67,12 @@ func isRule(word string) bool {
 // appendRule reads one line of the policy; the dispenser stands on its first word.
 func appendRule(rules []Rule, d *caddyfile.Dispenser) ([]Rule, error) {
 	r := Rule{At: at(d)}
+	file, line := d.File(), d.Line()
 	words, err := ruleWords(d)
 	if err != nil {
 		return nil, err
 	}
-	r.Words = words
+	r.Words, r.Empty = words, emptyVariables(file, line, d.Line(), words[0])
 	return append(rules, r), nil
 }
 

@@ -134,8 +134,12 @@ func (a *App) judgeSite(s *Site) error {
 	for _, warning := range p.Warnings() {
 		a.logger.Warn(warning.Error(), "site", siteAt(s))
 	}
+	rules, _ := a.expand(s.Rules) // compile says what is wrong
+	uses := slices.DeleteFunc(slices.Clone(s.Rules), func(r Rule) bool { return len(r.Words) == 0 || r.Words[0] != "use" })
+	for _, warning := range missing(slices.Concat(uses, rules, s.Expect)) {
+		a.logger.Warn(warning, "site", siteAt(s))
+	}
 	if known, err := a.known(); err == nil { // compile says so
-		rules, _ := a.expand(s.Rules)
 		for _, warning := range known.sharedClaims(rules) {
 			a.logger.Warn(warning, "site", siteAt(s))
 		}

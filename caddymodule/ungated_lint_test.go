@@ -10,22 +10,32 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// warned validates a config and returns what it logs at level WARN and above, or INFO.
+// warned validates a config and returns what it logs at this level and above.
 func (b bench) warned(t *testing.T, caddyfile, level string) string {
 	t.Helper()
-	log := filepath.Join(t.TempDir(), "load.log")
-	config, err := adapt(t, strings.Replace(caddyfile, "output discard", "output file "+log+"\n\t\tlevel "+level, 1))
+	config, err := adapt(t, caddyfile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := validate(t, config); err != nil {
+	return b.loadLog(t, []byte(strings.Replace(string(config), `{"output":"discard"}}`, `{"output":"discard"},"level":"`+level+`"}`, 1)))
+}
+
+// loadLog validates a config and returns what it logs.
+func (b bench) loadLog(t *testing.T, config []byte) string {
+	t.Helper()
+	log := filepath.Join(t.TempDir(), "load.log")
+	text := strings.Replace(string(config), `{"output":"discard"}`, `{"output":"file","filename":"`+log+`"}`, 1)
+	if text == string(config) {
+		t.Fatal("the test's config has another log")
+	}
+	if err := validate(t, []byte(text)); err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(log)
+	logged, err := os.ReadFile(log)
 	if err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
-	return string(text)
+	return string(logged)
 }
 
 // TestLintUngated: a site without a gate that leads to a gated application lets everybody say who they are there.
