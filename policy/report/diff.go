@@ -42,6 +42,9 @@ type Comparison struct {
 	Asked   int      `json:"asked"`         // decisions that were compared
 	// Sampled says what was looked at in part only, a sentence for each: what was left out can have changed unseen.
 	Sampled []string `json:"sampled"`
+
+	decided int  // how often both were asked: one answer can be that of many
+	apart   bool // for tests: nobody shares an answer
 }
 
 // Beside is a line of a site that only one config has, and that weighs on decisions without being one: a budget, an origin that
@@ -61,6 +64,11 @@ func (c *Comparison) Opens() bool {
 // Compare asks both configs the same for each host of either.
 func Compare(before, after []*Site) Comparison {
 	c := Comparison{Changes: []Change{}, Added: []string{}, Removed: []string{}, Beside: []Beside{}, Sampled: []string{}}
+	c.compare(before, after)
+	return c
+}
+
+func (c *Comparison) compare(before, after []*Site) {
 	done := map[[2]*Site]bool{}
 	for _, host := range hostsOf(before, after) {
 		a, b := serving(before, host), serving(after, host)
@@ -87,7 +95,6 @@ func Compare(before, after []*Site) Comparison {
 	slices.SortStableFunc(c.Changes, func(x, y Change) int {
 		return cmp.Or(slices.Index(directions, x.Direction)-slices.Index(directions, y.Direction), strings.Compare(x.Site, y.Site))
 	})
-	return c
 }
 
 var directions = []Direction{Opened, Changed, Closed}
@@ -129,29 +136,88 @@ func (c *Comparison) site(host string, a, b *Site) {
 	if len(all) == maxSamples {
 		c.Sampled = append(c.Sampled, fmt.Sprintf("%s: %d combinations of addresses, times and sign-ins, of more that there are", host, maxSamples))
 	}
-	from := len(c.Changes)
-	defer func() { c.Changes = append(c.Changes[:from], reduce(c.Changes[from:])...) }()
-	for _, route := range compared(a, b, lines) {
-		for _, person := range people {
-			var found []Change
-			for _, method := range names {
-				c.Asked++
-				x, differs := compareCells(m, a, b, route, method, person, all)
-				if !differs {
+	c.answers(host, newAlike(m, a, b, people, names), compared(a, b, lines), all)
+}
+
+// answers compares what two policies say at some routes. What another change says already is left out at once, as there can be a
+// million of them.
+func (c *Comparison) answers(host string, k *alike, routes []string, all []sample) {
+	k.apart = c.apart
+	byBreadth := make([]int, len(routes))
+	for i := range routes {
+		byBreadth[i] = i
+	}
+	width := make([][]int, len(routes))
+	for i, route := range routes {
+		width[i] = breadth(route)
+	}
+	slices.SortStableFunc(byBreadth, func(i, j int) int { return slices.Compare(width[i], width[j]) })
+	byParts := make([]int, len(k.people))
+	for i := range k.people {
+		byParts[i] = i
+	}
+	slices.SortStableFunc(byParts, func(i, j int) int {
+		return strings.Count(k.people[i].Name, " + ") - strings.Count(k.people[j].Name, " + ")
+	})
+	type place struct {
+		route, person, n int
+		change           *Change
+	}
+	var kept []place
+	r := newReducer(k.people)
+	for _, at := range byBreadth {
+		classes, names := k.classes(routes[at])
+		found := map[int][]Change{}
+		for _, i := range byParts {
+			changes, asked := found[classes[i]]
+			if !asked {
+				changes = c.differences(k, routes[at], k.people[classes[i]], names, all)
+				found[classes[i]] = changes
+			}
+			c.Asked += len(k.names)
+			for n := range changes {
+				if !r.isNew(&changes[n], i) {
 					continue
 				}
-				i := slices.IndexFunc(found, func(f Change) bool {
-					return f.Direction == x.Direction && f.Before == x.Before && f.After == x.After && f.Because == x.Because
-				})
-				if i < 0 {
-					x.Site, x.Who, x.Route = host, person.Name, route
-					found, i = append(found, x), len(found)
-				}
-				found[i].Methods = append(found[i].Methods, method)
+				x := changes[n]
+				x.Site, x.Who = host, k.people[i].Name
+				kept = append(kept, place{at, i, n, &x})
+				r.kept[i] = append(r.kept[i], &x)
 			}
-			c.Changes = append(c.Changes, found...)
 		}
 	}
+	slices.SortFunc(kept, func(x, y place) int { return cmp.Or(x.route-y.route, x.person-y.person, x.n-y.n) })
+	for _, p := range kept {
+		c.Changes = append(c.Changes, *p.change)
+	}
+}
+
+// differences are the changes at a route for a person, methods with the same change together. names has for each method the first one
+// with the same answers.
+func (c *Comparison) differences(k *alike, route string, who Actor, names []int, all []sample) (found []Change) {
+	of := make([]int, len(names)) // of each method its change, -1: none
+	for n, method := range k.names {
+		if of[n] = -1; names[n] != n {
+			of[n] = of[names[n]]
+		} else {
+			c.decided++
+			x, differs := compareCells(k.made, k.sites[0], k.sites[1], route, method, who, all)
+			if !differs {
+				continue
+			}
+			of[n] = slices.IndexFunc(found, func(f Change) bool {
+				return f.Direction == x.Direction && f.Before == x.Before && f.After == x.After && f.Because == x.Because
+			})
+			if of[n] < 0 {
+				x.Route = route
+				found, of[n] = append(found, x), len(found)
+			}
+		}
+		if i := of[n]; i >= 0 {
+			found[i].Methods = append(found[i].Methods, method)
+		}
+	}
+	return found
 }
 
 // maxDiffActors bounds how many people are compared.
@@ -167,9 +233,7 @@ func concerned(people []Actor, names []string, lines []*line, a, b *Site) ([]Act
 	})
 	if slices.Equal(methods(a), methods(b)) { // else a line for all methods is about another one, too
 		names = slices.DeleteFunc(names, func(method string) bool {
-			return !slices.ContainsFunc(lines, func(l *line) bool {
-				return len(l.methods) == 0 || slices.Contains(l.methods, method) || method == "HEAD" && slices.Contains(l.methods, "GET")
-			})
+			return !slices.ContainsFunc(lines, func(l *line) bool { return l.lists(method) })
 		})
 	}
 	return people, names
@@ -221,12 +285,17 @@ func compared(a, b *Site, lines []*line) (list []string) {
 
 // concerns reports whether a line can match some path of a pattern, or one beside it.
 func (l *line) concerns(route string) bool {
-	return len(l.patterns) == 0 || slices.ContainsFunc(l.patterns, func(p string) bool { return overlap(p, route) })
+	if len(l.patterns) == 0 {
+		return true
+	}
+	x := segments(route)
+	return slices.ContainsFunc(l.split, func(p []string) bool { return overlapping(p, x) })
 }
 
 // overlap reports whether two patterns can match the same path, ASCII case and a slash at the end aside.
-func overlap(a, b string) bool {
-	x, y := strings.Split(strings.Trim(lower(a), "/"), "/"), strings.Split(strings.Trim(lower(b), "/"), "/")
+func overlap(a, b string) bool { return overlapping(segments(a), segments(b)) }
+
+func overlapping(x, y []string) bool {
 	for i := 0; i < len(x) && i < len(y); i++ {
 		switch {
 		case x[i] == "**" || y[i] == "**":

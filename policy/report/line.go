@@ -27,6 +27,7 @@ type line struct {
 	text       string // as the policy names it
 	needed     facts
 	at         string
+	split      [][]string // segments of each pattern
 }
 
 // words is a keyword and what follows it.
@@ -44,6 +45,9 @@ func newLine(info policy.LineInfo) line {
 	}
 	for _, t := range info.Conditions {
 		l.conditions = append(l.conditions, words{t.Key, t.Values})
+	}
+	for _, p := range l.patterns {
+		l.split = append(l.split, segments(p))
 	}
 	l.needed = l.needs()
 	return l
