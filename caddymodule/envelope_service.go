@@ -56,6 +56,7 @@ func (*EnvelopeService) CaddyModule() caddy.ModuleInfo {
 //	}
 func parseEnvelope(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next() // "envelope_service"
+	warnAdmin(h)
 	s := &EnvelopeService{At: at(h.Dispenser)}
 	if h.NextArg() {
 		return nil, h.Errf("`envelope_service` takes a block and no matcher, not %q: its path is always %s", h.Val(), envelope.ServicePath)

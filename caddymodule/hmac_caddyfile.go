@@ -24,6 +24,7 @@ import (
 //	}
 func parseHMAC(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next() // "hmac_service"
+	warnAdmin(h)
 	s := &HMACService{At: at(h.Dispenser)}
 	if h.NextArg() {
 		return nil, h.Errf("`hmac_service` takes a block and no matcher, not %q: its path is always /hmac-service", h.Val())

@@ -35,6 +35,7 @@ func parseSite(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if _, ok := h.Option("anteroom").(httpcaddyfile.App); !ok {
 		return nil, h.Errf("`anteroom` in a site needs the global option `anteroom { identity … }` at the top of the Caddyfile")
 	}
+	warnAdmin(h)
 	const counter = "anteroom.blocks"
 	n, _ := h.State[counter].(int)
 	h.State[counter] = n + 1
