@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -50,15 +52,25 @@ func newAdminRig(t *testing.T) rig {
 // adminSocket is the address of a unix socket in the rig's folder.
 func (r rig) adminSocket() string { return "unix/" + filepath.Join(r.dir, "admin.sock") }
 
-// freeAddress is a port on that address which was free a moment ago.
+// freeAddress is a port on that address which is free. It lies below the range that the system chooses from, so that no server of
+// another test gets it, and the abstract unix socket of its name keeps it from tests of other packages until this one ends.
 func freeAddress(t *testing.T, ip string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", ip+":0")
-	if err != nil {
-		t.Fatal(err)
+	for range 200 {
+		port := 20000 + rand.IntN(12000)
+		mine, err := net.Listen("unix", fmt.Sprintf("@anteroom-test-port-%d", port))
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() { mine.Close() })
+		address := fmt.Sprintf("%s:%d", ip, port)
+		if l, err := net.Listen("tcp", address); err == nil {
+			l.Close()
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port on " + ip)
+	return ""
 }
 
 // adminClient keeps its connections, as a monitor does.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,20 +14,33 @@ import (
 	"time"
 )
 
+// testPort is a free port below the range that the system chooses from; the abstract unix socket of its name keeps it from the
+// tests of other packages.
+func testPort(t *testing.T) int {
+	t.Helper()
+	for range 200 {
+		port := 20000 + rand.IntN(12000)
+		mine, err := net.Listen("unix", fmt.Sprintf("@anteroom-test-port-%d", port))
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() { mine.Close() })
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no free port")
+	return 0
+}
+
 // TestOneFolder: the demo keeps everything in its folder and leaves the home directory as it was.
 func TestOneFolder(t *testing.T) {
 	home, dir := t.TempDir(), filepath.Join(t.TempDir(), "it's a $demo %20 Größe")
 	for name, value := range map[string]string{"HOME": home, "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": "", "DISPLAY": "", "WAYLAND_DISPLAY": ""} {
 		t.Setenv(name, value)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	port := testPort(t)
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	ready := filepath.Join(t.TempDir(), "ready")
@@ -50,7 +65,7 @@ func TestOneFolder(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "anteroom", "store.db")); err != nil {
 		t.Error(err)
 	}
-	err = filepath.WalkDir(home, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(home, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			t.Errorf("outside of its folder the demo wrote %s", path)
 		}
