@@ -174,7 +174,7 @@ func mayReview(r *record, v Verdict) error {
 	switch {
 	case r.State != StateOpen:
 		return fmt.Errorf("%w: %s by %s", ErrReviewed, r.State, r.Reviewer)
-	case r.Username != "" && strings.EqualFold(r.Username, v.Reviewer):
+	case strings.EqualFold(cmp.Or(r.Username, r.Subject), v.Reviewer):
 		return ErrOwn
 	}
 	return nil

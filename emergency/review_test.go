@@ -443,3 +443,18 @@ func TestMemory(t *testing.T) {
 		t.Error("what is used often went")
 	}
 }
+
+// Who has no username is called by their subject: nobody reviews their own access under that name either.
+func TestOwnReviewBySubject(t *testing.T) {
+	r := newRig(t)
+	l, _ := r.node()
+	g := r.grant("7")
+	g.Username = ""
+	_, id := r.begin(l, g)
+	if _, err := l.Review(t.Context(), Verdict{ID: id, Accept: true, Reviewer: strings.ToUpper(g.Subject)}); !errors.Is(err, ErrOwn) {
+		t.Errorf("%v", err)
+	}
+	if _, err := l.Review(t.Context(), Verdict{ID: id, Accept: true, Reviewer: "otto"}); err != nil {
+		t.Error(err)
+	}
+}
