@@ -50,18 +50,18 @@ func newAlike(m made, a, b *Site, people []Actor, names []string) *alike {
 
 // concerning are the lines that can match what is asked for at a route.
 func (k *alike) concerning(route string) (lines []*line) {
-	paths := []string{route}
 	if !hasOwn(route) {
-		paths[0] = k.made.concrete(route, nil, false)
+		route = k.made.concrete(route, nil, false)
 	}
-	if decoded, err := url.PathUnescape(paths[0]); err == nil && decoded != paths[0] {
-		paths = append(paths, decoded) // a deny reads it so
+	paths := [][]string{segments(route)}
+	if decoded, err := url.PathUnescape(route); err == nil && decoded != route {
+		paths = append(paths, segments(decoded)) // a deny reads it so
 	}
 	for _, s := range k.sites {
 		several := s.reads.exceptions != (reading{}).exceptions // such a path can have more readings
 		for i := range s.lines {
 			l := &s.lines[i]
-			if several || slices.ContainsFunc(paths, l.concerns) {
+			if several || slices.ContainsFunc(paths, l.meets) {
 				lines = append(lines, l)
 			}
 		}

@@ -272,7 +272,8 @@ func compared(a, b *Site, lines []*line) (list []string) {
 		}
 	}
 	for _, route := range slices.Concat(routes(a, b), list) {
-		if a.reads != b.reads || slices.ContainsFunc(lines, func(l *line) bool { return l.concerns(route) }) {
+		split := segments(route)
+		if a.reads != b.reads || slices.ContainsFunc(lines, func(l *line) bool { return l.meets(split) }) {
 			list = append(list, border(route)...)
 		}
 	}
@@ -283,13 +284,10 @@ func compared(a, b *Site, lines []*line) (list []string) {
 	return slices.Compact(list)
 }
 
-// concerns reports whether a line can match some path of a pattern, or one beside it.
-func (l *line) concerns(route string) bool {
-	if len(l.patterns) == 0 {
-		return true
-	}
-	x := segments(route)
-	return slices.ContainsFunc(l.split, func(p []string) bool { return overlapping(p, x) })
+// meets reports whether a line can match some path of a pattern, or one beside it. The pattern comes in its segments: many lines are
+// asked about the same one.
+func (l *line) meets(route []string) bool {
+	return len(l.patterns) == 0 || slices.ContainsFunc(l.split, func(p []string) bool { return overlapping(p, route) })
 }
 
 // overlap reports whether two patterns can match the same path, ASCII case and a slash at the end aside.

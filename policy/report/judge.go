@@ -88,8 +88,9 @@ func (s *Site) asked(path string) (needed facts) {
 	if known {
 		return needed
 	}
+	split := segments(path)
 	for i := range s.lines {
-		if l := &s.lines[i]; l.needed != 0 && !l.shadow && l.concerns(path) {
+		if l := &s.lines[i]; l.needed != 0 && !l.shadow && l.meets(split) {
 			needed |= l.needed
 		}
 	}
