@@ -89,22 +89,11 @@ func (o *Operator) instead(present *Operation, r Request) Request {
 
 // recount is the last reading of DestroyData. It seals nothing anew: what would open by now came after the operation had ended.
 func (t *task) recount(ctx context.Context) error {
-	if err := t.change(ctx, false, func(op *Operation) { op.Seen = 0 }); err != nil {
-		return err
-	}
-	op := t.now()
-	c, err := t.o.take(ctx, op, func(n int) error {
-		return t.change(ctx, false, func(op *Operation) { op.Seen += n })
-	}, &t.junk)
-	if err != nil {
-		return err
-	}
-	return t.change(ctx, true, func(op *Operation) {
+	return t.tally(ctx, func(op *Operation, c *census) {
 		op.Total, op.Before, op.After = c.looked, c.byKey, c.byKey
 		if c.left > 0 {
 			op.Aside = &Aside{c.left, append(t.junk.list(), c.foreign...)}
 		}
-		op.Steps[len(op.Steps)-1].Detail = fmt.Sprintf("%d of %d values are under keys that go", c.left, c.looked)
 	})
 }
 

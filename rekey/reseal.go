@@ -300,20 +300,26 @@ func (o *Operator) takeSealed(ctx context.Context, op *Operation, c *census, pro
 
 // count notes what there is before anything changes.
 func (t *task) count(ctx context.Context) error {
+	return t.tally(ctx, func(op *Operation, c *census) {
+		op.Total, op.Before, op.Exposed = c.looked, c.byKey, c.byPurpose
+		t.o.noteExposed(op)
+	})
+}
+
+// tally reads everything, changes nothing of it, and notes what it found.
+func (t *task) tally(ctx context.Context, note func(op *Operation, c *census)) error {
 	if err := t.change(ctx, false, func(op *Operation) { op.Seen = 0 }); err != nil {
 		return err
 	}
-	op := t.now()
-	c, err := t.o.take(ctx, op, func(n int) error {
+	c, err := t.o.take(ctx, t.now(), func(n int) error {
 		return t.change(ctx, false, func(op *Operation) { op.Seen += n })
 	}, &t.junk)
 	if err != nil {
 		return err
 	}
 	return t.change(ctx, true, func(op *Operation) {
-		op.Total, op.Before, op.Exposed = c.looked, c.byKey, c.byPurpose
 		op.Steps[len(op.Steps)-1].Detail = fmt.Sprintf("%d of %d values are under keys that go", c.left, c.looked)
-		t.o.noteExposed(op)
+		note(op, c)
 	})
 }
 
