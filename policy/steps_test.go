@@ -21,9 +21,9 @@ func TestStepsOfADecision(t *testing.T) {
 	doctor := person("doctor", func(s *Subject) { s.ACR = "l799" })
 	costs := func(p *Policy, path string) (Decision, time.Duration) {
 		r := get(t, p, doctor, path)
-		begun := time.Now()
+		begun := cpu(t)
 		d := p.Decide(r)
-		return d, time.Since(begun)
+		return d, cpu(t) - begun
 	}
 	p := with(t, Config{}, many("allow", 800, hostile)...)
 	if d, took := costs(p, long); d.Allowed || took > 10*time.Second { // without the limit: 800 times some 30 ms
@@ -71,11 +71,11 @@ func TestStepsOfAnEmergency(t *testing.T) {
 		texts = append(texts, fmt.Sprintf(`break_glass role doctor on /p/{id}/** for %dm when !request.path.matches("(.*a){12}x%d")`, 1+i%200, i))
 	}
 	p := with(t, Config{}, texts...)
-	begun := time.Now()
+	begun := cpu(t)
 	if e, ok := p.Emergency(get(t, p, person("doctor"), "/p/7/"+strings.Repeat("a", 8000))); ok {
 		t.Errorf("%+v", e)
 	}
-	if took := time.Since(begun); took > 10*time.Second {
+	if took := cpu(t) - begun; took > 10*time.Second {
 		t.Errorf("%v", took)
 	}
 	if _, ok := p.Emergency(get(t, p, person("doctor"), "/p/7/a")); !ok {

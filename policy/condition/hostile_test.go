@@ -62,9 +62,9 @@ func TestHostileExpressions(t *testing.T) {
 		"remark":                 "// true",
 		"types":                  `[[[[[[[[[[1]]]]]]]]]] == [[[[[[[[[["a"]]]]]]]]]]`,
 	} {
-		begun := time.Now()
+		begun := cpu(t)
 		c, err := Compile(text, vars, claims)
-		if took := time.Since(begun); took > 10*time.Second {
+		if took := cpu(t) - begun; took > 10*time.Second {
 			t.Errorf("%s: Compile takes %v", name, took)
 		}
 		if err == nil {
@@ -101,11 +101,11 @@ func TestLongRequests(t *testing.T) {
 		for i := range in.User.Roles {
 			in.User.Roles[i] = "a7"
 		}
-		begun := time.Now()
+		begun := cpu(t)
 		if ok, err := c.Eval(in); err == nil {
 			t.Errorf("%s: a request of 1 MiB is answered with %t", text, ok)
 		}
-		if took := time.Since(begun); took > 30*time.Second { // with the race detector, and others on the machine
+		if took := cpu(t) - begun; took > 30*time.Second { // with the race detector
 			t.Errorf("%s: %v for a request of 1 MiB", text, took)
 		}
 	}
