@@ -109,7 +109,7 @@ func upstreamsOf(app *caddyhttp.App, places []place) (behind, beside []applicati
 					continue
 				}
 				within := collector{named: srv.NamedRoutes, where: p.String()}
-				within.routes(caddyhttp.RouteList{r}, fmt.Sprintf("%s.routes[%d]", name, i), nil, 1)
+				within.route(r, fmt.Sprintf("%s.routes[%d]", name, i), nil, 0)
 				names := slices.Concat(believed, slices.Sorted(maps.Keys(within.names)))
 				for _, u := range within.found {
 					u.names = names
