@@ -167,6 +167,7 @@ func (c *Comparison) answers(host string, k *alike, routes []string, all []sampl
 	r := newReducer(k.people)
 	for _, at := range byBreadth {
 		classes, names := k.classes(routes[at])
+		r.at(routes[at])
 		found := map[int][]Change{}
 		for _, i := range byParts {
 			changes, asked := found[classes[i]]
@@ -182,7 +183,7 @@ func (c *Comparison) answers(host string, k *alike, routes []string, all []sampl
 				x := changes[n]
 				x.Site, x.Who = host, k.people[i].Name
 				kept = append(kept, place{at, i, n, &x})
-				r.kept[i] = append(r.kept[i], &x)
+				r.keep(&x, i)
 			}
 		}
 	}

@@ -9,7 +9,15 @@ import (
 // says another has to come before it: routes by their breadth, and at each route people by how much makes them up.
 type reducer struct {
 	lesser [][]int // of each person those, by their numbers, who are part of them; themselves, too
-	kept   [][]*Change
+	routes []*keptAt
+	around []*keptAt // of routes: the one that is looked at, which is the first, and those that cover it
+}
+
+// keptAt are the changes that were kept at a route.
+type keptAt struct {
+	route string
+	of    [][]*Change // of each person
+	some  bool
 }
 
 func newReducer(people []Actor) *reducer {
@@ -17,7 +25,7 @@ func newReducer(people []Actor) *reducer {
 	for i, p := range people {
 		parts[i] = strings.Split(p.Name, " + ")
 	}
-	r := &reducer{make([][]int, len(people)), make([][]*Change, len(people))}
+	r := &reducer{lesser: make([][]int, len(people))}
 	for i := range parts {
 		for j := range parts {
 			if len(parts[j]) <= len(parts[i]) && isPart(parts[j], parts[i]) {
@@ -28,14 +36,34 @@ func newReducer(people []Actor) *reducer {
 	return r
 }
 
-// isNew reports whether a change for a person is not said yet.
+// at goes on to another route.
+func (r *reducer) at(route string) {
+	if len(r.around) > 0 && r.around[0].some {
+		r.routes = append(r.routes, r.around[0])
+	}
+	r.around = append(r.around[:0], &keptAt{route: route, of: make([][]*Change, len(r.lesser))})
+	for _, k := range r.routes {
+		if covers(k.route, route) {
+			r.around = append(r.around, k)
+		}
+	}
+}
+
+// isNew reports whether a change for a person at the route is not said yet.
 func (r *reducer) isNew(x *Change, person int) bool {
-	for _, i := range r.lesser[person] {
-		if slices.ContainsFunc(r.kept[i], func(y *Change) bool { return y.says(x) }) {
-			return false
+	for _, k := range r.around {
+		for _, i := range r.lesser[person] {
+			if slices.ContainsFunc(k.of[i], func(y *Change) bool { return y.says(x) }) {
+				return false
+			}
 		}
 	}
 	return true
+}
+
+// keep takes a change for a person at the route.
+func (r *reducer) keep(x *Change, person int) {
+	r.around[0].of[person], r.around[0].some = append(r.around[0].of[person], x), true
 }
 
 // breadth orders routes: those of more paths are less.
@@ -50,10 +78,11 @@ func breadth(route string) []int {
 	return []int{rest, len(segments), sum}
 }
 
-// says reports whether whoever reads x knows y, when it is about the same person or one who is more.
+// says reports whether whoever reads x knows y, when it is at the same route or one that x's covers, and about the same person or one
+// who is more.
 func (x *Change) says(y *Change) bool {
 	return x.Direction == y.Direction && x.Before.Kind == y.Before.Kind && x.After.Kind == y.After.Kind && x.Before.Note == y.Before.Note && x.After.Note == y.After.Note &&
-		!slices.ContainsFunc(y.Methods, func(m string) bool { return !slices.Contains(x.Methods, m) }) && covers(x.Route, y.Route)
+		!slices.ContainsFunc(y.Methods, func(m string) bool { return !slices.Contains(x.Methods, m) })
 }
 
 // isPart reports whether all that makes up somebody is true of another, too.
