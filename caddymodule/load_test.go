@@ -125,6 +125,16 @@ func adapt(t *testing.T, caddyfile string) ([]byte, error) {
 	return out, err
 }
 
+// adapted is the JSON of a Caddyfile that is right.
+func adapted(t *testing.T, caddyfile string) []byte {
+	t.Helper()
+	out, err := adapt(t, caddyfile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // validate provisions a config without running it.
 func validate(t *testing.T, config []byte) error {
 	t.Helper()

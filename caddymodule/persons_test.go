@@ -1,12 +1,6 @@
 package caddymodule
 
-import (
-	"encoding/json"
-	"testing"
-
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
-)
+import "testing"
 
 // TestOnePersonOneBudget: whoever comes with a session and with a token of the same issuer is one person, whatever the blocks are called;
 // people of another issuer are others, whatever they are called there.
@@ -45,28 +39,8 @@ func TestBudgetsCountOverPorts(t *testing.T) {
 	rules := "allow role doctor /{patient}\nbudget role doctor 5 distinct {patient} per 1h"
 	text := "(gated) {\n\tTLS\n\tanteroom {\n\t\t" + rules + "\n\t}\n\treverse_proxy 127.0.0.1:9\n}\n"
 	text = text + "app.test:8443, clinic.test:9443, clinic.test:8443 {\n\timport gated\n}\none.test:8443 {\n\timport gated\n}\ntwo.test:9443 {\n\timport gated\n}\n"
-	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(b.file("", text)), map[string]any{"filename": "Caddyfile"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var config caddy.Config
-	if err := json.Unmarshal(adapted, &config); err != nil {
-		t.Fatal(err)
-	}
-	ctx, err := caddy.ProvisionContext(&config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	app, err := ctx.AppIfConfigured("anteroom")
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := app.(*App)
-	t.Cleanup(func() {
-		if err := a.Cleanup(); err != nil {
-			t.Error(err)
-		}
-	})
+	run(t, adapted(t, b.file("", text)))
+	a, _ := active(t)
 	for host, want := range map[string]string{"app.test": "app.test", "clinic.test": "app.test", "one.test": "one.test", "two.test": "two.test"} {
 		if got := a.countedAs(host); got != want {
 			t.Errorf("%s counts as %s", host, got)
