@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	adminReached = "every program of this host reaches it at %s and may export the password rings or load a config of its own: whoever runs as an application needs no credential of the services"
+	adminReached = "every program of this host reaches it at %s without a credential, and can load a config of its own there or export password rings"
 	adminRemedy  = "write `admin unix//run/anteroom/admin.sock|0600` into the global options"
 )
 
