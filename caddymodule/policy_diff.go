@@ -21,13 +21,13 @@ func policyDiffCommand() *cobra.Command {
 		Short: "Shows which decisions change between two configs",
 		Long: "Asks the policies of both Caddyfiles the same, for everybody whom lines of either name, for the routes of all lines that differ or overlap with one that does, for what lies beside these (a segment more or less, a slash at the end, capitals, " +
 			"percent-encoding), and at the borders of networks, hours and levels. It prints what opens, what changes its conditions, and what closes, and what else of a site's block differs: budgets, origins, tokens, on_store_loss, the assertion. " +
-			"With --exit-code the exit code is 1 when something opens or may open. What gives somebody a role is not compared: look at the identity lines.",
+			"With --exit-code the exit code is 1 when something opens or may open, and when there was too much to compare all of it. What gives somebody a role is not compared: look at the identity lines.",
 		Example: "  anteroom policy diff Caddyfile.old Caddyfile --exit-code",
 		Args:    cobra.ExactArgs(2),
 	}
 	var f policyFlags
 	f.addFormat(c)
-	code := c.Flags().Bool("exit-code", false, "exit with 1 when something opens or may open")
+	code := c.Flags().Bool("exit-code", false, "exit with 1 when something opens or may open, or not all could be compared")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		c.SilenceUsage = true
 		before, err1 := loadJudged(args[0], f.adapter)
@@ -51,8 +51,9 @@ func policyDiffCommand() *cobra.Command {
 	return c
 }
 
-// beside are the lines of a site's block that one config has and the other has not, and that are no decisions: a budget that goes lets
-// somebody read more, an origin or an issuer that comes lets somebody in.
+// beside are the lines of a site's block that one config has and the other has not, and that are no decisions, or more than one: a
+// budget that goes lets somebody read more, an origin or an issuer that comes lets somebody in, a break_glass line that comes in the
+// place of another may ask for less.
 func beside(before, after *judgedConfig) []report.Beside {
 	list := []report.Beside{}
 	add := func(site string, lines, others []string, gone bool) {
@@ -83,7 +84,7 @@ func beside(before, after *judgedConfig) []report.Beside {
 func (s *Site) beside(a *App) (lines []string) {
 	expanded, _ := a.expand(s.Rules) // it was compiled before
 	for _, r := range expanded {
-		if r.Words[0] == "budget" {
+		if r.Words[0] == "budget" || r.Words[0] == "break_glass" { // what a form asks for is no decision
 			lines = append(lines, strings.Join(r.Words, " "))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 // row 1.M: an edit opens a way that is no decision of the policy, and the comparison that a pipeline trusts says that nothing changes.
 func TestPolicyDiffBesideDecisions(t *testing.T) {
 	const lines = "allow role doctor /p/{patient}/**\n"
+	const glass = "break_glass role nurse on /p/{patient}/** for 30m"
 	budget := "budget role doctor 60 distinct {patient} per 1h\n"
 	for name, c := range map[string]struct {
 		before, after string
@@ -21,6 +22,11 @@ func TestPolicyDiffBesideDecisions(t *testing.T) {
 		"an origin goes":       {"allow_origin https://a.example\n", "", false, "not any more: allow_origin"},
 		"a store may be away":  {"", "on_store_loss running_sessions 12h\n", true, "on_store_loss running_sessions 12h"},
 		"nobody tells the app": {"", "assertion off\n", true, "assertion off"},
+		"no fresh sign-in":     {glass + " fresh 5m\n", glass + "\n", true, "not any more: break_glass role nurse"},
+		"an older sign-in":     {glass + " max_age 5m\n", glass + " max_age 4h\n", true, "max_age 4h"},
+		"a drill":              {glass + "\n", glass + " drill\n", true, "for 30m drill"},
+		"glass comes, by day":  {"", glass + " hours 08:00-18:00 UTC\n", true, "new, may open: break_glass"},
+		"glass goes":           {glass + "\n", "", false, "not any more: break_glass"},
 	} {
 		before, _ := policyRig(t, policySite("app.test", lines+c.before))
 		after, _ := policyRig(t, policySite("app.test", lines+c.after))

@@ -16,6 +16,7 @@ import (
 type Report struct {
 	begun    map[string]begun
 	verdicts map[string][]verdict
+	failed   map[string][]verdict // those that could not be kept, or came second
 	// Lines is how many were read, Unreadable how many of them were no records.
 	Lines, Unreadable int
 }
@@ -87,7 +88,7 @@ func (t *Report) line(line []byte) bool {
 		return false
 	}
 	if t.begun == nil {
-		t.begun, t.verdicts = map[string]begun{}, map[string][]verdict{}
+		t.begun, t.verdicts, t.failed = map[string]begun{}, map[string][]verdict{}, map[string][]verdict{}
 	}
 	switch {
 	case r.Kind == "emergency" && r.Decision == "allowed":
@@ -97,16 +98,28 @@ func (t *Report) line(line []byte) bool {
 		return false
 	case r.Decision == "allowed":
 		t.verdicts[r.Ref] = append(t.verdicts[r.Ref], verdict{r.Reason, r.Rule, at})
-	default: // it could not be kept, or somebody else was first
-		list := t.verdicts[r.Ref]
-		for i := len(list) - 1; i >= 0; i-- {
-			if list[i].reason == r.Reason && list[i].by == r.Rule && !list[i].at.After(at) {
-				t.verdicts[r.Ref] = slices.Delete(list, i, i+1)
-				break
-			}
-		}
+	default:
+		t.failed[r.Ref] = append(t.failed[r.Ref], verdict{r.Reason, r.Rule, at})
 	}
 	return true
+}
+
+// stand are the verdicts on an access that were kept. A verdict stands in the log before it is kept, and what became of it after that,
+// perhaps in another file.
+func (t *Report) stand(ref string) []verdict {
+	list := slices.Clone(t.verdicts[ref])
+	for _, f := range t.failed[ref] {
+		last := -1
+		for i, v := range list {
+			if v.reason == f.reason && v.by == f.by && !v.at.After(f.at) && (last < 0 || v.at.After(list[last].at)) {
+				last = i
+			}
+		}
+		if last >= 0 {
+			list = slices.Delete(list, last, last+1)
+		}
+	}
+	return list
 }
 
 // begin takes one beginning. No two have the same reference: of those that differ the earliest counts, and the others are no records, so
@@ -129,7 +142,7 @@ func (t *Report) Months(now time.Time) []Month {
 			m = &Month{Month: key[0], Site: key[1]}
 			found[key] = m
 		}
-		m.add(b, t.verdicts[id], now)
+		m.add(b, t.stand(id), now)
 	}
 	list := make([]Month, 0, len(found))
 	for _, m := range found {
@@ -181,8 +194,8 @@ func (t *Report) Drills(since time.Time) map[string]int {
 
 // Foreign is how many verdicts are about accesses that began in no log that was read: some log is missing.
 func (t *Report) Foreign() (n int) {
-	for id, list := range t.verdicts {
-		if _, known := t.begun[id]; !known && len(list) > 0 {
+	for id := range t.verdicts {
+		if _, known := t.begun[id]; !known && len(t.stand(id)) > 0 {
 			n++
 		}
 	}

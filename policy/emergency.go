@@ -78,7 +78,11 @@ func (p *reader) glassOptions() {
 			p.wrong("break_glass", "nobody fills in the form that soon after signing in", "`fresh 5m`: a minute at least")
 		}
 	}
-	if p.rule.fresh != 0 && p.is("max_age") {
+}
+
+// glassConditions refuses a line whose condition takes away what its option promises. It is called when both were read.
+func (p *reader) glassConditions() {
+	if p.rule.fresh != 0 && p.rule.need.MaxAge != 0 {
 		p.wrong("break_glass", "fresh and max_age ask for the same", "`fresh 5m`, which lets somebody in while the identity provider is down, or `max_age 5m`, which does not")
 	}
 }

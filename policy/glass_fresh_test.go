@@ -71,7 +71,7 @@ func TestGlassOptions(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"for 30m fresh": "fresh 5m", "for 30m fresh 5": "fresh 5m", "for 30m fresh 5m fresh 6m": "twice", "for 30m drill drill": "twice", "for 30m fresh 10s": "a minute at least", "for 30m fresh 5m max_age 5m": "does not",
+		"for 30m fresh": "fresh 5m", "for 30m fresh 5": "fresh 5m", "for 30m fresh 5m fresh 6m": "twice", "for 30m drill drill": "twice", "for 30m fresh 10s": "a minute at least", "for 30m fresh 5m max_age 5m": "does not", "for 30m fresh 5m acr mfa max_age 5m": "does not",
 		"for 30m drills": "`drill`", "for 30m acr mfa drill": "before the conditions", "for 30m fesh 5m": "`fresh 5m`",
 	} {
 		_, err := New(Config{Lines: lines("allow any /own", "break_glass role doctor on /a/{p} "+text)})

@@ -43,6 +43,7 @@ func parseLine(c *Config, line Line) (*rule, []*Problem) {
 		p.paths()
 	}
 	p.conditions()
+	p.glassConditions()
 	p.check()
 	if len(p.problems) > 0 {
 		return nil, p.problems

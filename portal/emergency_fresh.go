@@ -27,12 +27,26 @@ const (
 
 // answering remembers which providers answered lately.
 type answering struct {
-	mu   sync.Mutex // guards the field below
-	last map[string]answered
+	mu   sync.Mutex // guards the field below, and is not held while a provider is asked
+	last map[string]*answered
+}
+
+// of is what is known of a provider.
+func (a *answering) of(name string) *answered {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.last == nil {
+		a.last = make(map[string]*answered)
+	}
+	if a.last[name] == nil {
+		a.last[name] = new(answered)
+	}
+	return a.last[name]
 }
 
 type answered struct {
-	at  time.Time
+	mu  sync.Mutex // one asks, the others wait for what it hears
+	at  time.Time  // zero: never asked
 	yes bool
 }
 
@@ -43,23 +57,21 @@ func (p *Portal) answers(ctx context.Context, name string) bool {
 	if !ok {
 		return true
 	}
-	p.asked.mu.Lock()
-	defer p.asked.mu.Unlock() // one asks, the others wait for what it hears
+	a := p.asked.of(name)
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	now := p.now()
-	if a, known := p.asked.last[name]; known && now.Sub(a.at) >= 0 && now.Sub(a.at) < answersKept {
+	if !a.at.IsZero() && now.Sub(a.at) >= 0 && now.Sub(a.at) < answersKept {
 		return a.yes
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answersFor)
 	defer cancel()
 	err := source.Answers(ctx)
 	if err != nil {
-		p.log.Warn("the provider does not answer; emergency access begins without a fresh sign-in", "source", name, "error", err)
+		p.log.Warn("the provider does not answer; until it does, emergency access can begin without a fresh sign-in", "source", name, "error", err)
 	}
-	if p.asked.last == nil {
-		p.asked.last = make(map[string]answered)
-	}
-	p.asked.last[name] = answered{p.now(), err == nil}
-	return err == nil
+	a.at, a.yes = p.now(), err == nil
+	return a.yes
 }
 
 // freshness is what a form does about the age of a sign-in.

@@ -55,9 +55,9 @@ type Beside struct {
 	Opens bool   `json:"opens"` // it opens something, or may
 }
 
-// Opens reports whether something opens, or may open: a change that could be both counts.
+// Opens reports whether something opens, or may open: a change that could be both counts, and so does what was not looked at.
 func (c *Comparison) Opens() bool {
-	return len(c.Removed) > 0 || slices.ContainsFunc(c.Beside, func(x Beside) bool { return x.Opens }) || slices.ContainsFunc(c.Changes, func(x Change) bool { return x.Direction != Closed })
+	return len(c.Removed) > 0 || len(c.Sampled) > 0 || slices.ContainsFunc(c.Beside, func(x Beside) bool { return x.Opens }) || slices.ContainsFunc(c.Changes, func(x Change) bool { return x.Direction != Closed })
 }
 
 // Compare asks both configs the same for each host of either.
@@ -125,7 +125,11 @@ func (c *Comparison) site(host string, a, b *Site) {
 	}
 	m := newMade(a, b)
 	people := everybody(m, a, b)
-	people = append(people, barred(m, people, a, b)...)
+	others, cut := barred(m, people, a, b)
+	people = append(people, others...)
+	if cut {
+		c.Sampled = append(c.Sampled, fmt.Sprintf("%s: %d combinations of what a line allows with what another denies, of more that there are", host, len(others)))
+	}
 	names, all := methods(a, b), samples(a, b)
 	people, names = concerned(people, names, lines, a, b)
 	if len(people) > maxDiffActors {
@@ -310,7 +314,8 @@ func overlapping(x, y []string) bool {
 }
 
 // barred are people of whom a deny holds besides what an allow names: without them a deny that goes would open nothing to anybody.
-func barred(m made, people []Actor, sites ...*Site) (list []Actor) {
+// There can be too many.
+func barred(m made, people []Actor, sites ...*Site) (list []Actor, cut bool) {
 	seen := map[string]bool{}
 	for _, p := range people {
 		seen[p.Name] = true
@@ -332,13 +337,16 @@ func barred(m made, people []Actor, sites ...*Site) (list []Actor) {
 			both := slices.Concat(allow, slices.DeleteFunc(slices.Clone(deny), func(w words) bool {
 				return slices.ContainsFunc(allow, func(o words) bool { return o.String() == w.String() })
 			}))
-			if a := m.actor(both); !seen[a.Name] && len(list) < most {
+			if a := m.actor(both); !seen[a.Name] {
+				if len(list) == most {
+					return list, true
+				}
 				seen[a.Name] = true
 				list = append(list, a)
 			}
 		}
 	}
-	return list
+	return list, false
 }
 
 // openness orders cells where one is open in all cases in which the other is.
