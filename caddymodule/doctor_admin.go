@@ -47,6 +47,10 @@ func warnAdmin(h httpcaddyfile.Helper) {
 
 // examineAdmin looks at who can reach the admin interface of a config with a gate, or a service for local programs.
 func examineAdmin(config []byte) []finding {
+	var compact bytes.Buffer
+	if json.Compact(&compact, config) == nil {
+		config = compact.Bytes()
+	}
 	if !bytes.Contains(config, []byte(`"hmac_service"`)) && !bytes.Contains(config, []byte(`"envelope_service"`)) && !bytes.Contains(config, []byte(`"handler":"anteroom"`)) {
 		return nil
 	}

@@ -16,6 +16,9 @@ var ofEnvironment = regexp.MustCompile(`\{\$([^{}:]+)(?::([^{}]*))?\}`)
 // emptyVariables returns the variables in the lines of a file, from one to another, that stand there for nothing. What does not begin with the
 // word is another line than the one that was read (a variable of several lines stands before it), or another file.
 func emptyVariables(file string, from, to int, word string) []string {
+	if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() { // a pipe is read once
+		return nil
+	}
 	text, err := os.ReadFile(file)
 	if err != nil { // it came over the admin API, or from standard input
 		return nil

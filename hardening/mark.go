@@ -59,8 +59,12 @@ func (r *Ring) saveMark(o *openRing) {
 		return
 	}
 	if err := errors.Join(r.cfg.Mark.Save(anyRing, 1), r.cfg.Mark.Save(o.file.Ring, o.file.Epoch)); err != nil {
-		r.cfg.Logger.Error("cannot note what was seen of the password ring; one that is set back before the next start would not be noticed", "ring", r.cfg.Name, "error", err)
+		if text := err.Error(); text != r.markTrouble {
+			r.markTrouble = text
+			r.cfg.Logger.Error("cannot note what was seen of the password ring; one that is set back before the next start would not be noticed", "ring", r.cfg.Name, "error", err)
+		}
 		return
 	}
+	r.markTrouble = ""
 	r.marked, r.markedRing = o.file.Epoch, o.file.Ring
 }

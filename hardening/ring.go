@@ -58,8 +58,9 @@ type Ring struct {
 	reported string     // the last trouble told to the operator
 	kmsAgain time.Time  // no earlier try to wrap for a KMS that does not answer
 
-	marked     uint64 // epoch that was last noted in cfg.Mark, guarded by syncing
-	markedRing string // and of which ring
+	marked      uint64 // epoch that was last noted in cfg.Mark, guarded by syncing
+	markedRing  string // and of which ring
+	markTrouble string // why it could not be noted, as that was last said
 
 	mu        sync.Mutex    // guards what follows
 	open      *openRing     // nil until the ring was opened once

@@ -77,7 +77,14 @@ func (op *Operation) spares() bool { return op.Aside != nil && op.Aside.Count > 
 
 // instead is what a request for a compromised data key means after an operation that has done everything but destroy it.
 func (o *Operator) instead(present *Operation, r Request) Request {
-	if present == nil || present.State != StateDone || r.Verb != CompromisedData {
+	if present == nil || r.Verb != CompromisedData {
+		return r
+	}
+	if present.Verb == DestroyData && present.State != StateDone && present.Target == r.Target { // it is to be watched, or forced
+		r.Verb = DestroyData
+		return r
+	}
+	if present.State != StateDone {
 		return r
 	}
 	k, found := keyOf(o.c.Own, r.Target)

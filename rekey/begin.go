@@ -61,12 +61,12 @@ func (o *Operator) begin(ctx context.Context, r Request) (*Operation, error) {
 	return op, nil
 }
 
-// gives says whether an operation under way gives way to another one. New data keys may be left half used at any moment; a
-// compromised key cannot wait until a large store was read several times.
+// gives says whether an operation under way gives way to another one. New data keys may be left half used at any moment, and a client
+// key that no node's config has any more can be named again; a compromised key cannot wait for either.
 func gives(present, next Verb) bool {
 	switch next {
 	case CompromisedData, CompromisedApps, CompromisedMaster, CompromisedSigning, CompromisedRing, CompromisedClient, DestroyData:
-		return present == RotateData
+		return present == RotateData || present == CompromisedClient && next != CompromisedClient
 	}
 	return false
 }

@@ -127,3 +127,30 @@ func TestRow156NoSessionsHere(t *testing.T) {
 		}
 	})
 }
+
+// S9: a client that no config has any more, and whose key is therefore never replaced, keeps no stolen key alive.
+func TestGivesWay(t *testing.T) {
+	for _, present := range []Verb{RotateData, CompromisedClient} {
+		for _, next := range []Verb{CompromisedData, CompromisedApps, CompromisedMaster, CompromisedSigning, CompromisedRing, DestroyData} {
+			if !gives(present, next) {
+				t.Errorf("%s does not give way to %s", present, next)
+			}
+		}
+		if gives(present, RotateData) || gives(present, Migrate) || gives(CompromisedData, CompromisedClient) || gives(CompromisedClient, CompromisedClient) {
+			t.Errorf("%s gives way to what can wait", present)
+		}
+	}
+}
+
+// Row 156: whoever repeats the command that destroys what was spared watches it, or forces it.
+func TestInsteadWhileDestroying(t *testing.T) {
+	o := new(Operator)
+	r := Request{Verb: CompromisedData, Target: "data-7"}
+	running := &Operation{Verb: DestroyData, State: StateRunning, Target: "data-7"}
+	if got := o.instead(running, r); got.Verb != DestroyData {
+		t.Errorf("%+v", got)
+	}
+	if got := o.instead(&Operation{Verb: DestroyData, State: StateRunning, Target: "data-8"}, r); got.Verb != CompromisedData {
+		t.Errorf("another key: %+v", got)
+	}
+}

@@ -72,7 +72,7 @@ type keyOwner struct {
 }
 
 // keyRecord is a key in the store. Versions that know the first three members only
-// sign with the right one.
+// sign with the right one after a restart.
 type keyRecord struct {
 	keyOwner
 	Key     []byte       `json:"key"`               // PKCS #8
@@ -161,9 +161,14 @@ func (k *madeKey) load(ctx context.Context) (*heldKeys, error) {
 		if !errors.Is(err, store.ErrNotFound) {
 			return held, err
 		}
-		held = &heldKeys{created: k.now()}
-		if held.signs, err = makeKey(); err != nil {
-			return nil, err
+		if k.ready != nil { // the store lost what the provider knows: it is put back
+			again := *k.ready
+			held = &again
+		} else {
+			held = &heldKeys{created: k.now()}
+			if held.signs, err = makeKey(); err != nil {
+				return nil, err
+			}
 		}
 		err = k.write(ctx, nil, held)
 		if err == nil {

@@ -122,6 +122,27 @@ func TestKeyInTheStore(t *testing.T) {
 	}
 }
 
+// A store that lost the key gets the one back that the provider knows, and not another one.
+func TestKeyGoneFromTheStore(t *testing.T) {
+	r := resources(t)
+	s := keyed(t, r, nil)
+	before := published(t, s)
+	items, err := r.Store.List(t.Context(), labelClientKey)
+	if err != nil || len(items) != 1 {
+		t.Fatalf("%d items, %v", len(items), err)
+	}
+	if err := r.Store.Delete(t.Context(), items[0].Key); err != nil {
+		t.Fatal(err)
+	}
+	s.signs.looked = time.Time{}
+	if now := published(t, s); now != before {
+		t.Errorf("another key signs:\n%s\n%s", before, now)
+	}
+	if other := published(t, keyed(t, r, nil)); other != before {
+		t.Errorf("another node has another key:\n%s\n%s", before, other)
+	}
+}
+
 type deadStore struct{ store.Store }
 
 func (deadStore) Get(context.Context, string) ([]byte, error) {
