@@ -38,7 +38,9 @@ func (a *App) keyFiles(st openStore, certs *storageDesk, alone bool, c *rekey.Co
 		c.NoMaster = "the master key is in AWS KMS: rotate it there (the data keys stay wrapped under its older material until `anteroom keys migrate`). When its users were compromised, make a new KMS key, write `master awskms NEW` with the line `former awskms OLD` in its block, " +
 			"restart, run `anteroom keys migrate`, and then `anteroom keys compromised ID` for each data key"
 	}
-	c.PutAway = func(remove bool) (string, error) { return a.putAway(st, certs, remove) }
+	// A certificate storage elsewhere may hold values of version 1 under the file until its own operation, which comes after
+	// this one, has sealed them anew; that one removes the file.
+	c.PutAway = func(remove bool) (string, error) { return a.putAway(st, certs, remove && certs == nil) }
 }
 
 // putAway is the end of a migration from a key file: to KMS, or to another file. A file that wraps something still stays,
